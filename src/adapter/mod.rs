@@ -1,0 +1,1 @@
+//! Bring-up and orderly teardown of a function.

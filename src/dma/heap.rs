@@ -1,0 +1,259 @@
+//! Where DMA buffers come from: a few large arenas, mapped once, cut up.
+
+use super::{Arena, DmaBuf, DmaError, Iova, IovaAllocator};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+/// Makes arenas visible to the device: the IOMMU's side of a platform.
+pub trait DmaMapper: Send + Sync {
+    /// Lets the device read and write all of `arena` at `iova`.
+    fn map(&self, iova: Iova, arena: &Arena) -> Result<(), DmaError>;
+    /// Takes a mapping back; the device must not use it any more.
+    fn unmap(&self, iova: Iova, len: u64) -> Result<(), DmaError>;
+}
+
+/// Smallest arena: large pages fit, and the IOMMU keeps few entries.
+const ARENA_BYTES: usize = 4 << 20;
+/// Alignment of arenas in the device's address space.
+const ARENA_ALIGN: u64 = 2 << 20;
+/// Allocation granularity: a cache line, so that no two owners share one.
+const GRAIN: usize = 64;
+
+/// Cuts arenas into buffers. Clones share the same heap; buffers may outlive every clone.
+#[derive(Clone)]
+pub struct DmaHeap {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    mapper: Arc<dyn DmaMapper>,
+    state: Mutex<State>,
+}
+
+struct State {
+    space: IovaAllocator,
+    arenas: Vec<Arc<Mapped>>,
+}
+
+struct Mapped {
+    arena: Arena,
+    iova: Iova,
+    /// Free (offset, len), sorted, disjoint, not adjacent.
+    free: Mutex<Vec<(usize, usize)>>,
+}
+
+/// A piece taken out of an arena; goes back when the last buffer that shares it is dropped.
+pub(super) struct Allocation {
+    mapped: Arc<Mapped>,
+    heap: Weak<Inner>,
+    offset: usize,
+    len: usize,
+}
+
+impl std::fmt::Debug for Allocation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#x} bytes at {}", self.len, self.mapped.iova.offset(self.offset as u64))
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere leaves the lists usable: every change is complete before anything can panic.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Mapped {
+    fn take(&self, len: usize, align: usize) -> Option<usize> {
+        let base = self.iova.get() as usize;
+        let mut free = lock(&self.free);
+        for i in 0..free.len() {
+            let (start, size) = free[i];
+            let at = (base + start).next_multiple_of(align) - base;
+            if at + len > start + size {
+                continue;
+            }
+            let mut rest = Vec::new();
+            if at > start {
+                rest.push((start, at - start));
+            }
+            if at + len < start + size {
+                rest.push((at + len, start + size - at - len));
+            }
+            free.splice(i..=i, rest);
+            return Some(at);
+        }
+        None
+    }
+
+    fn give(&self, offset: usize, len: usize) {
+        let mut free = lock(&self.free);
+        let at = free.partition_point(|piece| piece.0 < offset);
+        free.insert(at, (offset, len));
+        if at + 1 < free.len() && free[at].0 + free[at].1 == free[at + 1].0 {
+            free[at].1 += free[at + 1].1;
+            free.remove(at + 1);
+        }
+        if at > 0 && free[at - 1].0 + free[at - 1].1 == free[at].0 {
+            free[at - 1].1 += free[at].1;
+            free.remove(at);
+        }
+    }
+}
+
+impl Allocation {
+    #[inline(always)]
+    pub(super) fn arena(&self) -> &Arena {
+        &self.mapped.arena
+    }
+    #[inline(always)]
+    pub(super) fn iova(&self) -> Iova {
+        self.mapped.iova
+    }
+}
+
+impl Drop for Allocation {
+    fn drop(&mut self) {
+        if self.heap.strong_count() > 0 {
+            self.mapped.give(self.offset, self.len);
+        }
+    }
+}
+
+impl DmaHeap {
+    /// A heap over the device addresses of `space`.
+    pub fn new(mapper: Arc<dyn DmaMapper>, space: IovaAllocator) -> DmaHeap {
+        DmaHeap { inner: Arc::new(Inner { mapper, state: Mutex::new(State { space, arenas: Vec::new() }) }) }
+    }
+
+    /// Allocates `len` bytes, zeroed, whose device address is a multiple of `align` (a power of two).
+    pub fn allocate(&self, len: usize, align: usize) -> Result<DmaBuf, DmaError> {
+        if len == 0 || !align.is_power_of_two() || align as u64 > ARENA_ALIGN {
+            return Err(DmaError::BadRequest { bytes: len, align });
+        }
+        let size = len.checked_next_multiple_of(GRAIN).ok_or(DmaError::BadRequest { bytes: len, align })?;
+        let align = align.max(GRAIN);
+        let mut state = lock(&self.inner.state);
+        let found = state.arenas.iter().find_map(|m| m.take(size, align).map(|at| (Arc::clone(m), at)));
+        let (mapped, offset) = match found {
+            Some(found) => found,
+            None => {
+                let mapped = self.grow(&mut state, size)?;
+                let at = mapped.take(size, align).ok_or(DmaError::BadRequest { bytes: len, align })?;
+                (mapped, at)
+            }
+        };
+        let allocation = Allocation { mapped, heap: Arc::downgrade(&self.inner), offset, len: size };
+        let buffer = DmaBuf::new(Arc::new(allocation), offset, len);
+        buffer.fill(0, len, 0);
+        Ok(buffer)
+    }
+
+    fn grow(&self, state: &mut State, at_least: usize) -> Result<Arc<Mapped>, DmaError> {
+        // Doubling keeps the number of mappings logarithmic in the memory used: IOMMU drivers and the model look them up.
+        let total: usize = state.arenas.iter().map(|m| m.arena.len()).sum();
+        let len = at_least.max(ARENA_BYTES).max(total.min(256 << 20)).next_multiple_of(ARENA_ALIGN as usize);
+        let iova = state.space.allocate(len as u64, ARENA_ALIGN).ok_or(DmaError::NoIova { bytes: len as u64 })?;
+        let arena = Arena::new(len).and_then(|arena| self.inner.mapper.map(iova, &arena).map(|()| arena));
+        let arena = arena.inspect_err(|_| state.space.release(iova, len as u64))?;
+        let mapped = Arc::new(Mapped { arena, iova, free: Mutex::new(vec![(0, len)]) });
+        state.arenas.push(Arc::clone(&mapped));
+        Ok(mapped)
+    }
+
+    /// Bytes in arenas, and bytes of these handed out.
+    pub fn usage(&self) -> (usize, usize) {
+        let state = lock(&self.inner.state);
+        let total = state.arenas.iter().map(|m| m.arena.len()).sum();
+        let free: usize = state.arenas.iter().map(|m| lock(&m.free).iter().map(|f| f.1).sum::<usize>()).sum();
+        (total, total - free)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for mapped in state.arenas.drain(..) {
+            let len = mapped.arena.len();
+            let free: usize = lock(&mapped.free).iter().map(|f| f.1).sum();
+            if free != len {
+                // Somebody still holds a buffer (or quarantined it): the memory must stay mapped, because the device may
+                // still write it.
+                log::warn!("{} bytes of DMA memory at {} are still in use: kept mapped", len - free, mapped.iova);
+                std::mem::forget(mapped);
+            } else if let Err(error) = self.mapper.unmap(mapped.iova, len as u64) {
+                log::warn!("DMA memory at {} stays mapped: {error}", mapped.iova);
+                std::mem::forget(mapped);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | two buffers never share a cache line | `buffers_do_not_overlap` |
+    //! | memory comes back when the last part of a split is dropped | `memory_comes_back` |
+    //! | memory that somebody holds stays mapped | `held_memory_stays_mapped` |
+    use super::*;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    #[derive(Default)]
+    struct Counting {
+        mapped: AtomicUsize,
+        unmapped: AtomicUsize,
+    }
+
+    impl DmaMapper for Counting {
+        fn map(&self, _: Iova, _: &Arena) -> Result<(), DmaError> {
+            self.mapped.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+        fn unmap(&self, _: Iova, _: u64) -> Result<(), DmaError> {
+            self.unmapped.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        }
+    }
+
+    fn heap(mapper: &Arc<Counting>) -> DmaHeap {
+        DmaHeap::new(Arc::clone(mapper) as Arc<dyn DmaMapper>, IovaAllocator::new(&[0..=u64::MAX >> 16]))
+    }
+
+    #[test]
+    fn buffers_do_not_overlap() {
+        let heap = heap(&Arc::default());
+        let all: Vec<_> = (1..200).map(|n| heap.allocate(n, 1 << (n % 13)).expect("memory")).collect();
+        for (n, a) in all.iter().enumerate() {
+            assert!(a.iova().get().is_multiple_of(1 << ((n + 1) % 13)));
+            for b in &all[..n] {
+                let (a0, a1) = (a.iova().get(), a.iova().get() + a.len() as u64);
+                let (b0, b1) = (b.iova().get(), b.iova().get() + b.len() as u64);
+                assert!(a1.next_multiple_of(64) <= b0 || b1.next_multiple_of(64) <= a0);
+            }
+        }
+    }
+
+    #[test]
+    fn memory_comes_back() {
+        let mapper = Arc::default();
+        let heap = heap(&mapper);
+        let (a, b) = heap.allocate(100_000, 4096).expect("memory").split_at(333);
+        a.write(0, &[7; 333]);
+        assert_eq!(b.read_array::<4>(0), [0; 4]);
+        drop(a);
+        assert_ne!(heap.usage().1, 0);
+        drop(b);
+        assert_eq!(heap.usage().1, 0);
+        assert!(heap.allocate(9 << 20, 4096).is_ok(), "larger than the first arena");
+        drop(heap);
+        assert_eq!(mapper.unmapped.load(Ordering::Relaxed), mapper.mapped.load(Ordering::Relaxed));
+    }
+
+    #[test]
+    fn held_memory_stays_mapped() {
+        let mapper = Arc::default();
+        let heap = heap(&mapper);
+        let buffer = heap.allocate(64, 64).expect("memory");
+        drop(heap);
+        assert_eq!(mapper.unmapped.load(Ordering::Relaxed), 0);
+        buffer.write(0, &[1]);
+    }
+}

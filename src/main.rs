@@ -1,0 +1,2 @@
+//! `cxddp`: the demonstration, and tools that need the driver.
+fn main() {}

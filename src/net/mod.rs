@@ -1,0 +1,1 @@
+//! Ethernet, ARP and IPv4.

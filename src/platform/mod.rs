@@ -1,0 +1,119 @@
+//! The seam to one PCI function: registers of BAR0, DMA mappings, interrupts, reset, clock.
+//!
+//! Everything above runs unchanged on every platform. Dispatch is static: a doorbell compiles to the platform's own
+//! store.
+
+use crate::dma::{DmaHeap, DmaMapper};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who the function is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// PCI address, or a name for a function that is not on a bus.
+    pub address: String,
+    /// PCI vendor id; 0x15b3 for every ConnectX.
+    pub vendor: u16,
+    /// PCI device id (`mlx5-numbers.md`).
+    pub device: u16,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{:04x}:{:04x}]", self.address, self.vendor, self.device)
+    }
+}
+
+/// One PCI function.
+///
+/// Registers are 32- or 64-bit values in host order; the platform swaps. Offsets are bytes in BAR0, naturally aligned;
+/// they are the driver's own constants and object numbers that it has checked, so an offset outside the BAR is a bug and
+/// panics. A function that is gone reads all ones.
+pub trait Platform {
+    /// Who the function is.
+    fn identity(&self) -> &Identity;
+
+    /// Bytes of BAR0.
+    fn bar_size(&self) -> u64;
+
+    /// Reads the big-endian register at `offset`.
+    fn read32(&self, offset: u64) -> u32;
+
+    /// Writes the big-endian register at `offset`.
+    fn write32(&self, offset: u64, value: u32);
+
+    /// Writes the big-endian register at `offset` in one access.
+    fn write64(&self, offset: u64, value: u64);
+
+    /// Makes memory visible to the device.
+    fn dma_mapper(&self) -> Arc<dyn DmaMapper>;
+
+    /// Device addresses that the IOMMU translates.
+    fn iova_ranges(&self) -> Vec<RangeInclusive<u64>>;
+
+    /// Function-level reset. Firmware forgets everything; wait for `initializing` afterwards.
+    fn reset(&self) -> Result<(), PlatformError>;
+
+    /// Number of interrupt vectors (MSI-X).
+    fn vectors(&self) -> u16;
+
+    /// True if `vector` fired since the last call for it. Never blocks.
+    fn take_interrupt(&self, vector: u16) -> bool;
+
+    /// Time since some fixed moment; never goes back. A virtual platform may run on simulated time.
+    fn now(&self) -> Duration;
+
+    /// Called by every loop that waits, between two looks: a hint to the CPU on hardware; the in-process device works
+    /// here.
+    fn pause(&self);
+
+    /// A heap of DMA memory on this platform.
+    fn dma_heap(&self) -> DmaHeap {
+        DmaHeap::new(self.dma_mapper(), crate::dma::IovaAllocator::new(&self.iova_ranges()))
+    }
+}
+
+/// Why a platform could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum PlatformError {
+    /// The function could not be reset.
+    #[error("{function}: function-level reset failed: {cause}")]
+    Reset {
+        /// Which function.
+        function: Identity,
+        /// What the system said.
+        cause: String,
+    },
+}
+
+/// A moment until which something is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(Duration);
+
+impl Deadline {
+    /// `after` from now, on the platform's clock.
+    pub fn after(platform: &impl Platform, after: Duration) -> Deadline {
+        Deadline(platform.now() + after)
+    }
+
+    /// True once the moment has passed.
+    pub fn passed(self, platform: &impl Platform) -> bool {
+        platform.now() >= self.0
+    }
+
+    /// Calls `look` until it returns a value or the moment has passed; looks at least once, and once more at the end.
+    pub fn wait<T>(self, platform: &impl Platform, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+        loop {
+            let late = self.passed(platform);
+            if let Some(found) = look() {
+                return Some(found);
+            }
+            if late {
+                return None;
+            }
+            platform.pause();
+        }
+    }
+}

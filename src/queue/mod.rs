@@ -1,0 +1,1 @@
+//! Completion, receive and send queues.

@@ -1,0 +1,1 @@
+//! Flow tables, RQT, TIR.

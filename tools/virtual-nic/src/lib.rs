@@ -1,0 +1,1 @@
+//! A ConnectX in software.
