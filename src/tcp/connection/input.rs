@@ -314,11 +314,15 @@ impl<P: Payload> Connection<P> {
     fn acknowledge(&mut self, now: Duration, ack: Position, timestamps: Option<Timestamps>) {
         let acked = ack.window_since(self.una);
         let flight = self.max.window_since(self.una);
-        // RFC 7323 §4.3: an echo is a measurement also of what was sent again.
         match (self.timestamps, timestamps) {
             (true, Some(Timestamps { echo, .. })) if echo != 0 => {
                 let ticks = self.timestamp(now).wrapping_sub(echo);
-                if ticks <= i32::MAX as u32 {
+                // RFC 7323 §4.1: an echo tells the transmissions of a segment apart, so what was sent again can be measured
+                // too. But only by its last transmission: if the acknowledgment of an earlier one was lost, the answer to
+                // the last still echoes the earlier, and the measurement would contain the timeout itself. With one
+                // segment in flight each such sample would lengthen the next timeout, which would lengthen the next sample.
+                let last = self.sent_again.is_none_or(|(_, at)| echo.wrapping_sub(at) as i32 >= 0);
+                if last && ticks <= i32::MAX as u32 {
                     let expected = flight.div_ceil(2 * self.mss);
                     self.rtt.sample(Duration::from_millis(u64::from(ticks)), expected);
                     self.counters.rtt_samples += 1;
@@ -333,12 +337,12 @@ impl<P: Payload> Connection<P> {
             }
         }
         self.timing = self.timing.filter(|(end, _)| ack < *end);
+        self.sent_again = self.sent_again.filter(|(end, _)| ack < *end);
 
         let of_syn = self.una == self.iss;
         self.una = ack;
         self.nxt = self.nxt.max(ack);
         self.send.forget_before(ack);
-        self.rtt.reset_backoff();
         (self.timed_out_before, self.stalled_since) = (false, now);
         (self.persist_at, self.persist_backoff, self.retransmit) = (None, 0, false);
         let mut restart = true;

@@ -155,6 +155,8 @@ pub struct Connection<P> {
     rtt: RttEstimator,
     /// The segment whose round trip is being measured without timestamps: its end, and when it was sent.
     timing: Option<(Position, Duration)>,
+    /// Everything before this position may have been sent again, the last time at this tick of the timestamp clock.
+    sent_again: Option<(Position, u32)>,
 
     /// Send the first unacknowledged segment again.
     retransmit: bool,
@@ -244,6 +246,7 @@ impl<P: Payload> Connection<P> {
             reno: NewReno::new(iss),
             rtt: RttEstimator::new(config.min_rto),
             timing: None,
+            sent_again: None,
             retransmit: false,
             timed_out_before: false,
             syn_lost: false,
@@ -332,6 +335,7 @@ impl<P: Payload> Connection<P> {
     }
 
     /// Ends our direction: a FIN follows what is queued (RFC 9293 §3.10.4). What the peer still sends is delivered.
+    /// In SYN-SENT the attempt is given up, with what was queued.
     pub fn close(&mut self) {
         match self.state {
             State::SynSent => self.state = State::Closed,

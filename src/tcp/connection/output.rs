@@ -188,6 +188,7 @@ impl<P: Payload> Connection<P> {
         if seq < self.max {
             // RFC 6298 §3 (Karn).
             self.timing = None;
+            self.sent_again = Some((self.max.max(end), self.timestamp(now)));
             if kind != Kind::WindowProbe {
                 self.counters.retransmitted_segments += 1;
                 self.counters.retransmitted_bytes += u64::from(len);
