@@ -40,9 +40,9 @@ pub struct SglDescriptor {
 }
 
 impl SglDescriptor {
-    /// Data Block, subtype Offset: data in the command capsule (Fabrics 2.3.1).
+    /// Data Block, subtype Offset: data in the command capsule (Fabrics, SGLs).
     pub const IN_CAPSULE: u8 = 0x01;
-    /// Transport SGL Data Block, subtype transport A: data goes in C2HData and H2CData PDUs (NVMe/TCP 3.2).
+    /// Transport SGL Data Block, subtype transport A: data goes in C2HData and H2CData PDUs (NVMe/TCP, data transfers).
     pub const TRANSPORT: u8 = 0x5a;
 
     /// `length` bytes at `offset` of the data that the command capsule carries.
@@ -78,7 +78,7 @@ pub struct Sqe {
     pub cdw10: [U32; 6],
 }
 
-/// PSDT 01b: SGLs are used, as every Fabrics transport wants (Fabrics 2.1).
+/// PSDT 01b: SGLs are used, as every Fabrics transport wants (Fabrics, command capsules).
 pub const FLAGS_SGL: u8 = 0x40;
 
 /// Completion queue entry (Base 3.3.3.2), 16 bytes.
@@ -130,7 +130,7 @@ pub enum Data {
 }
 
 /// Most data of a command that goes through the queue's own memory: what admin and Fabrics capsules may carry
-/// (NVMe/TCP 3.3.1.3).
+/// (NVMe/TCP, command capsules).
 pub const CONTROL_DATA_MAX: u32 = 8192;
 
 impl Data {

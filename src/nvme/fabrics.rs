@@ -111,7 +111,7 @@ struct PropertySqe {
     reserved56: [u8; 8],
 }
 
-/// CATTR bit 2: no SQ flow control, so that responses may be left out (SUCCESS flag; NVMe/TCP 3.3.2.1).
+/// CATTR bit 2: no SQ flow control, so that responses may be left out (SUCCESS flag of C2HData).
 const DISABLE_SQ_FLOW_CONTROL: u8 = 1 << 2;
 
 impl Connect {

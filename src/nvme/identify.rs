@@ -77,7 +77,7 @@ impl ControllerPage {
     pub fn parse(page: &[u8]) -> Result<ControllerPage, IdentifyError> {
         let page = whole(page)?;
         let capsule = u32(page, 1792);
-        // IOCCSZ counts 16 bytes and includes the 64 bytes of the entry (Fabrics 4.1).
+        // IOCCSZ counts 16 bytes and includes the 64 bytes of the entry (Fabrics, Identify Controller).
         let in_capsule_bytes = capsule.checked_mul(16).and_then(|bytes| bytes.checked_sub(64)).ok_or({
             IdentifyError::Field {
                 page: "Controller",

@@ -24,10 +24,10 @@
 //! device may ask whether a PDU starts at some place of the stream ([`HostQueue::resync_request`]).
 //!
 //! Sections cited as "NVMe/TCP" are those of the NVM Express TCP Transport Specification 1.0, "Fabrics" of NVMe over
-//! Fabrics 1.1, "Base" of the NVM Express Base Specification 2.0. All multi-byte fields are little-endian.
+//! Fabrics 1.1, "Base" of the NVM Express Base Specification 2.0; where no number is given, the topic is. All multi-byte fields are little-endian.
 
 pub mod command;
-
+pub mod controller;
 pub mod fabrics;
 pub mod identify;
 mod payload;
@@ -35,13 +35,14 @@ pub mod pdu;
 pub mod queue;
 pub mod status;
 
+pub use controller::{Controller, ControllerConfig, ControllerError, ControllerEvent};
 pub use payload::{Delivery, PayloadError, PayloadMemory};
 pub use queue::{Completion, DigestBy, Event, HostQueue, QueueConfig, Reason};
 pub use status::Status;
 
 use crc_fast::{CrcAlgorithm, Digest};
 
-/// CRC32C of a header or of control data, as both digests are computed (NVMe/TCP 3.3.1.1). On the wire the number is
+/// CRC32C of a header or of control data, as both digests are computed (NVMe/TCP, digests). On the wire the number is
 /// little-endian.
 fn crc32c(bytes: &[u8]) -> u32 {
     let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);

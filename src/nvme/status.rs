@@ -10,7 +10,7 @@ pub struct Status(u16);
 impl Status {
     /// The command succeeded.
     pub const SUCCESS: Status = Status(0);
-    /// Non-fatal transport error: a data digest did not match (NVMe/TCP 3.3.1.1). Set by the host for reads.
+    /// Non-fatal transport error: a data digest did not match (NVMe/TCP, digests). Set by the host for reads.
     pub const TRANSIENT_TRANSPORT_ERROR: Status = Status(0x022);
     /// The connection ended before the command did. Set by the host.
     pub const HOST_PATHING_ERROR: Status = Status(0x370);
@@ -73,7 +73,7 @@ impl fmt::Debug for Status {
     }
 }
 
-/// (SCT << 8 | SC, name), sorted: Base figures 94 to 98, Fabrics figure 28.
+/// (SCT << 8 | SC, name), sorted: the status tables of Base, and of Connect in Fabrics.
 const NAMES: &[(u16, &str)] = &[
     (0x000, "Successful Completion"),
     (0x001, "Invalid Command Opcode"),

@@ -427,4 +427,4 @@ impl HostQueue {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

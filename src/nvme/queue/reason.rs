@@ -107,7 +107,7 @@ fn refused(status: Status, parameter: &'static str) -> String {
 }
 
 impl Reason {
-    /// FES and FEI of the H2CTermReq that this calls for (NVMe/TCP 3.5), if any.
+    /// FES and FEI of the H2CTermReq that this calls for (NVMe/TCP, error handling), if any.
     pub(super) fn terminate(&self) -> Option<(FatalStatus, u32)> {
         match self {
             Reason::Field(error) => Some((error.status, error.offset.into())),

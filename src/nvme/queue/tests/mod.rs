@@ -47,8 +47,8 @@ fn the_bitwise_crc_gives_the_published_check_value() {
 
 /// Payload memory of plain vectors.
 #[derive(Default)]
-struct Memory {
-    ring: Vec<Vec<u8>>,
+pub(in crate::nvme) struct Memory {
+    pub(in crate::nvme) ring: Vec<Vec<u8>>,
     tags: BTreeMap<u16, (u32, Vec<u8>)>,
     digests: Cell<u32>,
 }
@@ -113,16 +113,20 @@ struct Payload {
 
 /// What the controller says, byte by byte.
 #[derive(Clone, Default)]
-struct Controller {
-    header_digest: bool,
-    data_digest: bool,
-    stream: Vec<u8>,
+pub(in crate::nvme) struct Script {
+    pub(in crate::nvme) header_digest: bool,
+    pub(in crate::nvme) data_digest: bool,
+    pub(in crate::nvme) stream: Vec<u8>,
     payload: Vec<Payload>,
     /// The same with the data digests.
     digested: Vec<Payload>,
 }
 
-impl Controller {
+impl Script {
+    pub(in crate::nvme) fn new(header_digest: bool, data_digest: bool) -> Script {
+        Script { header_digest, data_digest, ..Script::default() }
+    }
+
     /// Common header, the rest of the header, header digest if `digest`.
     fn pdu(&mut self, start: [u8; 4], plen: u32, rest: &[u8], digest: bool) {
         let mut header = start.to_vec();
@@ -134,7 +138,7 @@ impl Controller {
         self.stream.extend(header);
     }
 
-    fn icresp(&mut self, cpda: u8, maxh2cdata: u32) {
+    pub(in crate::nvme) fn icresp(&mut self, cpda: u8, maxh2cdata: u32) {
         let dgst = u8::from(self.header_digest) + 2 * u8::from(self.data_digest);
         let mut rest = vec![0, 0, cpda, dgst];
         rest.extend(maxh2cdata.to_le_bytes());
@@ -142,7 +146,7 @@ impl Controller {
         self.pdu([1, 0, 128, 0], 128, &rest, false);
     }
 
-    fn response(&mut self, cid: u16, status: u16, result: u64) {
+    pub(in crate::nvme) fn response(&mut self, cid: u16, status: u16, result: u64) {
         let mut cqe = result.to_le_bytes().to_vec();
         cqe.extend([0xff, 0xff, 0, 0]);
         cqe.extend(cid.to_le_bytes());
@@ -152,7 +156,7 @@ impl Controller {
     }
 
     /// C2HData with `flags` (LAST 4, SUCCESS 8) and its data at `pdo` bytes, 0 for right after the header.
-    fn data(&mut self, cid: u16, datao: u32, bytes: &[u8], flags: u8, pdo: u8) {
+    pub(in crate::nvme) fn data(&mut self, cid: u16, datao: u32, bytes: &[u8], flags: u8, pdo: u8) {
         let (hd, dd) = (u32::from(self.header_digest), u32::from(self.data_digest));
         let pdo = if pdo == 0 { 24 + 4 * hd as u8 } else { pdo };
         let flags = flags + hd as u8 + 2 * dd as u8;
@@ -188,7 +192,7 @@ impl Controller {
 struct Rig {
     queue: HostQueue,
     memory: Memory,
-    peer: Controller,
+    peer: Script,
     /// Sequence number of the first byte of `peer.stream`.
     seq: u32,
     now: Duration,
@@ -214,11 +218,7 @@ fn config(header_digest: bool, data_digest: bool) -> QueueConfig {
 
 impl Rig {
     fn new(config: QueueConfig) -> Rig {
-        let peer = Controller {
-            header_digest: config.header_digest,
-            data_digest: config.data_digest,
-            ..Controller::default()
-        };
+        let peer = Script::new(config.header_digest, config.data_digest);
         let queue = HostQueue::new(config, Duration::ZERO).expect("a legal queue");
         // Shortly before the sequence space wraps.
         Rig { queue, memory: Memory::default(), peer, seq: 0xffff_ff00, now: Duration::ZERO }

@@ -118,7 +118,7 @@ fn each_malformed_pdu_names_its_field() {
     }
 }
 
-impl Controller {
+impl Script {
     /// C2HData with any PDO and PLEN.
     fn data_at(&mut self, cid: u16, datao: u32, datal: u32, pdo: u8, plen: u32) {
         let rest = [u32::from(cid), datao, datal, 0].map(u32::to_le_bytes).concat();
@@ -297,7 +297,7 @@ proptest! {
         // Plausible headers here and there, so that the deeper checks are reached.
         let flags = u8::from(header_digest) + 2 * u8::from(data_digest);
         for (at, kind) in starts {
-            let mut plausible = Controller { header_digest, data_digest, ..Controller::default() };
+            let mut plausible = Script::new(header_digest, data_digest);
             match kind {
                 0 => plausible.icresp(0, 4096),
                 1 => plausible.response(u16::from(bytes[0] % 8), 0, 0),
