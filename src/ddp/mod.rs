@@ -45,6 +45,7 @@
 mod fixture;
 pub mod icosq;
 pub mod lookup;
+pub mod memory;
 pub mod rebuild;
 pub mod stats;
 pub mod tags;
