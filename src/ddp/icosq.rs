@@ -174,6 +174,12 @@ impl Icosq {
         }
     }
 
+    /// True if too much of the ring goes by without a completion asked for, with a WQE of this size.
+    #[inline(always)]
+    fn is_due(&self, ds: u32) -> bool {
+        (self.unsignalled + ds.div_ceil(4)) * 4 >= self.ring.capacity()
+    }
+
     /// Posts a WQE that [`Icosq::check`] found room for.
     #[inline(always)]
     fn put(&mut self, ds: u32, work: Work, write: impl FnOnce(&mut Wqe<'_>, Place)) -> Result<(), NotPosted> {
@@ -210,8 +216,8 @@ impl Icosq {
     /// [`Icosq::per_wqe`] keys. Asks for a completion if it is the `last`.
     pub fn tag_fill(&mut self, tirn: u32, first: u16, keys: &[u32], last: bool) -> Result<(), NotPosted> {
         let ds = wqe::umr_ds(keys.len());
-        self.check([ds], last.into())?;
-        let work = Work { kind: Kind::TagFill, signalled: last, tag: first };
+        self.check([ds], 1)?;
+        let work = Work { kind: Kind::TagFill, signalled: last || self.is_due(ds), tag: first };
         self.put(ds, work, |wqe, place| wqe::tag_fill(wqe, place, tirn, first, keys))
     }
 
@@ -226,8 +232,7 @@ impl Icosq {
         for part in entries.chunks(self.per_wqe) {
             let last = first + part.len() == entries.len();
             let ds = wqe::umr_ds(part.len());
-            let signalled = last && (self.unsignalled + ds / 4) * 4 >= self.ring.capacity();
-            let work = Work { kind: Kind::Bind, signalled, tag };
+            let work = Work { kind: Kind::Bind, signalled: last && self.is_due(ds), tag };
             self.put(ds, work, |wqe, place| wqe::setup(wqe, place, key, list, first as u16, part))?;
             first += part.len();
         }

@@ -43,9 +43,12 @@
 
 #[cfg(test)]
 mod fixture;
+pub mod contract;
+pub mod create;
 pub mod icosq;
 pub mod lookup;
 pub mod memory;
+pub mod queue;
 pub mod rebuild;
 pub mod stats;
 pub mod tags;

@@ -41,6 +41,8 @@ const IPV6_EXTRA: u32 = 20;
 /// Why an entry was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Rejection {
+    /// An offload flag, and a flow tag that names no queue.
+    NoQueue,
     /// The packet is longer than the receive buffer, or empty.
     Length,
     /// A placed run and a resync request in one entry: they share a field (§5).
@@ -61,7 +63,8 @@ pub enum Rejection {
 
 impl Rejection {
     /// All of them.
-    pub const ALL: [Rejection; 8] = [
+    pub const ALL: [Rejection; 9] = [
+        Rejection::NoQueue,
         Rejection::Length,
         Rejection::ResyncAndPlaced,
         Rejection::TagOutOfRange,
@@ -75,6 +78,7 @@ impl Rejection {
     /// What is wrong, in a word for counters.
     pub fn name(self) -> &'static str {
         match self {
+            Rejection::NoQueue => "no_queue",
             Rejection::Length => "length",
             Rejection::ResyncAndPlaced => "resync_and_placed",
             Rejection::TagOutOfRange => "tag_out_of_range",
@@ -90,6 +94,7 @@ impl Rejection {
 impl fmt::Display for Rejection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Rejection::NoQueue => "the entry has an offload flag and names no offload queue",
             Rejection::Length => "the packet is empty or longer than its receive buffer",
             Rejection::ResyncAndPlaced => "the entry claims a placed run and asks for a resync",
             Rejection::TagOutOfRange => "the tag is not one of the queue's",
@@ -159,7 +164,7 @@ pub fn plain(entry: &OffloadCqe, buffer: RxBuffer, capacity: u32) -> Result<Fram
 }
 
 #[cold]
-fn refuse(buffer: RxBuffer, why: Rejection) -> Rejected {
+pub(super) fn refuse(buffer: RxBuffer, why: Rejection) -> Rejected {
     Rejected { buffer, why }
 }
 

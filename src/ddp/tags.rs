@@ -176,6 +176,7 @@ pub struct TagTable {
     hot: Box<[Hot]>,
     slots: Box<[Slot]>,
     held: u32,
+    known: u32,
 }
 
 impl fmt::Debug for TagTable {
@@ -195,6 +196,7 @@ impl TagTable {
             hot: vec![Hot::default(); depth as usize].into(),
             slots: (0..depth).map(|_| Slot { state: State::Free, buffer: None, suspect: false }).collect(),
             held: 0,
+            known: 0,
         }
     }
 
@@ -206,6 +208,11 @@ impl TagTable {
     /// Buffers in the table.
     pub fn held(&self) -> u32 {
         self.held
+    }
+
+    /// Buffers that the device may write: bound or draining.
+    pub fn known_to_device(&self) -> u32 {
+        self.known
     }
 
     /// What the receive path needs.
@@ -274,8 +281,10 @@ impl TagTable {
         let tag = posted.tag();
         let slot = self.slot_in(tag, &[State::Pinned], "be bound")?;
         slot.state = State::Bound;
+        let bytes = slot.buffer.as_ref().map_or(0, IoBuf::len);
+        self.known += 1;
         // `pin` has checked that the length fits.
-        self.hot[usize::from(tag)].size = slot.buffer.as_ref().map_or(0, |b| b.len() as u32);
+        self.hot[usize::from(tag)].size = bytes as u32;
         Ok(())
     }
 
@@ -288,6 +297,7 @@ impl TagTable {
     /// The device has forgotten the buffer: `Draining` → `Forgotten`.
     pub(super) fn forgotten(&mut self, completed: UnbindCompleted) -> Result<(), TagError> {
         self.slot_in(completed.tag(), &[State::Draining], "complete an unbind")?.state = State::Forgotten;
+        self.known -= 1;
         Ok(())
     }
 
@@ -302,6 +312,7 @@ impl TagTable {
         let slot = &mut self.slots[usize::from(tag)];
         let hot = &mut self.hot[usize::from(tag)];
         let buffer = slot.buffer.take()?;
+        self.known -= u32::from(matches!(slot.state, State::Bound | State::Draining));
         slot.state = State::Free;
         let generation = hot.generation;
         // Wraps after 4 Gi uses of one tag; a range that old cannot exist, because the stream delivers in order.
