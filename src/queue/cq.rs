@@ -1,7 +1,8 @@
 //! The completion queue: a ring that the device writes and software reads, entry by entry.
 
 use super::ring::{DoorbellRecord, RingMemory};
-use crate::dma::{DmaBuf, DmaError, DmaHeap, Iova};
+use crate::adapter::Handle;
+use crate::dma::{DmaBuf, DmaError, DmaHeap};
 use crate::platform::Platform;
 use hw_regs::barrier;
 use hw_regs::cqe::{Cqe64, CqeOpcode, CqeSyndrome, ErrCqe, OffloadCqe};
@@ -9,6 +10,7 @@ use hw_regs::doorbell::CqArmDoorbellMmio;
 use hw_regs::layout::{Access, Layout};
 use hw_regs::uar;
 use std::marker::PhantomData;
+use zerocopy::FromBytes;
 
 /// Byte 63 of an entry that was never written: owner 1, so that it is invalid in lap 0, and opcode 0xf.
 const NEVER_WRITTEN: u8 = 0xf1;
@@ -30,22 +32,22 @@ pub trait CqeFormat: Layout + sealed::Sealed {
     /// `cqc.cqe_sz`: 0 for 64 bytes, 2 for 128 bytes of which the second half is the 64-byte entry.
     const CQE_SZ: u32;
     /// The 64-byte entry in it.
-    fn base(&self) -> Cqe64;
+    fn base(&self) -> &Cqe64;
 }
 
 impl CqeFormat for Cqe64 {
     const CQE_SZ: u32 = 0;
     #[inline(always)]
-    fn base(&self) -> Cqe64 {
-        *self
+    fn base(&self) -> &Cqe64 {
+        self
     }
 }
 
 impl CqeFormat for OffloadCqe {
     const CQE_SZ: u32 = 2;
     #[inline(always)]
-    fn base(&self) -> Cqe64 {
-        Cqe64::from_prefix(&self.0[64..])
+    fn base(&self) -> &Cqe64 {
+        Cqe64::ref_from_bytes(&self.0[64..]).expect("64 bytes of no alignment")
     }
 }
 
@@ -145,11 +147,6 @@ impl CqMemory {
             record: DoorbellRecord::allocate(heap)?,
         })
     }
-
-    /// Where the record is.
-    pub(super) fn record_iova(&self) -> Iova {
-        self.record.iova()
-    }
 }
 
 /// A completion queue of entries `E`: [`Cqe64`], or [`OffloadCqe`] for queues that carry the offload.
@@ -162,7 +159,7 @@ impl CqMemory {
 pub struct CompletionQueue<E: CqeFormat> {
     ring: DmaBuf,
     record: DoorbellRecord,
-    cqn: u32,
+    handle: Handle,
     log_entries: u32,
     /// Entries read since the beginning; its low 24 bits are what the device knows.
     consumer: u32,
@@ -176,18 +173,18 @@ pub struct CompletionQueue<E: CqeFormat> {
 }
 
 impl<E: CqeFormat> CompletionQueue<E> {
-    /// A queue over `ring` that firmware knows as `cqn`, doorbells in UAR `uar_page`.
+    /// A queue over `ring` that firmware knows by `handle`, doorbells in UAR `uar_page`.
     pub(super) fn new(
         ring: DmaBuf,
         record: DoorbellRecord,
         log_entries: u32,
-        cqn: u32,
+        handle: Handle,
         uar_page: u32,
     ) -> CompletionQueue<E> {
         let cq = CompletionQueue {
             ring,
             record,
-            cqn,
+            handle,
             log_entries,
             consumer: 0,
             attached: 0,
@@ -210,7 +207,11 @@ impl<E: CqeFormat> CompletionQueue<E> {
 
     /// Number by which firmware knows the queue.
     pub fn cqn(&self) -> u32 {
-        self.cqn
+        self.handle.number()
+    }
+
+    pub(super) fn into_handle(self) -> Handle {
+        self.handle
     }
 
     /// Entries of the ring.
@@ -264,7 +265,7 @@ impl<E: CqeFormat> CompletionQueue<E> {
             .with(CqArmDoorbellMmio::ARM_SN, self.sequence)
             .with(CqArmDoorbellMmio::ARM_CMD_SOLICITED_ONLY, u32::from(what == Arm::Solicited))
             .with(CqArmDoorbellMmio::ARM_CI, self.consumer & COUNTER_MASK)
-            .with(CqArmDoorbellMmio::CQN_CQN_24, self.cqn);
+            .with(CqArmDoorbellMmio::CQN_CQN_24, self.cqn());
         self.record.store_second(doorbell.get(CqArmDoorbellMmio::ARM));
         barrier::before_doorbell();
         platform.write64(self.arm_register, u64::from_be_bytes(doorbell.0));
@@ -308,6 +309,7 @@ pub(super) mod tests {
     //! | an error entry is decoded in full and its text names the cause | `an_error_entry_says_why` |
     //! | queues that could overrun the ring together are refused | `overcommitment_is_refused` |
     use super::*;
+    use crate::command::ObjectKind;
     use crate::queue::testing::{self, TestPlatform};
     use proptest::prelude::*;
 
@@ -315,9 +317,9 @@ pub(super) mod tests {
     pub(crate) fn cq<E: CqeFormat>(log_entries: u32) -> CompletionQueue<E> {
         let heap = testing::heap();
         let memory = CqMemory::allocate::<E>(&heap, log_entries).expect("memory");
-        let (ring, _) = memory.ring.into_parts();
-        CompletionQueue::<E>::initialize(&ring);
-        CompletionQueue::new(ring, memory.record, log_entries, 0x123, 16)
+        CompletionQueue::<E>::initialize(memory.ring.buffer());
+        let handle = testing::handle(ObjectKind::Cq, 0x123);
+        CompletionQueue::new(memory.ring.into_buffer(), memory.record, log_entries, handle, 16)
     }
 
     /// The device's side: where it writes next.

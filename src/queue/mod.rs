@@ -16,16 +16,27 @@
 //!   never becomes an index.
 //! * No queue allocates after it was created, takes a lock, or waits. Deadlines belong to who polls.
 
-pub mod cq;
+mod cq;
+mod create;
+mod pool;
 mod ring;
-pub mod sq;
+mod rq;
+mod send;
+mod sq;
 #[cfg(test)]
 pub(crate) mod testing;
 
 pub use cq::{Arm, CompletionQueue, CqTooSmall, CqeFormat, ErrorCompletion};
-pub use sq::{Control, SendFault, SendRing, Wqe};
+pub use create::{Base, Logged, Objects, QueueError, SendParams, create_tis};
+pub use pool::RxPool;
+pub use rq::ReceiveQueue;
+pub use send::{
+    Checksums, FrameQueueParams, MAX_HEADER, MAX_PIECES, MIN_HEADER, PayloadSlot, SendError, SendQueue, Sent,
+};
+pub use sq::{Control, DS, MAX_DS, SendRing, WQEBB, Wqe, wqebbs};
 
-/// A completion that cannot be true. The device is not believed; the work request that it may have meant stays posted.
+/// A completion that cannot be true. The device is not believed; nothing that it may have meant is touched, except that a
+/// receive buffer whose length is wrong is posted again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadCompletion {
     /// The last byte of the entry: an opcode that this kind of queue does not have, or an entry that carries data or is
@@ -41,4 +52,47 @@ pub enum BadCompletion {
     /// More bytes than the buffer has, or none.
     #[error("a completion of {0} bytes, which the receive buffer cannot hold")]
     Length(u32),
+}
+
+/// What is wrong with a completion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompletionFault {
+    /// The device reports a failed work request: the queue is in the error state.
+    #[error(transparent)]
+    Failed(#[from] ErrorCompletion),
+    /// The entry cannot be true; it was counted and ignored.
+    #[error(transparent)]
+    Bad(#[from] BadCompletion),
+}
+
+/// Completions that were not believed, by reason.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rejections {
+    /// [`BadCompletion::Opcode`].
+    pub opcode: u64,
+    /// [`BadCompletion::NotPosted`].
+    pub not_posted: u64,
+    /// [`BadCompletion::ForeignQueue`].
+    pub foreign_queue: u64,
+    /// [`BadCompletion::Length`].
+    pub length: u64,
+}
+
+impl Rejections {
+    /// Counts one, and returns it.
+    #[cold]
+    pub fn count(&mut self, bad: BadCompletion) -> BadCompletion {
+        *match bad {
+            BadCompletion::Opcode(_) => &mut self.opcode,
+            BadCompletion::NotPosted(_) => &mut self.not_posted,
+            BadCompletion::ForeignQueue(_) => &mut self.foreign_queue,
+            BadCompletion::Length(_) => &mut self.length,
+        } += 1;
+        bad
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.opcode + self.not_posted + self.foreign_queue + self.length
+    }
 }

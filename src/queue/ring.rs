@@ -1,6 +1,6 @@
 //! What every ring has in common: its size, the memory under it, and its doorbell record.
 
-use crate::dma::{DmaBuf, DmaError, DmaHeap, Iova};
+use crate::dma::{DmaBuf, DmaError, DmaHeap};
 use hw_regs::barrier;
 
 /// Largest page that a ring is described in: the alignment that the DMA heap can promise.
@@ -41,11 +41,14 @@ impl RingMemory {
             .collect()
     }
 
-    /// The ring, and an empty piece that keeps its memory allocated: the object log holds the latter for as long as
-    /// firmware knows the address, whatever becomes of the queue.
-    pub(crate) fn into_parts(self) -> (DmaBuf, DmaBuf) {
-        let len = self.buffer.len();
-        self.buffer.split_at(len)
+    /// The memory.
+    pub(crate) fn buffer(&self) -> &DmaBuf {
+        &self.buffer
+    }
+
+    /// The memory, for the queue that owns it.
+    pub(crate) fn into_buffer(self) -> DmaBuf {
+        self.buffer
     }
 }
 
@@ -65,16 +68,9 @@ impl DoorbellRecord {
         Ok(DoorbellRecord { memory: heap.allocate(RECORD_BYTES, RECORD_BYTES)? })
     }
 
-    /// Where the device finds it.
-    pub(crate) fn iova(&self) -> Iova {
-        self.memory.iova()
-    }
-
-    /// Splits an empty piece off that keeps the memory allocated (see [`RingMemory::into_parts`]).
-    pub(crate) fn with_guard(self) -> (DoorbellRecord, DmaBuf) {
-        let len = self.memory.len();
-        let (memory, guard) = self.memory.split_at(len);
-        (DoorbellRecord { memory }, guard)
+    /// The memory.
+    pub(crate) fn buffer(&self) -> &DmaBuf {
+        &self.memory
     }
 
     /// Stores word 0 after everything written to the ring before.
@@ -103,7 +99,6 @@ mod tests {
     //! | property | test |
     //! |---|---|
     //! | the pages named to firmware cover the ring, aligned, in order | `pages_cover_the_ring` |
-    //! | a guard keeps the memory when the ring is gone | `a_guard_keeps_the_memory` |
     use super::*;
     use crate::queue::testing;
 
@@ -122,15 +117,5 @@ mod tests {
             }
         }
         assert!(RingMemory::allocate(&heap, 4096 + 64).is_err());
-    }
-
-    #[test]
-    fn a_guard_keeps_the_memory() {
-        let heap = testing::heap();
-        let (ring, guard) = RingMemory::allocate(&heap, 8192).expect("memory").into_parts();
-        drop(ring);
-        assert_eq!(heap.usage().1, 8192);
-        drop(guard);
-        assert_eq!(heap.usage().1, 0);
     }
 }

@@ -15,9 +15,10 @@
 //! * The device completes in order and tells only of WQEs that ask for it: [`SendRing::retire`] hands out the records of
 //!   everything up to the one that a completion names.
 
-use super::BadCompletion;
 use super::cq::ErrorCompletion;
 use super::ring::DoorbellRecord;
+use super::{BadCompletion, CompletionFault};
+use crate::adapter::Handle;
 use crate::dma::DmaBuf;
 use crate::platform::Platform;
 use hw_regs::barrier;
@@ -129,17 +130,6 @@ struct Slot<R> {
     record: Option<R>,
 }
 
-/// What a completion of a send queue turned out to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SendFault {
-    /// The device reports a failed work request: the queue is in the error state.
-    #[error(transparent)]
-    Failed(#[from] ErrorCompletion),
-    /// The entry is not one that the device may write: it was counted and ignored.
-    #[error(transparent)]
-    Bad(#[from] BadCompletion),
-}
-
 /// A ring of work requests with a record `R` for each.
 ///
 /// Only this type computes positions; what a WQE means is the business of who posts it (frames: [`SendQueue`], the
@@ -151,7 +141,10 @@ pub struct SendRing<R> {
     ring: DmaBuf,
     record: DoorbellRecord,
     slots: Box<[Slot<R>]>,
+    handle: Handle,
     sqn: u32,
+    /// Entries promised by the CQ.
+    completions: u32,
     /// Block after the last one posted.
     producer: u32,
     /// Oldest block that was not retired.
@@ -166,8 +159,14 @@ pub struct SendRing<R> {
 }
 
 impl<R> SendRing<R> {
-    /// A ring of `ring.len() / 64` blocks (a power of two) that firmware knows as `sqn`, doorbells in UAR `uar_page`.
-    pub(super) fn new(ring: DmaBuf, record: DoorbellRecord, sqn: u32, uar_page: u32) -> SendRing<R> {
+    /// A ring of `ring.len() / 64` blocks (a power of two) that firmware knows by `handle`, doorbells in UAR `uar_page`.
+    pub(super) fn new(
+        ring: DmaBuf,
+        record: DoorbellRecord,
+        handle: Handle,
+        uar_page: u32,
+        completions: u32,
+    ) -> SendRing<R> {
         let blocks = ring.len() / WQEBB;
         assert!(blocks.is_power_of_two() && (1 << MIN_LOG_WQEBBS..=1 << MAX_LOG_WQEBBS).contains(&blocks));
         record.store_second(0);
@@ -175,7 +174,9 @@ impl<R> SendRing<R> {
             ring,
             record,
             slots: (0..blocks).map(|_| Slot { blocks: 0, record: None }).collect(),
-            sqn,
+            sqn: handle.number(),
+            handle,
+            completions,
             producer: 0,
             consumer: 0,
             rung: 0,
@@ -189,6 +190,10 @@ impl<R> SendRing<R> {
     /// Number by which firmware knows the queue.
     pub fn sqn(&self) -> u32 {
         self.sqn
+    }
+
+    pub(super) fn into_handle(self) -> (Handle, u32) {
+        (self.handle, self.completions)
     }
 
     /// Blocks of the ring.
@@ -298,7 +303,7 @@ impl<R> SendRing<R> {
     /// Checks what an entry of the queue's CQ says and returns the block index that it names, for [`SendRing::retire`]. A
     /// failure puts the ring into the failed state.
     #[inline]
-    pub fn check(&mut self, cqe: &Cqe64) -> Result<u16, SendFault> {
+    pub fn check(&mut self, cqe: &Cqe64) -> Result<u16, CompletionFault> {
         // One comparison for opcode REQ and format 0 (no data in the entry, not compressed).
         if cqe.0[63] & 0xfc != CqeOpcode::REQ.0 << 4 {
             return Err(self.refuse(cqe));
@@ -310,7 +315,7 @@ impl<R> SendRing<R> {
     }
 
     #[cold]
-    fn refuse(&mut self, cqe: &Cqe64) -> SendFault {
+    fn refuse(&mut self, cqe: &Cqe64) -> CompletionFault {
         match ErrorCompletion::of(cqe) {
             Some(error) if error.queue != self.sqn => BadCompletion::ForeignQueue(error.queue).into(),
             Some(error) if error.send => {
@@ -376,6 +381,7 @@ pub(super) mod tests {
     //! | an error stops posting until the ring was reset, and every record comes back | `a_failed_ring_gives_everything_back` |
     //! | a WQE is written where its index says, over the 16-bit wrap | `indices_wrap_at_16_bits` |
     use super::*;
+    use crate::command::ObjectKind;
     use crate::queue::ring::RingMemory;
     use crate::queue::testing::{self, TestPlatform};
     use proptest::prelude::*;
@@ -386,8 +392,9 @@ pub(super) mod tests {
     /// A ring that no firmware knows.
     pub(crate) fn ring<R>(log_blocks: u32) -> SendRing<R> {
         let heap = testing::heap();
-        let (ring, _) = RingMemory::allocate(&heap, WQEBB << log_blocks).expect("memory").into_parts();
-        SendRing::new(ring, DoorbellRecord::allocate(&heap).expect("memory"), SQN, 16)
+        let ring = RingMemory::allocate(&heap, WQEBB << log_blocks).expect("memory").into_buffer();
+        let handle = testing::handle(ObjectKind::Sq, SQN);
+        SendRing::new(ring, DoorbellRecord::allocate(&heap).expect("memory"), handle, 16, 1 << log_blocks)
     }
 
     impl<R> SendRing<R> {
@@ -583,7 +590,7 @@ pub(super) mod tests {
         }
         ring.ring_doorbell(&platform);
         let entry = completion(0).with(Cqe64::OP_OWN, 0xd0);
-        assert!(matches!(ring.check(&entry), Err(SendFault::Failed(error)) if error.wqe_counter == 0));
+        assert!(matches!(ring.check(&entry), Err(CompletionFault::Failed(error)) if error.wqe_counter == 0));
         assert!(ring.has_failed() && !ring.fits([1]));
         assert_eq!(send(&mut ring, 4, 9), Err(9));
         let mut got = Vec::new();

@@ -1,5 +1,7 @@
 //! A function without hardware for the tests of queues: memory that nothing is mapped to, registers that only remember.
 
+use crate::adapter::{Handle, ObjectLog};
+use crate::command::{ObjectKind, Request};
 use crate::dma::{Arena, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator};
 use crate::platform::{Identity, Platform, PlatformError};
 use std::cell::{Cell, RefCell};
@@ -21,6 +23,11 @@ impl DmaMapper for NoMapper {
 /// DMA memory that no device sees.
 pub(crate) fn heap() -> DmaHeap {
     DmaHeap::new(Arc::new(NoMapper), IovaAllocator::new(&[0..=u64::MAX >> 16]))
+}
+
+/// The handle of an object that no firmware knows.
+pub(crate) fn handle(kind: ObjectKind, number: u32) -> Handle {
+    ObjectLog::default().record(kind, number, Request::from_bytes(&[], 0), &[])
 }
 
 /// A function whose registers remember what was written.
