@@ -11,7 +11,7 @@
 
 use super::wqe::{self, ConnectionParams, Extent, Place, Room};
 use crate::platform::Platform;
-use crate::queue::{CompletionQueue, ErrorCompletion, SendFault, SendRing, Wqe};
+use crate::queue::{CompletionFault, CompletionQueue, ErrorCompletion, SendRing, Wqe};
 use hw_regs::cqe::Cqe64;
 use hw_regs::wqe::Klm;
 
@@ -77,7 +77,7 @@ pub enum Completed {
 
 /// What software remembers of a WQE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Work {
+pub(super) struct Work {
     kind: Kind,
     signalled: bool,
     tag: u16,
@@ -116,6 +116,11 @@ impl Icosq {
     /// WQE ([`wqe::entries_per_wqe`]).
     pub(super) fn new(ring: SendRing<Work>, cq: CompletionQueue<Cqe64>, per_wqe: usize) -> Icosq {
         Icosq { ring, cq, per_wqe, unsignalled: 0, awaited: 0 }
+    }
+
+    /// The send ring and its completion queue, to be destroyed.
+    pub(super) fn into_parts(self) -> (SendRing<Work>, CompletionQueue<Cqe64>) {
+        (self.ring, self.cq)
     }
 
     /// Number of the send queue.
@@ -271,12 +276,12 @@ impl Icosq {
                         Kind::StaticParams | Kind::TagFill | Kind::Bind => {}
                     }
                 });
-                retired.map_err(SendFault::from)
+                retired.map_err(CompletionFault::from)
             });
             match retired {
                 Ok(()) => {}
-                Err(SendFault::Failed(error)) => each(Completed::Failed(error)),
-                Err(SendFault::Bad(error)) => {
+                Err(CompletionFault::Failed(error)) => each(Completed::Failed(error)),
+                Err(CompletionFault::Bad(error)) => {
                     log::warn!("control ring of an offload queue: {error}");
                     each(Completed::Bad);
                 }

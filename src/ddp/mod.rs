@@ -41,10 +41,10 @@
 //!    the tags again.
 //! 5. New commands, `setup` first; one doorbell for all.
 
-#[cfg(test)]
-mod fixture;
 pub mod contract;
 pub mod create;
+#[cfg(test)]
+mod fixture;
 pub mod icosq;
 pub mod lookup;
 pub mod memory;

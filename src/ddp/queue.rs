@@ -301,6 +301,11 @@ impl OffloadQueue {
         self.unbind_later.is_empty() && self.tags.known_to_device() == 0
     }
 
+    /// What is left when the queue's work is over.
+    pub(super) fn into_parts(self) -> (TagTable, Stats, Icosq) {
+        (self.tags, self.stats, self.icosq)
+    }
+
     /// Asks for every bound buffer back.
     pub(super) fn unbind_all(&mut self) {
         for tag in (0..=u16::MAX).take(self.tags.depth() as usize) {

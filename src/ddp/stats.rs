@@ -132,7 +132,6 @@ impl Stats {
             ("rx-nvme-tcp-bytes", self.bytes),
         ]
     }
-
 }
 
 impl AddAssign<&Stats> for Stats {
