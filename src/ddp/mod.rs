@@ -44,6 +44,8 @@
 pub mod contract;
 pub mod create;
 #[cfg(test)]
+mod fake;
+#[cfg(test)]
 mod fixture;
 pub mod icosq;
 pub mod lookup;
@@ -53,3 +55,6 @@ pub mod rebuild;
 pub mod stats;
 pub mod tags;
 pub mod wqe;
+
+#[cfg(test)]
+mod tests;
