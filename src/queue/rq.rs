@@ -114,12 +114,16 @@ impl ReceiveQueue {
         (counter & (self.capacity() - 1)) as usize
     }
 
-    /// Posts buffers until the queue is full or the pool is empty, and tells the device once. Returns how many.
+    /// Posts buffers until the queue is full or the pool is empty, and tells the device once. Returns how many: none while
+    /// the queue is in the error state.
     ///
     /// # Panics
     /// If the pool's buffers have another size than the queue was created for.
     pub fn post(&mut self, pool: &mut RxPool) -> u32 {
         assert_eq!(pool.buffer_size(), self.buffer_size, "the pool of another queue");
+        if self.failed {
+            return 0;
+        }
         let segment = WqeDataSeg::zeroed()
             .with(WqeDataSeg::BYTE_COUNT_LENGTH, self.buffer_size)
             .with(WqeDataSeg::LKEY, self.lkey);
@@ -344,7 +348,8 @@ pub(super) mod tests {
                 match step {
                     Step::Post => {
                         rq.post(&mut pool);
-                        prop_assert!(rq.posted() == rq.capacity() - rq.ahead || pool.outstanding() == buffers);
+                        let full = rq.posted() == rq.capacity() - rq.ahead || pool.outstanding() == buffers;
+                        prop_assert!(full || rq.has_failed());
                     }
                     Step::Next => {
                         let expected = (rq.consumer != rq.told).then(|| device_buffer(&rq, &pool, rq.consumer));

@@ -428,3 +428,195 @@ fn create_table(objects: &mut impl Objects, log_size: u32, deadline: Deadline) -
     let request = Request::new(&input).creates(ObjectKind::FlowTable);
     Ok(objects.create(ObjectKind::FlowTable, &request, destroy, &[], deadline)?.0)
 }
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | groups do not overlap, cover the table from specific to general, and the root comes last | `the_table_goes_from_specific_to_general` |
+    //! | a rule matches its five-tuple under its group's mask, and nothing else | `a_rule_matches_one_connection` |
+    //! | indices are used once at a time, given back, and run out with a clear error | `entries_are_used_once_at_a_time` |
+    //! | impossible rules are refused before firmware sees them | `impossible_rules_are_refused` |
+    //! | whichever command is refused, nothing is left | `a_refusal_leaves_nothing` |
+    use super::*;
+    use crate::queue::testing::{TestObjects, deadline};
+    use crate::steering::caps::tests::full;
+    use firmware_iface::Opcode;
+
+    const PARAMS: SteeringParams = SteeringParams { connections_ipv4: 5, connections_ipv6: 4 };
+    const DEFAULTS: Defaults = Defaults { other: 0x91, tcp_ipv4: Some(0x92), tcp_ipv6: None };
+
+    fn caps() -> SteeringCaps {
+        SteeringCaps::new(&full()).expect("all there")
+    }
+
+    fn steering(objects: &mut TestObjects) -> Steering {
+        Steering::create(objects, &caps(), &PARAMS, &DEFAULTS, deadline()).expect("created")
+    }
+
+    fn tuple(source: &str, destination: &str) -> FiveTuple {
+        FiveTuple { source: source.parse().expect("address"), destination: destination.parse().expect("address") }
+    }
+
+    fn groups(objects: &TestObjects) -> Vec<(u32, u32, u32, FteMatchSetLyr24)> {
+        let requests = objects.firmware.requests.iter().enumerate();
+        requests
+            .filter(|(_, request)| request.opcode() == Opcode::CREATE_FLOW_GROUP)
+            .map(|(n, request)| {
+                let input = CreateFlowGroupIn::from_prefix(request.input());
+                let mask = input.nested(CreateFlowGroupIn::MATCH_CRITERIA).nested(FteMatchParam::OUTER_HEADERS);
+                let enabled = input.get(CreateFlowGroupIn::MATCH_CRITERIA_ENABLE) == 1;
+                assert_eq!(enabled, mask != FteMatchSetLyr24::zeroed());
+                let (start, end) = (CreateFlowGroupIn::START_FLOW_INDEX, CreateFlowGroupIn::END_FLOW_INDEX);
+                (0x100 + n as u32, input.get(start), input.get(end), mask)
+            })
+            .collect()
+    }
+
+    /// (index, group, flow tag, destination, value) of every entry that was set.
+    fn entries(objects: &TestObjects) -> Vec<(u32, u32, u32, [u8; 8], FteMatchSetLyr24)> {
+        let requests =
+            objects.firmware.requests.iter().filter(|request| request.opcode() == Opcode::SET_FLOW_TABLE_ENTRY);
+        requests
+            .map(|request| {
+                let input = SetFteIn::from_prefix(request.input());
+                let context = input.nested(SetFteIn::FLOW_CONTEXT);
+                assert_eq!((context.get(FlowContext::ACTION), context.get(FlowContext::DESTINATION_LIST_SIZE)), (4, 1));
+                let value = context.nested(FlowContext::MATCH_VALUE).nested(FteMatchParam::OUTER_HEADERS);
+                let destination = request.input()[SetFteIn::SIZE..].try_into().expect("one destination");
+                let (group, tag) = (context.get(FlowContext::GROUP_ID), context.get(FlowContext::FLOW_TAG));
+                (input.get(SetFteIn::FLOW_INDEX), group, tag, destination, value)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_table_goes_from_specific_to_general() {
+        let objects = &mut TestObjects::default();
+        let steering = steering(objects);
+        let ranges: Vec<_> = groups(objects).iter().map(|(_, start, end, _)| (*start, *end)).collect();
+        assert_eq!(ranges, [(0, 4), (5, 8), (9, 10), (11, 11)]);
+        let table = CreateFlowTableIn::from_prefix(objects.firmware.requests[0].input());
+        let context = table.nested(CreateFlowTableIn::FLOW_TABLE_CONTEXT);
+        assert_eq!((context.get(FlowTableContext::LOG_SIZE), context.get(FlowTableContext::LEVEL)), (4, 0));
+        let defaults = entries(objects);
+        assert_eq!(defaults.len(), 2);
+        assert_eq!((defaults[0].0, defaults[0].3), (9, [2, 0, 0, 0x92, 0, 0, 0, 0]));
+        assert_eq!((defaults[1].0, defaults[1].3), (11, [2, 0, 0, 0x91, 0, 0, 0, 0]));
+        assert_eq!(defaults[1].4, FteMatchSetLyr24::zeroed());
+        assert_eq!(objects.firmware.opcodes().last(), Some(&Opcode::SET_FLOW_TABLE_ROOT));
+        let created = objects.firmware.requests.len();
+        steering.destroy(objects, deadline()).expect("destroyed");
+        assert!(objects.log.is_empty());
+        // Disconnected first.
+        let disconnect = &objects.firmware.requests[created];
+        assert_eq!((disconnect.opcode(), disconnect.op_mod()), (Opcode::SET_FLOW_TABLE_ROOT, 1));
+        assert_eq!(objects.firmware.opcodes().last(), Some(&Opcode::DESTROY_FLOW_TABLE));
+    }
+
+    #[test]
+    fn a_rule_matches_one_connection() {
+        for ip_version in [true, false] {
+            let objects = &mut TestObjects::default();
+            let caps = SteeringCaps { ip_version, ..caps() };
+            let mut steering = Steering::create(objects, &caps, &PARAMS, &DEFAULTS, deadline()).expect("created");
+            let v4 = tuple("10.0.0.2:4420", "10.0.0.1:50000");
+            let v6 = tuple("[2001:db8::2]:4420", "[2001:db8::1]:50001");
+            let rules = [v4, v6].map(|t| steering.add_rule(objects, t, 0x77, 0xabcdef, deadline()).expect("room"));
+            assert_eq!(rules[0].tuple(), v4);
+            let (all, groups) = (entries(objects), groups(objects));
+            for ((n, tuple), group) in [(2, v4), (3, v6)].into_iter().zip(&groups) {
+                let (index, number, tag, destination, value) = all[n];
+                assert_eq!((number, tag, destination), (group.0, 0xabcdef, [2, 0, 0, 0x77, 0, 0, 0, 0]));
+                assert!((group.1..=group.2).contains(&index));
+                let mask = group.3;
+                let outside = value.bytes().iter().zip(mask.bytes()).filter(|(v, m)| **v & !**m != 0).count();
+                assert_eq!(outside, 0, "a value outside its mask never matches");
+                let ports = (value.get(FteMatchSetLyr24::TCP_SPORT), value.get(FteMatchSetLyr24::TCP_DPORT));
+                assert_eq!(ports, (4420, u32::from(tuple.destination.port())));
+                let v6 = tuple.source.is_ipv6();
+                let version = (value.get(FteMatchSetLyr24::IP_VERSION), value.get(FteMatchSetLyr24::ETHERTYPE));
+                assert_eq!(
+                    version,
+                    match (ip_version, v6) {
+                        (true, false) => (4, 0),
+                        (true, true) => (6, 0),
+                        (false, false) => (0, 0x0800),
+                        (false, true) => (0, 0x86dd),
+                    }
+                );
+                assert_eq!(value.blob(FteMatchSetLyr24::SRC_IPV4_SRC_IPV6), address(tuple.source.ip()));
+                assert_eq!(value.blob(FteMatchSetLyr24::DST_IPV4_DST_IPV6), address(tuple.destination.ip()));
+                let bits: u32 = mask.bytes().iter().map(|b| b.count_ones()).sum();
+                let version_bits = if ip_version { 4 } else { 16 };
+                assert_eq!(bits, 8 + 32 + version_bits + if v6 { 256 } else { 64 });
+            }
+        }
+    }
+
+    #[test]
+    fn entries_are_used_once_at_a_time() {
+        let objects = &mut TestObjects::default();
+        let mut steering = steering(objects);
+        let connection = |port: u16| tuple("10.0.0.2:4420", &format!("10.0.0.1:{port}"));
+        let mut rules: Vec<_> = (1..=5)
+            .map(|port| steering.add_rule(objects, connection(port), 0x77, 1, deadline()).expect("room"))
+            .collect();
+        let mut indices: Vec<_> = rules.iter().map(|rule| rule.index).collect();
+        indices.sort_unstable();
+        assert_eq!(indices, [0, 1, 2, 3, 4]);
+        let full = steering.add_rule(objects, connection(6), 0x77, 1, deadline()).expect_err("full");
+        assert!(matches!(full, SteeringError::Full { family: "IPv4", capacity: 5 }), "{full}");
+        let gone = rules.remove(2);
+        let index = gone.index;
+        steering.remove_rule(objects, gone, deadline()).expect("removed");
+        assert_eq!(steering.rules(), 4);
+        // A rule that firmware refuses leaves its index free and the connection without a rule.
+        objects.firmware.refuse = Some(objects.firmware.requests.len());
+        steering.add_rule(objects, connection(6), 0x77, 1, deadline()).expect_err("refused");
+        assert_eq!(steering.rules(), 4);
+        let again = steering.add_rule(objects, connection(6), 0x77, 1, deadline()).expect("room");
+        assert_eq!(again.index, index);
+        let duplicate = steering.add_rule(objects, connection(1), 0x77, 1, deadline()).expect_err("steered");
+        assert!(matches!(duplicate, SteeringError::Duplicate(t) if t == connection(1)));
+        // A removal that firmware refuses keeps the index: the entry is still there.
+        objects.firmware.refuse = Some(objects.firmware.requests.len());
+        steering.remove_rule(objects, again, deadline()).expect_err("refused");
+        let full = steering.add_rule(objects, connection(7), 0x77, 1, deadline());
+        assert!(matches!(full, Err(SteeringError::Full { .. })));
+    }
+
+    #[test]
+    fn impossible_rules_are_refused() {
+        let objects = &mut TestObjects::default();
+        let mut steering = steering(objects);
+        let before = objects.firmware.requests.len();
+        for (from, to) in [("10.0.0.2:1", "[::1]:2"), ("[::1]:2", "10.0.0.2:1"), ("10.0.0.2:0", "10.0.0.1:1")] {
+            let error = steering.add_rule(objects, tuple(from, to), 1, 1, deadline()).expect_err("no connection");
+            assert!(matches!(error, SteeringError::NotAConnection { .. }));
+        }
+        for tag in [0, 0x100_0000] {
+            let error = steering.add_rule(objects, tuple("10.0.0.2:1", "10.0.0.1:2"), 1, tag, deadline());
+            assert!(matches!(error, Err(SteeringError::FlowTag(t)) if t == tag));
+        }
+        assert_eq!(objects.firmware.requests.len(), before);
+        let huge = SteeringParams { connections_ipv4: 1 << 16, connections_ipv6: 0 };
+        let error = Steering::create(objects, &caps(), &huge, &DEFAULTS, deadline()).expect_err("too large");
+        assert!(error.to_string().contains("log_max_ft_size is 16"), "{error}");
+    }
+
+    #[test]
+    fn a_refusal_leaves_nothing() {
+        let commands = {
+            let objects = &mut TestObjects::default();
+            let _ = steering(objects);
+            objects.firmware.requests.len()
+        };
+        for refuse in 0..commands {
+            let objects = &mut TestObjects::default();
+            objects.firmware.refuse = Some(refuse);
+            Steering::create(objects, &caps(), &PARAMS, &DEFAULTS, deadline()).expect_err("refused");
+            assert!(objects.log.is_empty(), "command {refuse}: {:?}", objects.log.by_kind());
+        }
+    }
+}

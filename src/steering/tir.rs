@@ -189,3 +189,68 @@ pub fn modify_rqt(
     objects.exec(&Request::new(&input).tail(&list).about(ObjectKind::Rqt, table.number()), deadline)?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | each kind of target sets its own fields | `targets_set_their_fields` |
+    //! | the offload context is where the reference has it | `the_offload_context_is_in_its_place` |
+    //! | tables list their queues; sizes that no hash can index are refused | `tables_list_their_queues` |
+    use super::*;
+    use crate::queue::testing::{TestObjects, base, deadline};
+
+    fn context(params: &TirParams) -> Tirc {
+        let objects = &mut TestObjects::default();
+        let handle = create_tir(objects, &base(), params, deadline()).expect("created");
+        assert_eq!(handle.kind(), ObjectKind::Tir);
+        CreateTirIn::from_prefix(objects.firmware.requests[0].input()).nested(CreateTirIn::CTX)
+    }
+
+    #[test]
+    fn targets_set_their_fields() {
+        let direct = context(&TirParams::new(Target::Queue(0x123)));
+        assert_eq!((direct.get(Tirc::DISP_TYPE), direct.get(Tirc::INLINE_RQN)), (0, 0x123));
+        assert_eq!((direct.get(Tirc::TRANSPORT_DOMAIN), direct.get(Tirc::SELF_LB_BLOCK)), (0x22, 3));
+        let first = context(&TirParams::new(Target::First { rqtn: 0x456 }));
+        let fields = (first.get(Tirc::DISP_TYPE), first.get(Tirc::INDIRECT_TABLE), first.get(Tirc::RX_HASH_FN));
+        assert_eq!(fields, (1, 0x456, 1));
+        for ipv6 in [false, true] {
+            let spread = context(&TirParams::new(Target::Spread { rqtn: 7, hash: RssHash::tcp(ipv6) }));
+            assert_eq!(spread.get(Tirc::RX_HASH_FN), 2);
+            assert_eq!(spread.bytes()[40..80], TOEPLITZ_KEY);
+            let word = u32::from_be_bytes(spread.nested(Tirc::RX_HASH_FIELD_SELECTOR_OUTER).0);
+            assert_eq!(word, if ipv6 { 0x8000_000f } else { 0xf });
+        }
+    }
+
+    #[test]
+    fn the_offload_context_is_in_its_place() {
+        let offload = OffloadFields { zero_copy: true, crc: false, tag_buffer_table: 0x0102_0304 };
+        let params = TirParams { offload: Some(offload), ..TirParams::new(Target::First { rqtn: 1 }) };
+        let bytes = context(&params).0;
+        assert_eq!(bytes[4], 0x14, "indirect, zero copy");
+        assert_eq!(bytes[0x58..0x5c], [1, 2, 3, 4]);
+        let crc = OffloadFields { zero_copy: false, crc: true, ..offload };
+        assert_eq!(context(&TirParams { offload: Some(crc), ..params }).0[4], 0x12);
+    }
+
+    #[test]
+    fn tables_list_their_queues() {
+        let objects = &mut TestObjects::default();
+        let table = create_rqt(objects, &[0x11, 0x22], 8, deadline()).expect("created");
+        modify_rqt(objects, &table, &[0x33, 0x44, 0x55, 0x66], 8, deadline()).expect("modified");
+        let [create, modify] = &objects.firmware.requests[..] else { panic!("two commands") };
+        assert_eq!(create.input()[CreateRqtIn::SIZE..], [0, 0, 0, 0x11, 0, 0, 0, 0x22]);
+        let context = CreateRqtIn::from_prefix(create.input()).nested(CreateRqtIn::RQT_CONTEXT);
+        assert_eq!((context.get(Rqtc::RQT_MAX_SIZE), context.get(Rqtc::RQT_ACTUAL_SIZE)), (8, 2));
+        let input = ModifyRqtIn::from_prefix(modify.input());
+        let bitmask = input.nested(ModifyRqtIn::BITMASK).get(RqtBitmask::RQN_LIST);
+        assert_eq!((input.get(ModifyRqtIn::RQTN), bitmask), (table.number(), 1));
+        assert_eq!(modify.input().len(), ModifyRqtIn::SIZE + 16);
+        for bad in [&[][..], &[1, 2, 3], &[1; 16]] {
+            let refused = create_rqt(objects, bad, 8, deadline());
+            assert!(matches!(refused, Err(SteeringError::Rqt { max: 8, .. })), "{} queues", bad.len());
+        }
+    }
+}

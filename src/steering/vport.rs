@@ -88,3 +88,53 @@ pub fn add_l2_entry(
     let destroy = |_| Request::new(&destroy);
     Ok(objects.create(ObjectKind::L2TableEntry, &request, destroy, &[], deadline)?.0)
 }
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | promiscuity selects its field only | `promiscuity_is_one_field` |
+    //! | an address list replaces the one of its kind | `a_list_carries_its_addresses` |
+    //! | an entry of the switch is in the log | `an_l2_entry_is_logged` |
+    use super::*;
+    use crate::queue::testing::{TestObjects, deadline};
+
+    const MAC: [u8; 6] = [2, 0, 0, 0xaa, 0xbb, 0xcc];
+
+    #[test]
+    fn promiscuity_is_one_field() {
+        let objects = &mut TestObjects::default();
+        set_promiscuous(objects, Promiscuous { all: true, ..Promiscuous::default() }, deadline()).expect("set");
+        let input = ModifyNicVportContextIn::from_prefix(objects.firmware.requests[0].input());
+        assert_eq!(input.nested(ModifyNicVportContextIn::FIELD_SELECT).0, [0, 0, 0, 0x10]);
+        let context = input.nested(ModifyNicVportContextIn::NIC_VPORT_CONTEXT);
+        assert_eq!(context.0[240], 0x20);
+        assert_eq!(context.0.iter().filter(|b| **b != 0).count(), 1);
+    }
+
+    #[test]
+    fn a_list_carries_its_addresses() {
+        let objects = &mut TestObjects::default();
+        set_mac_filter(objects, MacFilter::Multicast, &[MAC, [1; 6]], deadline()).expect("set");
+        let request = objects.firmware.requests[0].input();
+        let input = ModifyNicVportContextIn::from_prefix(request);
+        assert_eq!(input.nested(ModifyNicVportContextIn::FIELD_SELECT).0, [0, 0, 0, 4]);
+        let context = input.nested(ModifyNicVportContextIn::NIC_VPORT_CONTEXT);
+        let list = (context.get(NicVportContext::ALLOWED_LIST_TYPE), context.get(NicVportContext::ALLOWED_LIST_SIZE));
+        assert_eq!(list, (1, 2));
+        let tail = &request[ModifyNicVportContextIn::SIZE..];
+        assert_eq!(tail, [0, 0, 2, 0, 0, 0xaa, 0xbb, 0xcc, 0, 0, 1, 1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn an_l2_entry_is_logged() {
+        let objects = &mut TestObjects::default();
+        let handle = add_l2_entry(objects, 9, MAC, deadline()).expect("set");
+        assert_eq!((handle.kind(), handle.number()), (ObjectKind::L2TableEntry, 9));
+        let set = SetL2TableEntryIn::from_prefix(objects.firmware.requests[0].input());
+        assert_eq!(set.nested(SetL2TableEntryIn::MAC_ADDRESS).0, [0, 0, 2, 0, 0, 0xaa, 0xbb, 0xcc]);
+        objects.destroy(handle, deadline()).expect("deleted");
+        let delete = DeleteL2TableEntryIn::from_prefix(objects.firmware.requests[1].input());
+        assert_eq!(delete.get(DeleteL2TableEntryIn::TABLE_INDEX), 9);
+    }
+}
