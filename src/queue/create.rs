@@ -412,3 +412,151 @@ pub fn create_tis(objects: &mut impl Objects, base: &Base, deadline: Deadline) -
     let destroy = |tisn| Request::new(&DestroyTisIn::zeroed().with(DestroyTisIn::TISN, tisn));
     Ok(objects.create(ObjectKind::Tis, &request, destroy, &[], deadline)?.0)
 }
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | create commands describe the ring that was made, and its memory is held while the object exists | `create_commands_describe_the_ring` |
+    //! | whichever command is refused, nothing is left: no object, no promise, no memory | `a_refusal_leaves_nothing` |
+    //! | the log alone can destroy what queues created, in reverse order | `the_log_knows_how_to_destroy_everything` |
+    //! | recovery goes by the states, and only from the error state | `recovery_goes_through_reset` |
+    //! | sizes that counters cannot express are refused | `impossible_sizes_are_refused` |
+    use super::*;
+    use crate::queue::testing::{TestObjects, base, deadline};
+    use crate::queue::{FrameQueueParams, SendQueue};
+    use firmware_iface::Opcode;
+    use hw_regs::cqe::{Cqe64, OffloadCqe};
+
+    #[test]
+    fn create_commands_describe_the_ring() {
+        let (objects, base) = (&mut TestObjects::default(), base());
+        let mut cq = CompletionQueue::<OffloadCqe>::create(objects, &base, 9, 7, deadline()).expect("created");
+        let input = objects.firmware.requests[0].input().to_vec();
+        let cqc = CreateCqIn::from_prefix(&input).nested(CreateCqIn::CQ_CONTEXT);
+        assert_eq!((cqc.get(Cqc::CQE_SZ), cqc.get(Cqc::LOG_CQ_SIZE), cqc.get(Cqc::LOG_PAGE_SIZE)), (2, 9, 4));
+        assert_eq!((cqc.get(Cqc::C_EQN_OR_APU_ELEMENT), cqc.get(Cqc::UAR_PAGE), cqc.get(Cqc::CQE_COMP_EN)), (7, 16, 0));
+        assert!(cqc.get_wide(Cqc::DBR_ADDR).is_multiple_of(64));
+        assert_eq!(input.len(), CreateCqIn::SIZE + 8, "a ring of 64 KiB is one page of 64 KiB");
+
+        let mut pool = RxPool::new(&base.heap, 100, 2048).expect("memory");
+        let rq = ReceiveQueue::create(objects, &base, &mut cq, 6, &pool, 3, deadline()).expect("created");
+        let rqc = CreateRqIn::from_prefix(objects.firmware.requests[1].input()).nested(CreateRqIn::CTX);
+        let wq = rqc.nested(Rqc::WQ);
+        assert_eq!((rqc.get(Rqc::CQN), rqc.get(Rqc::COUNTER_SET_ID), rqc.get(Rqc::STATE)), (cq.cqn(), 3, 0));
+        assert_eq!((wq.get(Wq::LOG_WQ_STRIDE), wq.get(Wq::LOG_WQ_SZ), wq.get(Wq::LOG_WQ_PG_SZ)), (4, 6, 0));
+        assert_eq!((wq.get(Wq::WQ_TYPE), wq.get(Wq::PD)), (1, 0x11));
+        let ready = ModifyRqIn::from_prefix(objects.firmware.requests[2].input());
+        let next = ready.nested(ModifyRqIn::CTX).get(Rqc::STATE);
+        assert_eq!((ready.get(ModifyRqIn::RQ_STATE), ready.get(ModifyRqIn::RQN), next), (0, rq.rqn(), 1));
+
+        let mut small = CompletionQueue::<Cqe64>::create(objects, &base, 5, 7, deadline()).expect("created");
+        let params = SendParams::new(5, None);
+        let ring = SendRing::<u32>::create(objects, &base, &mut small, &params, &[], deadline()).expect("created");
+        let sqc = CreateSqIn::from_prefix(objects.firmware.requests[4].input()).nested(CreateSqIn::CTX);
+        assert_eq!((sqc.get(Sqc::REG_UMR), sqc.get(Sqc::TIS_LST_SZ), sqc.get(Sqc::CQN)), (1, 0, small.cqn()));
+        let wq = sqc.nested(Sqc::WQ);
+        assert_eq!((wq.get(Wq::LOG_WQ_STRIDE), wq.get(Wq::LOG_WQ_SZ), wq.get(Wq::UAR_PAGE)), (6, 5, 16));
+
+        // Memory outlives the queues for as long as firmware knows it.
+        let used = base.heap.usage().1;
+        drop((ring, small));
+        assert_eq!(base.heap.usage().1, used);
+        rq.destroy(objects, &mut cq, &mut pool, deadline()).expect("destroyed");
+        assert!(base.heap.usage().1 < used);
+    }
+
+    #[test]
+    fn a_refusal_leaves_nothing() {
+        for refuse in 0.. {
+            let (mut objects, base) = (TestObjects::default(), base());
+            objects.firmware.refuse = Some(refuse);
+            let params =
+                FrameQueueParams { log_wqebbs: 6, tisn: 1, eqn: 2, slots: 8, slot_size: 64, min_inline_mode: 0 };
+            match SendQueue::create(&mut objects, &base, &params, deadline()) {
+                Ok(queue) => {
+                    assert_eq!(refuse, 3, "CQ, SQ, and SQ ready are three commands");
+                    queue.destroy(&mut objects, deadline()).expect_err("the fourth command is refused");
+                    assert_eq!(objects.log.len(), 2);
+                    break;
+                }
+                Err(error) => assert!(error.to_string().contains("LIM_ERR"), "{error}"),
+            }
+            assert!(objects.log.is_empty(), "command {refuse}: {:?}", objects.log.by_kind());
+            assert_eq!(base.heap.usage().1, 0);
+        }
+        for refuse in 1..3 {
+            let (mut objects, base) = (TestObjects::default(), base());
+            objects.firmware.refuse = Some(refuse);
+            let mut cq = CompletionQueue::<Cqe64>::create(&mut objects, &base, 4, 7, deadline()).expect("created");
+            let pool = RxPool::new(&base.heap, 4, 64).expect("memory");
+            ReceiveQueue::create(&mut objects, &base, &mut cq, 4, &pool, 0, deadline()).expect_err("refused");
+            assert_eq!(objects.log.len(), 1, "only the CQ");
+            assert_eq!(cq.attach(16), Ok(()), "the promise was taken back");
+        }
+    }
+
+    #[test]
+    fn the_log_knows_how_to_destroy_everything() {
+        let (objects, base) = (&mut TestObjects::default(), base());
+        let tis = create_tis(objects, &base, deadline()).expect("created");
+        let params =
+            FrameQueueParams { log_wqebbs: 6, tisn: tis.number(), eqn: 2, slots: 8, slot_size: 64, min_inline_mode: 0 };
+        let queue = SendQueue::create(objects, &base, &params, deadline()).expect("created");
+        let mut cq = CompletionQueue::<Cqe64>::create(objects, &base, 4, 7, deadline()).expect("created");
+        let pool = RxPool::new(&base.heap, 4, 64).expect("memory");
+        let rq = ReceiveQueue::create(objects, &base, &mut cq, 4, &pool, 0, deadline()).expect("created");
+        let created = objects.firmware.requests.len();
+        drop((queue, rq, cq));
+        let TestObjects { firmware, log } = objects;
+        assert!(log.destroy_all(firmware, deadline()).is_empty());
+        let destroyed =
+            [Opcode::DESTROY_RQ, Opcode::DESTROY_CQ, Opcode::DESTROY_SQ, Opcode::DESTROY_CQ, Opcode::DESTROY_TIS];
+        assert_eq!(firmware.opcodes()[created..], destroyed);
+        assert_eq!(base.heap.usage().1, pool.memory().len());
+    }
+
+    #[test]
+    fn recovery_goes_through_reset() {
+        let (objects, base) = (&mut TestObjects::default(), base());
+        let mut cq = CompletionQueue::<Cqe64>::create(objects, &base, 4, 7, deadline()).expect("created");
+        let mut pool = RxPool::new(&base.heap, 4, 64).expect("memory");
+        let mut rq = ReceiveQueue::create(objects, &base, &mut cq, 2, &pool, 0, deadline()).expect("created");
+        rq.post(&mut pool);
+        objects.firmware.queue_state = RqState::RDY.0;
+        let refused = rq.recover(objects, &mut cq, &mut pool, deadline());
+        assert!(matches!(refused, Err(QueueError::NotFailed { what: ObjectKind::Rq, state: 1, .. })));
+        assert_eq!(pool.outstanding(), 4, "nothing was touched");
+        rq.stop(objects, deadline()).expect("stopped");
+        objects.firmware.queue_state = RqState::ERR.0;
+        let before = objects.firmware.requests.len();
+        rq.recover(objects, &mut cq, &mut pool, deadline()).expect("recovered");
+        let steps: Vec<_> = objects.firmware.requests[before..]
+            .iter()
+            .filter(|request| request.opcode() == Opcode::MODIFY_RQ)
+            .map(|request| {
+                let input = ModifyRqIn::from_prefix(request.input());
+                (input.get(ModifyRqIn::RQ_STATE), input.nested(ModifyRqIn::CTX).get(Rqc::STATE))
+            })
+            .collect();
+        assert_eq!(steps, [(3, 0), (0, 1)]);
+        assert_eq!((pool.outstanding(), rq.post(&mut pool)), (0, 4));
+    }
+
+    #[test]
+    fn impossible_sizes_are_refused() {
+        let (objects, base) = (&mut TestObjects::default(), base());
+        let refused = CompletionQueue::<Cqe64>::create(objects, &base, 23, 7, deadline());
+        assert!(matches!(refused, Err(QueueError::Size { log: 23, max: 22, .. })));
+        let mut cq = CompletionQueue::<Cqe64>::create(objects, &base, 4, 7, deadline()).expect("created");
+        for log in [4, 16, 40] {
+            let params = SendParams::new(log, None);
+            let refused = SendRing::<()>::create(objects, &base, &mut cq, &params, &[], deadline());
+            assert!(matches!(refused, Err(QueueError::Size { .. })), "{log}");
+        }
+        let params = SendParams::new(5, None);
+        let refused = SendRing::<()>::create(objects, &base, &mut cq, &params, &[], deadline());
+        assert!(matches!(refused, Err(QueueError::CqTooSmall(CqTooSmall { entries: 16, wanted: 32, .. }))));
+        assert_eq!(objects.log.len(), 1);
+    }
+}

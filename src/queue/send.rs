@@ -430,3 +430,217 @@ fn write_frame(
         wqe.write(end + padding + n * DS, &segment.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | the device finds header, payload and flags where the format says | `a_frame_is_laid_out_as_the_format_says` |
+    //! | a gathered payload is named piece by piece and its token comes back after the completion | `gathered_memory_comes_back_by_its_token` |
+    //! | sending never gets stuck, every slot comes back, one doorbell per batch | `sending_never_gets_stuck` |
+    //! | payload in a slot is untouched until the device is done with it | `sending_never_gets_stuck` |
+    //! | what cannot be a frame is refused and costs nothing | `impossible_frames_are_refused` |
+    //! | a failure is reported once and recovery gives everything back | `a_failed_queue_recovers` |
+    //! | completions that cannot be true are counted | `bad_completions_are_counted` |
+    use super::*;
+    use crate::queue::cq::tests::Producer;
+    use crate::queue::sq::tests::completion;
+    use crate::queue::testing::{self, TestObjects, TestPlatform, deadline};
+    use firmware_iface::context::SqState;
+    use hw_regs::wqe::WqeCtrlSeg;
+    use proptest::prelude::*;
+    use std::collections::VecDeque;
+
+    fn queue(objects: &mut TestObjects, log_wqebbs: u32, slots: u32) -> SendQueue {
+        let params = FrameQueueParams { log_wqebbs, tisn: 5, eqn: 3, slots, slot_size: 200, min_inline_mode: 0 };
+        SendQueue::create(objects, &testing::base(), &params, deadline()).expect("created")
+    }
+
+    /// A completion of the queue's own SQN.
+    fn done(queue: &SendQueue, index: u32) -> Cqe64 {
+        completion(index as u16).with(Cqe64::SOP_DROP_QPN_QPN_OR_FLOW_TAG, queue.sqn())
+    }
+
+    /// The frame behind the WQE at a block, as the device puts it on the wire; whether a completion is wanted; blocks.
+    fn frame(queue: &SendQueue, block: u32) -> (Vec<u8>, bool, u32) {
+        let wqe = queue.ring.device_wqe(block);
+        let ds = wqe.len() / DS;
+        let control = WqeCtrlSeg::from_prefix(&wqe);
+        let signalled = control.get(WqeCtrlSeg::FM_CE_SE_COMPLETION_MODE) == 2;
+        if control.get(WqeCtrlSeg::OPMOD_IDX_OPCODE_OPCODE) == u32::from(WqeOpcode::NOP.0) {
+            return (Vec::new(), signalled, 1);
+        }
+        let ethernet = WqeEthSeg::from_prefix(&wqe[DS..]);
+        let header = ethernet.get(WqeEthSeg::INLINE_HDR_SZ) as usize;
+        let mut bytes = wqe[HEADER_AT..HEADER_AT + header].to_vec();
+        for at in ((HEADER_AT + header).next_multiple_of(DS)..ds * DS).step_by(DS) {
+            let segment = WqeDataSeg::from_prefix(&wqe[at..]);
+            assert_eq!(segment.get(WqeDataSeg::LKEY), 0x3300);
+            let from = segment.get_wide(WqeDataSeg::ADDR) - queue.memory.iova().get();
+            let mut piece = vec![0; segment.get(WqeDataSeg::BYTE_COUNT) as usize];
+            queue.memory.read(from as usize, &mut piece);
+            bytes.extend(piece);
+        }
+        (bytes, signalled, wqebbs(ds as u32))
+    }
+
+    #[test]
+    fn a_frame_is_laid_out_as_the_format_says() {
+        let objects = &mut TestObjects::default();
+        let mut queue = queue(objects, 6, 4);
+        let header: Vec<u8> = (0..66).collect();
+        let payload: Vec<u8> = (100..230).collect();
+        let fill = |slot: &mut PayloadSlot<'_>| {
+            slot.write(0, &payload[..30]);
+            let heap = testing::heap();
+            let buffer = heap.allocate(110, 1).expect("memory");
+            buffer.write(10, &payload[30..]);
+            slot.copy_from(30, &IoBuf::new(vec![buffer]), 10, 100);
+        };
+        queue.send(&header, payload.len(), Checksums::IpAndTransport, fill).expect("room");
+        let wqe = queue.ring.device_wqe(0);
+        assert_eq!(wqe.len(), 7 * 16);
+        assert_eq!(wqe[..16], [0, 0, 0, 0x0a, 0, 1, 1, 7, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(wqe[16..30], [0, 0, 0, 0, 0xc0, 0, 0, 0, 0, 0, 0, 0, 0, 66]);
+        assert_eq!(wqe[30..96], header);
+        assert_eq!(frame(&queue, 0).0, [&header[..], &payload].concat());
+        // A header that does not end on a segment: the padding is zero, not what was there a lap ago.
+        queue.send(&header[..42], 0, Checksums::None, |_| unreachable!("no payload")).expect("room");
+        let wqe = queue.ring.device_wqe(2);
+        assert_eq!((wqe.len(), wqe[20], &wqe[30..72]), (80, 0, &header[..42]));
+        assert_eq!(wqe[72..], [0; 8]);
+    }
+
+    #[test]
+    fn gathered_memory_comes_back_by_its_token() {
+        let platform = TestPlatform::new();
+        let objects = &mut TestObjects::default();
+        let mut queue = queue(objects, 6, 4);
+        queue.memory.write(0, &[1; 200]);
+        let pieces = [(queue.memory.iova_at(3), 5), (queue.memory.iova_at(64), 100), (queue.memory.iova_at(190), 1)];
+        queue.send_gather(&[7; 54], &pieces, 99, Checksums::Ip).expect("room");
+        let (bytes, signalled, blocks) = frame(&queue, 0);
+        assert_eq!((bytes, signalled, blocks), ([vec![7; 54], vec![1; 106]].concat(), true, 3));
+        assert_eq!(queue.ring.device_wqe(0)[20], 0x40);
+        queue.ring_doorbell(&platform);
+        assert_eq!(queue.poll(|_| panic!("not sent")), Sent::default());
+        Producer(0).write(&queue.cq, &done(&queue, 0));
+        let mut tokens = Vec::new();
+        assert_eq!(queue.poll(|token| tokens.push(token)).frames, 1);
+        assert_eq!(tokens, [99]);
+    }
+
+    proptest! {
+        #[test]
+        fn sending_never_gets_stuck(
+            log in 5u32..8, slots in 1u32..12,
+            frames in prop::collection::vec((18usize..=MAX_HEADER, 0usize..200, 1usize..6), 1..200),
+        ) {
+            let platform = TestPlatform::new();
+            let objects = &mut TestObjects::default();
+            let mut queue = queue(objects, log, slots);
+            let mut device = Producer(0);
+            let (mut at, mut expected) = (0u32, VecDeque::new());
+            for (n, (header, len, batch)) in frames.iter().enumerate() {
+                let header = vec![n as u8; *header];
+                let payload = vec![!n as u8; *len];
+                let mut tries = 0;
+                while let Err(error) = queue.send(&header, *len, Checksums::None, |slot| slot.write(0, &payload)) {
+                    prop_assert_eq!(error, SendError::Full);
+                    tries += 1;
+                    prop_assert!(tries < 2, "full although the device has completed all it was asked to");
+                    queue.ring_doorbell(&platform);
+                    // The device sends everything, and completes only where it was asked to.
+                    while at & 0xffff != queue.ring.device_producer() {
+                        let (bytes, signalled, blocks) = frame(&queue, at);
+                        if !bytes.is_empty() {
+                            prop_assert_eq!(Some(bytes), expected.pop_front());
+                        }
+                        if signalled {
+                            device.write(&queue.cq, &done(&queue, at));
+                        }
+                        at += blocks;
+                    }
+                    prop_assert!(queue.poll(|_| ()).frames > 0);
+                }
+                expected.push_back([header, payload].concat());
+                if n % batch == 0 {
+                    queue.ring_doorbell(&platform);
+                }
+            }
+            prop_assert_eq!(queue.frames() as usize, frames.len());
+            prop_assert_eq!(queue.doorbells() as usize, platform.writes.borrow().len());
+            let under_way = slots as usize - queue.free.len();
+            prop_assert!(under_way <= expected.len() + queue.interval as usize);
+        }
+    }
+
+    #[test]
+    fn impossible_frames_are_refused() {
+        let objects = &mut TestObjects::default();
+        let mut queue = queue(objects, 6, 2);
+        let no = |_: &mut PayloadSlot<'_>| panic!("refused before it is written");
+        assert_eq!(queue.send(&[0; 17], 1, Checksums::None, no), Err(SendError::Header(17)));
+        assert_eq!(queue.send(&[0; 255], 0, Checksums::None, no), Err(SendError::Header(255)));
+        let too_long = SendError::Payload { len: 257, slot: 256 };
+        assert_eq!(queue.send(&[0; 54], 257, Checksums::None, no), Err(too_long));
+        let iova = queue.memory.iova();
+        let gather = |queue: &mut SendQueue, pieces: &[_]| queue.send_gather(&[0; 54], pieces, 1, Checksums::None);
+        assert_eq!(gather(&mut queue, &[(iova, 0)]), Err(SendError::Pieces(1)));
+        assert_eq!(gather(&mut queue, &[(iova, 1 << 31)]), Err(SendError::Pieces(1)));
+        assert_eq!(gather(&mut queue, &[(iova, 1); 33]), Err(SendError::Pieces(33)));
+        assert_eq!((queue.free.len(), queue.ring.room(), queue.frames()), (2, 64, 0));
+        for _ in 0..2 {
+            queue.send(&[0; 54], 1, Checksums::None, |slot| slot.write(0, &[1])).expect("room");
+        }
+        assert!(!queue.has_room());
+        assert_eq!(queue.send(&[0; 54], 1, Checksums::None, no), Err(SendError::Full));
+    }
+
+    #[test]
+    fn a_failed_queue_recovers() {
+        let platform = TestPlatform::new();
+        let objects = &mut TestObjects::default();
+        let mut queue = queue(objects, 6, 4);
+        for n in 0..3 {
+            queue.send(&[0; 54], 9, Checksums::None, |slot| slot.write(0, &[n; 9])).expect("room");
+        }
+        queue.send_gather(&[0; 54], &[], 42, Checksums::None).expect("room");
+        queue.ring_doorbell(&platform);
+        let mut device = Producer(0);
+        let mut failed = done(&queue, 0).with(Cqe64::OP_OWN, 0xd0);
+        failed.0[55] = 4;
+        device.write(&queue.cq, &failed);
+        failed.0[55] = 5;
+        failed.set(Cqe64::WQE_COUNTER, 2);
+        device.write(&queue.cq, &failed);
+        let sent = queue.poll(|_| panic!("nothing was sent"));
+        assert!(sent.failure.is_some_and(|error| error.syndrome.0 == 4 && error.wqe_counter == 0));
+        assert_eq!(queue.poll(|_| ()), Sent::default(), "told once");
+        assert_eq!(queue.send(&[0; 54], 0, Checksums::None, |_| ()), Err(SendError::Failed));
+        let refused = queue.recover(objects, |_| (), deadline());
+        assert!(matches!(refused, Err(QueueError::NotFailed { state: 0, .. })));
+        objects.firmware.queue_state = SqState::ERR.0;
+        let mut tokens = Vec::new();
+        queue.recover(objects, |token| tokens.push(token), deadline()).expect("recovered");
+        assert_eq!((tokens, queue.free.len(), queue.ring.room()), (vec![42], 4, 64));
+        queue.send(&[0; 54], 9, Checksums::None, |slot| slot.write(0, &[1; 9])).expect("works again");
+    }
+
+    #[test]
+    fn bad_completions_are_counted() {
+        let platform = TestPlatform::new();
+        let objects = &mut TestObjects::default();
+        let mut queue = queue(objects, 6, 4);
+        queue.send(&[0; 54], 9, Checksums::None, |slot| slot.write(0, &[1; 9])).expect("room");
+        queue.ring_doorbell(&platform);
+        let mut device = Producer(0);
+        device.write(&queue.cq, &done(&queue, 1));
+        device.write(&queue.cq, &done(&queue, 0).with(Cqe64::OP_OWN, 0x20));
+        device.write(&queue.cq, &done(&queue, 0).with(Cqe64::SOP_DROP_QPN_QPN_OR_FLOW_TAG, 9));
+        assert_eq!(queue.poll(|_| ()), Sent::default());
+        assert_eq!(*queue.rejected(), Rejections { opcode: 1, not_posted: 1, foreign_queue: 1, length: 0 });
+        device.write(&queue.cq, &done(&queue, 0));
+        assert_eq!(queue.poll(|_| ()).frames, 1);
+    }
+}
