@@ -107,6 +107,11 @@ impl DmaSpace {
         }
         let refused = |cause: String| DmaError::Map { iova, len, cause };
         let size = usize::try_from(len).map_err(|_| DmaError::BadRange { iova, len })?;
+        // A mapping beyond the end of a file would kill the process at the first access.
+        let there = file.metadata().map_err(|e| refused(e.to_string()))?.len();
+        if there < len {
+            return Err(refused(format!("it has {there:#x}")));
+        }
         let file = file.try_clone().map_err(|e| refused(e.to_string()))?;
         let region = GuestRegionMmap::from_range(GuestAddress(iova), size, Some(FileOffset::new(file, 0)))
             .map_err(|e| refused(e.to_string()))?;
@@ -229,3 +234,8 @@ impl DmaSpace {
         region.store(*owner, offset, Ordering::Release).map_err(|_| DmaFault::Unmapped { iova: at, len: 1 })
     }
 }
+
+#[cfg(test)]
+pub(crate) mod build;
+#[cfg(test)]
+mod tests;

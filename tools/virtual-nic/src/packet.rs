@@ -430,3 +430,8 @@ pub fn fill_checksums(frame: &mut [u8], l3: bool, l4: bool) -> bool {
     }
     done
 }
+
+#[cfg(test)]
+pub(crate) mod build;
+#[cfg(test)]
+mod tests;
