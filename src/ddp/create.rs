@@ -414,7 +414,7 @@ fn create_table(objects: &mut impl Objects, tags: u32, deadline: Deadline) -> Re
         Request::new(&input)
     };
     let request = Request::new(&input).creates(ObjectKind::TagBufferTable);
-    Ok(objects.create(ObjectKind::TagBufferTable, &request, destroy, &[], deadline)?.0)
+    Ok(objects.create(ObjectKind::TagBufferTable, &request, destroy, &[], deadline)?)
 }
 
 fn create_tir(
@@ -435,7 +435,7 @@ fn create_tir(
         .with(Tirc::NVMEOTCP_TAG_BUFFER_TABLE_ID, table);
     let request = Request::new(&CreateTirIn::zeroed().with_nested(CreateTirIn::CTX, &context)).creates(ObjectKind::Tir);
     let destroy = |tirn| Request::new(&DestroyTirIn::zeroed().with(DestroyTirIn::TIRN, tirn));
-    Ok(objects.create(ObjectKind::Tir, &request, destroy, &[], deadline)?.0)
+    Ok(objects.create(ObjectKind::Tir, &request, destroy, &[], deadline)?)
 }
 
 /// One KLM key per tag, free and without a list: bindings write both (§3.2).
