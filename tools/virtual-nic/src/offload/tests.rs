@@ -8,6 +8,8 @@
 //! | a gap ends placing, and everything after it is delivered plain | `a_gap_ends_placing` |
 //! | no packet that cannot be trusted is looked at | `untrusted_packets_bypass` |
 //! | each contradiction in a header loses the framing; what was placed before stays reported | `each_malformed_header_loses_the_framing` |
+//! | of several runs in one packet the rule takes one, of equals the first | `each_rule_takes_its_run` |
+//! | a tag bound anew in the middle of a PDU is walked from the front | `a_tag_bound_anew_forgets_where_it_was` |
 //! | a tag freed in the middle of a PDU ends its placing, not the parsing | `a_tag_freed_on_the_way` |
 //! | nothing is placed and nothing vouched for without the switch that allows it | `each_switch_counts` |
 //! | a context starts with both parameters and restarts with new progress | `parameters_start_and_restart_a_context` |
@@ -466,6 +468,40 @@ fn each_malformed_header_loses_the_framing() {
 }
 
 #[test]
+fn each_rule_takes_its_run() {
+    // Lengths 10, 30, 30, 20, and one first that cannot be placed.
+    let lengths = [(9, 40), (0, 10), (1, 30), (2, 30), (3, 20)];
+    let pdus: Vec<Pdu> = lengths.iter().map(|(cid, len)| data(*cid, 0, *len)).collect();
+    let stream = stream(&pdus, NO_DIGESTS);
+    for (which, ccid) in [(WhichRun::First, 0), (WhichRun::Last, 3), (WhichRun::Longest, 1)] {
+        let mut nic = Nic::new(NO_DIGESTS, 0, which, 0x1000);
+        (0..4).for_each(|tag| nic.bind(tag, &[(BASE + 0x100 * u64::from(tag), 0x100)]));
+        let run = nic.segment(0, &stream.bytes).placed.unwrap();
+        assert_eq!((run.ccid, run.len), (ccid, lengths[usize::from(ccid) + 1].1), "{which:?}");
+        let written = nic.memory(0x1000).iter().filter(|byte| **byte != 0).count();
+        assert_eq!(written as u32, run.len, "one run and nothing else");
+        let c = nic.offload.counters();
+        let expected = BTreeMap::from([(Unplaced::NoTag, 40), (Unplaced::OtherRun, 90 - u64::from(run.len))]);
+        assert_eq!(c.bytes_unplaced, expected);
+    }
+}
+
+#[test]
+fn a_tag_bound_anew_forgets_where_it_was() {
+    let stream = stream(&[data(0, 0, 300)], NO_DIGESTS);
+    let mut nic = Nic::new(NO_DIGESTS, 0, WhichRun::First, 0x1000);
+    nic.bind(0, &[(BASE, 50), (BASE + 0x100, 50), (BASE + 0x200, 200)]);
+    assert!(nic.segment(0, &stream.bytes[..224]).placed.is_some());
+    // The offset that follows was in the third piece and is now in the first.
+    nic.bind(0, &[(BASE + 0x400, 250), (BASE + 0x600, 25), (BASE + 0x700, 25)]);
+    assert!(nic.segment(224, &stream.bytes[224..]).placed.is_some());
+    let memory = nic.memory(0x1000);
+    assert_eq!(memory[0x400 + 200..0x400 + 250], stream.bytes[224..274]);
+    assert_eq!(memory[0x600..0x600 + 25], stream.bytes[274..299]);
+    assert_eq!(memory[0x700..0x700 + 25], stream.bytes[299..]);
+}
+
+#[test]
 fn a_tag_freed_on_the_way() {
     let stream = stream(&[data(0, 0, 3000), data(1, 0, 100)], DATA_DIGEST);
     let mut nic = Nic::new(DATA_DIGEST, 0, WhichRun::First, 0x2000);
@@ -612,23 +648,24 @@ fn tag_fills_are_bounded() {
 
 #[test]
 fn the_length_check_of_an_entry_counts() {
-    let stream = stream(&[data(0, 0, 100), data(0, 0, 1)], NO_DIGESTS);
+    let stream = stream(&[data(0, 0, 100), data(0, 0, 2), data(0, 0, 1)], NO_DIGESTS);
     let mut nic = Nic::new(NO_DIGESTS, 0, WhichRun::First, 0x1000);
     nic.bind(0, &[(BASE, 0x200)]);
     // bcount 1 as the first drivers wrote it, and a base address inside the tag's buffer.
     let entries = [klm(1, nic.tags[0], 0x10), vec![0; 48]].concat();
     nic.offload.tag_fill(&TagFill { tirn: TIRN, first: 0, entries: &entries }).unwrap();
     let outcome = nic.segment(0, &stream.bytes);
-    assert_eq!(outcome.placed, Some(Run { hole: 54 + 124 + 24, len: 1, ccid: 0, ccoff: 0 }));
-    assert_eq!(nic.memory(0x1000)[0x10], stream.bytes[124 + 24]);
-    assert_eq!(nic.offload.counters().bytes_unplaced, BTreeMap::from([(Unplaced::TagLength, 100)]));
+    assert_eq!(outcome.placed, Some(Run { hole: 54 + 124 + 26 + 24, len: 1, ccid: 0, ccoff: 0 }));
+    assert_eq!(nic.memory(0x1000)[0x10], stream.bytes[124 + 26 + 24]);
+    assert_eq!(nic.offload.counters().bytes_unplaced, BTreeMap::from([(Unplaced::TagLength, 102)]));
 }
 
 #[test]
 fn unmapped_memory_gets_nothing() {
     let stream = stream(&[data(0, 0, 100)], DATA_DIGEST);
     let mut nic = Nic::new(DATA_DIGEST, 0, WhichRun::First, 0x1000);
-    nic.bind(0, &[(BASE + 0xfe0, 60), (BASE, 40)]);
+    // The first piece could be written, the second only in part.
+    nic.bind(0, &[(BASE, 40), (BASE + 0xfe0, 60)]);
     let outcome = nic.segment(0, &stream.bytes);
     assert_eq!((outcome.placed, outcome.ddgst_ok), (None, true));
     assert_eq!(nic.memory(0x1000), vec![0; 0x1000]);
