@@ -42,6 +42,9 @@ mod table;
 mod transmit;
 pub mod wqe;
 
+#[cfg(test)]
+mod tests;
+
 pub use capabilities::Capabilities;
 pub use config::{Config, PageDemand, Switches};
 pub use counters::Counters;

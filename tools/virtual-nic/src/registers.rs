@@ -67,7 +67,7 @@ impl VirtualNic {
         if self.host.faults.is_gone() {
             return u32::MAX;
         }
-        if offset + 4 > self.config.bar_size || !offset.is_multiple_of(4) {
+        if offset.checked_add(4).is_none_or(|end| end > self.config.bar_size) || !offset.is_multiple_of(4) {
             self.host.counters.misuse.outside_bar += 1;
             return u32::MAX;
         }
