@@ -50,7 +50,7 @@ impl<P: Payload> Connection<P> {
         Some(TxSegment { header, payload: self.send.slices(plan.seq, plan.len) })
     }
 
-    /// RFC 9293 §3.10.5: <SEQ=SND.NXT><CTL=RST>. The highest position sent is what the peer expects if nothing is lost;
+    /// RFC 9293 §3.10.5: `<SEQ=SND.NXT><CTL=RST>`. The highest position sent is what the peer expects if nothing is lost;
     /// if it is, its challenge (RFC 5961 §3.2) gets an exact answer from the closed connection.
     fn take_reset(&mut self, now: Duration) -> Option<Header> {
         if !std::mem::take(&mut self.reset_pending) {
