@@ -29,7 +29,7 @@ mod wire;
 use std::ops::Range;
 use std::time::Duration;
 
-use connectx_ddp::tcp::{Config, State};
+use connectx_ddp::tcp::{Config, ConnectionError, State};
 use our_host::OurHost;
 use smoltcp_host::SmoltcpHost;
 use tcp_support::Random;
@@ -124,6 +124,12 @@ fn against_smoltcp(seed: u64, random: &mut Random, wire: Wire, [there, back]: [u
     let timestamps = random.chance(500);
     let mut theirs = SmoltcpHost::new(App::new(seed, back, there, eager, false), mtu, buffer, timestamps);
     wire.run(random, [&mut ours, &mut theirs]);
+    // smoltcp's TIME-WAIT lasts 10 s. If all its acknowledgments of our last segment were lost and the timeout has grown
+    // beyond that, it answers with a reset, and we cannot know that it had everything.
+    if ours.tcp.as_ref().unwrap().error() == Some(ConnectionError::Reset) {
+        assert!(ours.app.all_received() && theirs.app.all_received());
+        return;
+    }
     check(&mut ours);
 }
 
