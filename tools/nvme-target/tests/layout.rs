@@ -11,6 +11,7 @@
 //! | data sizes, order, interleaving and padding are as scripted | `sizes_are_as_scripted`, `answers_come_in_the_scripted_order`, `padding_is_as_scripted` |
 //! | the same seed gives the same frames | `a_run_repeats_byte_for_byte` |
 //! | every kind of fault is really emitted, at the PDU it is for | `every_fault_is_emitted` |
+//! | a fault on something that was not negotiated does not count as happened | `a_fault_that_does_not_apply_does_not_happen` |
 //! | a stalled, closed or reset connection leaves the others alone | `a_fault_on_one_queue_leaves_the_others_alone` |
 mod host;
 
