@@ -1,1 +1,5 @@
-//! Bring-up and orderly teardown of a function.
+//! One function brought up: firmware's demands served, its objects logged, its events collected, torn down in order.
+
+mod log;
+
+pub use log::{Handle, ObjectLog, Refused};

@@ -1,1 +1,142 @@
-//! The command queue.
+//! The command interface: how the driver talks to firmware (`mlx5-bringup.md` §2).
+//!
+//! ```text
+//! Request ─► CommandQueue: slot 0..30 ─► entry + input mailboxes ─► doorbell ─► firmware
+//!                          slot 31: MANAGE_PAGES only                          │ any order
+//! Output  ◄─ checked: delivery, token, length, mailbox chain, status ◄─ owner bit, or the command EQ's bitmask
+//! ```
+//!
+//! Commands are posted without waiting and may complete in any order ([`CommandPort::post`], [`pipeline`]). Every wait
+//! has a deadline. A command that misses it keeps its slot and its mailboxes until its late completion arrives, because
+//! firmware may still read and write them. The slot of MANAGE_PAGES is its own, because firmware may need pages to finish
+//! the very commands that fill the other slots.
+//!
+//! [`CommandPort`] is the seam: the live queue ([`CommandQueue`], and [`Adapter`](crate::adapter::Adapter), which also
+//! serves events while it waits), a [`Recorder`] and a [`Replayer`].
+
+mod error;
+mod mailbox;
+mod queue;
+mod record;
+mod request;
+pub mod wire;
+
+pub use error::{CommandError, Fault, FirmwareVersion, Function, Place, op_mod_name};
+pub use queue::{CMDIF_REVISION, CommandCounters, CommandQueue, StartError};
+pub use record::{Exchange, Record, RecordError, Recorder, Replayer};
+pub use request::{INLINE_BYTES, Object, ObjectKind, Output, Request};
+
+use crate::platform::Deadline;
+use firmware_iface::command::Command;
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock, Weak};
+
+type Outcome = Result<Output, CommandError>;
+
+/// A command that was posted. Its answer arrives here; who drops it abandons the answer, not the command.
+#[derive(Debug)]
+#[must_use = "a ticket that is dropped abandons the command's answer"]
+pub struct Ticket {
+    answer: Arc<OnceLock<Outcome>>,
+}
+
+impl Ticket {
+    /// A ticket, and the end into which its answer goes.
+    pub(crate) fn new() -> (Ticket, Weak<OnceLock<Outcome>>) {
+        let answer = Arc::new(OnceLock::new());
+        let end = Arc::downgrade(&answer);
+        (Ticket { answer }, end)
+    }
+
+    /// A ticket whose answer is known.
+    pub(crate) fn answered(outcome: Outcome) -> Ticket {
+        Ticket { answer: Arc::new(OnceLock::from(outcome)) }
+    }
+
+    /// Distinguishes tickets that exist at the same time.
+    fn id(&self) -> usize {
+        Arc::as_ptr(&self.answer).addr()
+    }
+
+    /// True if the answer that comes out of `end` arrives here.
+    fn answers(&self, end: &Weak<OnceLock<Outcome>>) -> bool {
+        std::ptr::eq(end.as_ptr(), Arc::as_ptr(&self.answer))
+    }
+
+    /// True once the command has completed.
+    pub fn is_done(&self) -> bool {
+        self.answer.get().is_some()
+    }
+
+    /// The answer, or the ticket if there is none yet.
+    pub fn take(mut self) -> Result<Outcome, Ticket> {
+        match Arc::get_mut(&mut self.answer).and_then(OnceLock::take) {
+            Some(outcome) => Ok(outcome),
+            None => Err(self),
+        }
+    }
+}
+
+/// Something that executes commands.
+pub trait CommandPort {
+    /// Starts a command. Never waits: without a free slot it fails with [`Fault::NoSlot`].
+    fn post(&mut self, request: &Request) -> Result<Ticket, CommandError>;
+
+    /// Waits for a command's answer until `deadline`.
+    fn wait(&mut self, ticket: Ticket, deadline: Deadline) -> Result<Output, CommandError>;
+
+    /// Executes one command: waits for a slot, then for its answer, until `deadline`.
+    fn exec(&mut self, request: &Request, deadline: Deadline) -> Result<Output, CommandError>;
+
+    /// Commands (other than MANAGE_PAGES) that could be posted now.
+    fn free_slots(&self) -> usize;
+}
+
+/// Executes a command that has a fixed layout in both directions.
+pub fn call<C: Command>(port: &mut dyn CommandPort, input: &C, deadline: Deadline) -> Result<C::Output, CommandError> {
+    Ok(port.exec(&Request::new(input), deadline)?.decode())
+}
+
+/// What became of a run of commands.
+#[derive(Debug, Default)]
+pub struct Pipelined {
+    /// (index, answer) of each command that succeeded, in order.
+    pub done: Vec<(usize, Output)>,
+    /// (index, error) of each command that failed, in order. After the first failure nothing more is posted.
+    pub failed: Vec<(usize, CommandError)>,
+}
+
+/// Executes commands with as many in flight as there are slots, and returns the answers in order.
+///
+/// After a failure no further command is posted; those in flight are waited for, so that the caller knows of every object
+/// that exists.
+pub fn pipeline(
+    port: &mut dyn CommandPort,
+    requests: impl IntoIterator<Item = Request>,
+    deadline: Deadline,
+) -> Pipelined {
+    let mut result = Pipelined::default();
+    let mut flying: VecDeque<(usize, Ticket)> = VecDeque::new();
+    let mut requests = requests.into_iter().enumerate();
+    loop {
+        while result.failed.is_empty() && (port.free_slots() > 0 || flying.is_empty()) {
+            let Some((index, request)) = requests.next() else { break };
+            // Without a slot and with nothing of ours in flight, `exec` waits for one.
+            let posted = match port.free_slots() {
+                0 => port.exec(&request, deadline).map(|output| Ticket::answered(Ok(output))),
+                _ => port.post(&request),
+            };
+            match posted {
+                Ok(ticket) => flying.push_back((index, ticket)),
+                Err(error) => result.failed.push((index, error)),
+            }
+        }
+        let Some((index, ticket)) = flying.pop_front() else { break };
+        match port.wait(ticket, deadline) {
+            Ok(output) => result.done.push((index, output)),
+            Err(error) => result.failed.push((index, error)),
+        }
+    }
+    result.failed.sort_by_key(|(index, _)| *index);
+    result
+}

@@ -20,7 +20,17 @@ pub struct DmaBuf {
     _not_sync: PhantomData<Cell<u8>>,
 }
 
+/// Keeps memory allocated and mapped without giving access to it: what a firmware object still holds while its owner may
+/// already be gone.
+#[derive(Clone, Debug)]
+pub struct DmaHold(#[expect(dead_code, reason = "held, never used")] Arc<Allocation>);
+
 impl DmaBuf {
+    /// Keeps the allocation that this buffer is a part of from being reused before the hold is dropped.
+    pub fn hold(&self) -> DmaHold {
+        DmaHold(Arc::clone(&self.allocation))
+    }
+
     pub(super) fn new(allocation: Arc<Allocation>, offset: usize, len: usize) -> DmaBuf {
         DmaBuf { allocation, offset, len, _not_sync: PhantomData }
     }

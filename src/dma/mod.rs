@@ -17,7 +17,7 @@ mod io;
 mod iova;
 
 pub use arena::Arena;
-pub use buffer::DmaBuf;
+pub use buffer::{DmaBuf, DmaHold};
 pub use heap::{DmaHeap, DmaMapper};
 pub use io::IoBuf;
 pub use iova::{Iova, IovaAllocator};

@@ -8,7 +8,10 @@ pub mod device;
 pub mod flow;
 pub mod object;
 pub mod queue;
+pub mod table;
 pub mod vport;
+
+pub use table::{COMMANDS, Command, CommandInfo, describe};
 
 use crate::{Opcode, Status};
 use hw_regs::layout;

@@ -1,0 +1,269 @@
+//! Why a command failed, said so that a person can act on it.
+
+use super::Object;
+use crate::dma::DmaError;
+use crate::platform::Identity;
+use firmware_iface::caps::{CapGroup, NVMEOTCP_GROUP};
+use firmware_iface::command::device::{ManagePagesOpMod, QueryPagesOpMod};
+use firmware_iface::{Opcode, Status};
+use hw_regs::command_queue::DeliveryStatus;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Version of the firmware, from the initialization segment (`mlx5-bringup.md` §1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FirmwareVersion {
+    /// 28 is ConnectX-7 (`mlx5-numbers.md`).
+    pub major: u16,
+    /// Minor.
+    pub minor: u16,
+    /// Sub-minor.
+    pub sub_minor: u16,
+}
+
+impl fmt::Display for FirmwareVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{:04}", self.major, self.minor, self.sub_minor)
+    }
+}
+
+/// Whom a command was sent to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Function {
+    /// The PCI function.
+    pub identity: Identity,
+    /// What runs on it.
+    pub firmware: FirmwareVersion,
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} firmware {}", self.identity, self.firmware)
+    }
+}
+
+/// A command that did not succeed: which, about what, to whom, and why.
+#[derive(Clone, Debug, thiserror::Error)]
+pub struct CommandError {
+    /// To whom.
+    pub function: Arc<Function>,
+    /// Which command.
+    pub opcode: Opcode,
+    /// Its modifier.
+    pub op_mod: u16,
+    /// About which object.
+    pub object: Option<Object>,
+    /// Why.
+    pub fault: Fault,
+}
+
+/// Why a command failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Fault {
+    /// Firmware read the command and refused it.
+    #[error("status {status}, syndrome {syndrome:#010x}")]
+    Status {
+        /// Why, in general.
+        status: Status,
+        /// Why, in detail; the vendor's support can look it up.
+        syndrome: u32,
+    },
+    /// Firmware could not read the command.
+    #[error("not delivered: {0}")]
+    Delivery(DeliveryStatus),
+    /// No completion came; the slot and its memory stay reserved until one does.
+    #[error("no completion within {waited:?} (slot {slot}; {busy} commands in flight)")]
+    TimedOut {
+        /// How long the command had been posted.
+        waited: Duration,
+        /// Slot of the command queue.
+        slot: u8,
+        /// Commands in flight, this one included.
+        busy: usize,
+    },
+    /// Every register of the function reads all ones.
+    #[error("the function is gone: its registers read all ones")]
+    DeviceGone,
+    /// The answer carries the token of another command.
+    #[error("{place} carries token {found:#04x} instead of {expected:#04x}: it belongs to another command")]
+    Token {
+        /// Where.
+        place: Place,
+        /// The command's token.
+        expected: u8,
+        /// What was there.
+        found: u8,
+    },
+    /// The answer claims another length than was asked for.
+    #[error("the device claims {found} bytes of output; {expected} were asked for")]
+    Length {
+        /// Asked for.
+        expected: usize,
+        /// Claimed.
+        found: usize,
+    },
+    /// The chain of output mailboxes came back changed.
+    #[error("{place} came back as number {number} with next block at {next:#x}: the chain was overwritten")]
+    Mailbox {
+        /// Where.
+        place: Place,
+        /// Its block number.
+        number: u32,
+        /// Its pointer.
+        next: u64,
+    },
+    /// The input or output does not fit the mailboxes that the queue keeps.
+    #[error("{bytes} bytes are more than the {limit} that a command may carry")]
+    TooLong {
+        /// Bytes.
+        bytes: usize,
+        /// Limit.
+        limit: usize,
+    },
+    /// Every slot is taken.
+    #[error("no free slot: {busy} commands in flight, {stuck} of them stuck")]
+    NoSlot {
+        /// Commands in flight.
+        busy: usize,
+        /// Slots of commands that missed their deadline, or that came back with something else than an answer.
+        stuck: usize,
+    },
+    /// No memory for mailboxes.
+    #[error(transparent)]
+    Memory(Arc<DmaError>),
+    /// A replayed record has something else at this place.
+    #[error("command {index} of the record: {difference}")]
+    Record {
+        /// Which command of the record.
+        index: usize,
+        /// What differs.
+        difference: String,
+    },
+}
+
+/// Where in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The entry of the command queue.
+    Entry,
+    /// Output mailbox block number.
+    Block(usize),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Entry => f.write_str("the entry"),
+            Place::Block(n) => write!(f, "output mailbox {n}"),
+        }
+    }
+}
+
+impl CommandError {
+    /// The status, if firmware gave one.
+    pub fn status(&self) -> Option<Status> {
+        match self.fault {
+            Fault::Status { status, .. } => Some(status),
+            _ => None,
+        }
+    }
+
+    /// True if the command may still be executed later: its memory must stay.
+    pub fn may_still_run(&self) -> bool {
+        matches!(
+            self.fault,
+            Fault::TimedOut { .. }
+                | Fault::DeviceGone
+                | Fault::Token { .. }
+                | Fault::Length { .. }
+                | Fault::Mailbox { .. }
+        )
+    }
+
+    /// What to do about it, where the cause is known.
+    pub fn advice(&self) -> Option<&'static str> {
+        match &self.fault {
+            Fault::DeviceGone => Some(
+                "look for a surprise removal, an AER error or a firmware reset in the system log; reset the function",
+            ),
+            Fault::TimedOut { .. } => Some(
+                "firmware hangs or its interrupts and pages are not served: check the health syndrome, then reset the \
+                 function; raise the command deadline if the machine is only slow",
+            ),
+            Fault::NoSlot { stuck, .. } if *stuck > 0 => {
+                Some("stuck commands keep their slots until they complete: reset the function")
+            }
+            Fault::NoSlot { .. } => Some("wait for a ticket before posting more"),
+            Fault::Delivery(DeliveryStatus::SIGNAT_ERR) => {
+                Some("firmware checks command signatures: SET_HCA_CAP must have stored cmdif_checksum = 0")
+            }
+            Fault::Delivery(_) | Fault::Token { .. } | Fault::Mailbox { .. } | Fault::Length { .. } => {
+                Some("the command queue's memory does not reach the device as written: check the IOMMU mapping")
+            }
+            Fault::Status { status, .. } => status_advice(self.opcode, *status),
+            Fault::TooLong { .. } | Fault::Memory(_) | Fault::Record { .. } => None,
+        }
+    }
+}
+
+fn status_advice(opcode: Opcode, status: Status) -> Option<&'static str> {
+    Some(match (opcode, status) {
+        (Opcode::MANAGE_PAGES, Status::BAD_PARAM_ERR) => {
+            "firmware refuses page address 0 and pages that it already holds"
+        }
+        (Opcode::CREATE_MKEY, Status::NO_RES_ERR | Status::LIM_ERR) => {
+            "fewer queues or a smaller queue size need fewer memory keys; see LOG_MAX_MKEY with `mlxconfig query`"
+        }
+        (Opcode::CREATE_GENERAL_OBJECT, Status::BAD_PARAM_ERR | Status::BAD_OP_ERR) => {
+            "this firmware has no NVMe/TCP tag buffer tables, or the table is larger than its capability allows"
+        }
+        (_, Status::NO_RES_ERR) => "firmware lacks memory or objects: raise the page limit, or use fewer queues",
+        (_, Status::LIM_ERR) => "a limit of the function is reached: see the capabilities, and `mlxconfig query`",
+        (_, Status::BAD_OP_ERR) => "this firmware does not know the command: update it, or leave the feature off",
+        (_, Status::BAD_SYS_STATE_ERR) => "another driver may have left the function half initialized: reset it first",
+        (_, Status::NOT_READY | Status::RES_BUSY) => "firmware is still busy: try again later",
+        (_, Status::BAD_RES_STATE_ERR) => "the object is still in use, or not in the state that the command names",
+        (_, Status::INT_ERR) => {
+            "firmware failed internally: read the health buffer and report the syndrome to its vendor"
+        }
+        _ => return None,
+    })
+}
+
+/// Name of an `op_mod`, for the commands whose modifier has names.
+pub fn op_mod_name(opcode: Opcode, op_mod: u16) -> Option<String> {
+    let name = |name: Option<&'static str>| name.map(str::to_owned);
+    match opcode {
+        Opcode::QUERY_PAGES => name(QueryPagesOpMod(op_mod).name()),
+        Opcode::MANAGE_PAGES => name(ManagePagesOpMod(op_mod).name()),
+        Opcode::ACCESS_REG => name(["write", "read"].get(usize::from(op_mod)).copied()),
+        Opcode::QUERY_HCA_CAP | Opcode::SET_HCA_CAP => {
+            let group = CapGroup(op_mod >> 1);
+            let mode = ["maximum", "current"][usize::from(op_mod & 1)];
+            let group = if group == NVMEOTCP_GROUP { Some("NVMEOTCP") } else { group.name() };
+            let group = group.map_or_else(|| format!("group {:#x}", op_mod >> 1), str::to_owned);
+            Some(if opcode == Opcode::SET_HCA_CAP { group } else { format!("{group}, {mode}") })
+        }
+        _ => None,
+    }
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.function, self.opcode)?;
+        match op_mod_name(self.opcode, self.op_mod) {
+            Some(name) => write!(f, " ({name})")?,
+            None if self.op_mod != 0 => write!(f, " op_mod {:#x}", self.op_mod)?,
+            None => {}
+        }
+        if let Some(object) = self.object {
+            write!(f, " for {object}")?;
+        }
+        write!(f, ": {}", self.fault)?;
+        if let Some(advice) = self.advice() {
+            write!(f, "; {advice}")?;
+        }
+        Ok(())
+    }
+}
