@@ -303,7 +303,8 @@ fn without_a_buffer_nothing_is_placed() {
 
 #[test]
 fn bad_control_requests_fail_the_queue() {
-    let cases: [(fn(&Offloaded) -> Vec<u8>, u32, u32); 5] = [
+    type Wqe = fn(&Offloaded) -> Vec<u8>;
+    let cases: [(Wqe, u32, u32); 5] = [
         (|q| static_params(q.tir + 1, 0xa00), 2, 0x81),
         (|q| progress_params(q.tir + 1, 0), 2, 0x81),
         (|q| ddp_setup(q.tags[0] + 1, &[]), 4, 0x41),

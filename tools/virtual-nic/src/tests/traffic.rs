@@ -155,7 +155,8 @@ fn frames_are_scattered_over_segments() {
 fn a_receive_error_flushes_the_queue() {
     // A frame longer than the WQE; a key that does not exist; an address that is not mapped; a WQE that ends early.
     let frame = Build::tcp(1, &payload(600)).frame();
-    let spoil: [(fn(u32, u64) -> [u8; 16], u8, u8); 4] = [
+    type Segment = fn(u32, u64) -> [u8; 16];
+    let spoil: [(Segment, u8, u8); 4] = [
         (|key, at| data_segment(500, key, at), 1, 0xa9),
         (|_, at| data_segment(2048, 0x7777_7700, at), 4, 0x41),
         (|key, _| data_segment(2048, key, 0x6_0000_0000), 4, 0x49),
