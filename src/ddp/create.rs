@@ -20,11 +20,11 @@ use crate::adapter::Handle;
 use crate::command::{CommandError, ObjectKind, Request};
 use crate::platform::{Deadline, Platform};
 use crate::queue::{Base, CompletionQueue, ErrorCompletion, Logged, Objects, QueueError, SendParams, SendRing};
+use crate::steering::{OffloadFields, Target, TirParams, create_tir};
 use firmware_iface::Opcode;
 use firmware_iface::caps::TAG_BUFFER_TABLE_OBJECT;
 use firmware_iface::command::object::{CreateMkeyIn, CreateTagBufferTableIn, DestroyMkeyIn, GeneralObjInCmdHdr};
-use firmware_iface::command::queue::{CreateTirIn, DestroyTirIn};
-use firmware_iface::context::{AccessMode, Mkc, RxHashFn, Tirc};
+use firmware_iface::context::{AccessMode, Mkc};
 use hw_regs::cqe::Cqe64;
 use hw_regs::layout::{Access, Layout};
 use std::fmt;
@@ -38,10 +38,6 @@ const OTHER_COMPLETIONS: u32 = 16;
 const OTHER_BLOCKS: usize = 32;
 /// Sizes of a send ring, log2 of its blocks ([`SendParams::log_wqebbs`]).
 const RING_LOGS: std::ops::RangeInclusive<u32> = 5..=15;
-/// `tirc.disp_type`: through an RQT, so that its receive queue can be replaced without touching the TIR (§3.3).
-const DISP_TYPE_INDIRECT: u32 = 1;
-/// `tirc.self_lb_block`: neither unicast nor multicast frames of this function come back to it.
-const BLOCK_SELF_LOOPBACK: u32 = 3;
 
 /// What the device's capabilities allow (§2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -324,7 +320,14 @@ fn build(
     };
     let icosq = ring.insert(Icosq::new(sq, cq, capacity.per_wqe));
 
-    let tir = create_tir(objects, base, plan, table_id, deadline).map_err(command("TIR"))?;
+    let offload = OffloadFields {
+        zero_copy: plan.params.zero_copy,
+        crc: plan.params.check_data_digest,
+        tag_buffer_table: table_id,
+    };
+    // Through an RQT, so that the receive queue can be replaced without touching the TIR (§3.3).
+    let params = TirParams { offload: Some(offload), ..TirParams::new(Target::First { rqtn: plan.rqtn }) };
+    let tir = create_tir(objects, base, &params, deadline).map_err(command("TIR"))?;
     let tirn = tir.number();
     handles.tir = Some(tir);
 
@@ -415,27 +418,6 @@ fn create_table(objects: &mut impl Objects, tags: u32, deadline: Deadline) -> Re
     };
     let request = Request::new(&input).creates(ObjectKind::TagBufferTable);
     Ok(objects.create(ObjectKind::TagBufferTable, &request, destroy, &[], deadline)?.0)
-}
-
-fn create_tir(
-    objects: &mut impl Objects,
-    base: &Base,
-    plan: &Plan,
-    table: u32,
-    deadline: Deadline,
-) -> Result<Handle, CommandError> {
-    let context = Tirc::zeroed()
-        .with(Tirc::DISP_TYPE, DISP_TYPE_INDIRECT)
-        .with(Tirc::INDIRECT_TABLE, plan.rqtn)
-        .with(Tirc::RX_HASH_FN, u32::from(RxHashFn::INVERTED_XOR8.0))
-        .with(Tirc::SELF_LB_BLOCK, BLOCK_SELF_LOOPBACK)
-        .with(Tirc::TRANSPORT_DOMAIN, base.transport_domain)
-        .with(Tirc::NVMEOTCP_ZERO_COPY_EN, u32::from(plan.params.zero_copy))
-        .with(Tirc::NVMEOTCP_CRC_EN, u32::from(plan.params.check_data_digest))
-        .with(Tirc::NVMEOTCP_TAG_BUFFER_TABLE_ID, table);
-    let request = Request::new(&CreateTirIn::zeroed().with_nested(CreateTirIn::CTX, &context)).creates(ObjectKind::Tir);
-    let destroy = |tirn| Request::new(&DestroyTirIn::zeroed().with(DestroyTirIn::TIRN, tirn));
-    Ok(objects.create(ObjectKind::Tir, &request, destroy, &[], deadline)?.0)
 }
 
 /// One KLM key per tag, free and without a list: bindings write both (§3.2).

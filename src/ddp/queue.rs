@@ -296,6 +296,21 @@ impl OffloadQueue {
         self.icosq.flush(platform)
     }
 
+    /// True if [`OffloadQueue::next_event`] has something.
+    pub fn has_events(&self) -> bool {
+        self.failure.is_some() || !self.forgotten.is_empty()
+    }
+
+    /// True if completions or room are waited for.
+    pub fn is_waiting(&self) -> bool {
+        self.icosq.awaited() != 0 || !self.unbind_later.is_empty() || self.resync_later.is_some()
+    }
+
+    /// A CQ error event named the control ring's completion queue.
+    pub fn on_cq_error(&mut self, syndrome: u8) {
+        self.icosq.on_cq_error(syndrome);
+    }
+
     /// True if the device has nothing more to say about any tag: none is bound, draining or waiting to be unbound.
     pub fn is_drained(&self) -> bool {
         self.unbind_later.is_empty() && self.tags.known_to_device() == 0
