@@ -122,12 +122,12 @@ pub enum Fault {
         limit: usize,
     },
     /// Every slot is taken.
-    #[error("no free slot: {busy} commands in flight, {overdue} of them overdue")]
+    #[error("no free slot: {busy} commands in flight, {stuck} of them stuck")]
     NoSlot {
         /// Commands in flight.
         busy: usize,
-        /// Commands that nobody waits for any more.
-        overdue: usize,
+        /// Slots of commands that missed their deadline, or that came back with something else than an answer.
+        stuck: usize,
     },
     /// No memory for mailboxes.
     #[error(transparent)]
@@ -191,8 +191,8 @@ impl CommandError {
                 "firmware hangs or its interrupts and pages are not served: check the health syndrome, then reset the \
                  function; raise the command deadline if the machine is only slow",
             ),
-            Fault::NoSlot { overdue, .. } if *overdue > 0 => {
-                Some("overdue commands keep their slots until they complete: reset the function")
+            Fault::NoSlot { stuck, .. } if *stuck > 0 => {
+                Some("stuck commands keep their slots until they complete: reset the function")
             }
             Fault::NoSlot { .. } => Some("wait for a ticket before posting more"),
             Fault::Delivery(DeliveryStatus::SIGNAT_ERR) => {

@@ -15,9 +15,16 @@
 //! serves events while it waits), a [`Recorder`] and a [`Replayer`].
 
 mod error;
+mod mailbox;
+mod queue;
+mod record;
 mod request;
+pub mod wire;
 
 pub use error::{CommandError, Fault, FirmwareVersion, Function, Place, op_mod_name};
+pub use queue::{CMDIF_REVISION, CommandCounters, CommandQueue, StartError};
+pub(crate) use queue::{field_of, is_gone, register, wait_ready};
+pub use record::{Exchange, Record, RecordError, Recorder, Replayer};
 pub use request::{INLINE_BYTES, Object, ObjectKind, Output, Request};
 
 use crate::platform::Deadline;
@@ -45,6 +52,16 @@ impl Ticket {
     /// A ticket whose answer is known.
     pub(crate) fn answered(outcome: Outcome) -> Ticket {
         Ticket { answer: Arc::new(OnceLock::from(outcome)) }
+    }
+
+    /// Distinguishes tickets that exist at the same time.
+    fn id(&self) -> usize {
+        Arc::as_ptr(&self.answer).addr()
+    }
+
+    /// True if the answer that comes out of `end` arrives here.
+    fn answers(&self, end: &Weak<OnceLock<Outcome>>) -> bool {
+        std::ptr::eq(end.as_ptr(), Arc::as_ptr(&self.answer))
     }
 
     /// True once the command has completed.

@@ -1,0 +1,47 @@
+//! The host side of the device: memory, interrupts, and what is counted on the way.
+
+use crate::counters::Counters;
+use crate::dma::{DmaFault, DmaSpace};
+use crate::faults::Faults;
+use std::time::Duration;
+
+/// Called with the vector's number when an interrupt fires.
+pub(crate) type Interrupt = Box<dyn FnMut(u16) + Send>;
+
+/// What the device reaches over PCI, with its counters and faults.
+#[derive(Default)]
+pub(crate) struct Host {
+    pub(crate) dma: DmaSpace,
+    pub(crate) interrupt: Option<Interrupt>,
+    pub(crate) counters: Counters,
+    pub(crate) faults: Faults,
+    /// Simulated time.
+    pub(crate) now: Duration,
+}
+
+impl Host {
+    /// Raises an interrupt.
+    pub(crate) fn interrupt(&mut self, vector: u16) {
+        self.counters.interrupts += 1;
+        if let Some(interrupt) = &mut self.interrupt {
+            interrupt(vector);
+        }
+    }
+
+    /// Counts a failed access.
+    pub(crate) fn checked<T>(&mut self, access: Result<T, DmaFault>) -> Option<T> {
+        match access {
+            Ok(value) => Some(value),
+            Err(fault) => {
+                log::debug!("{fault}");
+                self.counters.misuse.dma_fault += 1;
+                None
+            }
+        }
+    }
+
+    /// Time stamp of a completion: nanoseconds of simulated time.
+    pub(crate) fn timestamp(&self) -> u64 {
+        self.now.as_nanos() as u64
+    }
+}

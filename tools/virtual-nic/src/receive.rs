@@ -1,0 +1,284 @@
+//! The receive path: from the wire to receive buffers and tag buffers (`mlx5-bringup.md` §6, §8.2, §8.3,
+//! `nvme-tcp-offload.md` §5, §6).
+//!
+//! ```text
+//!  frame as stored   0        hole          hole + placed       len        (VLAN tag cut out if the queue strips it)
+//!                    | kept   | not written | kept              |
+//!  receive WQE       | segment 0        | segment 1     | ...
+//! ```
+//!
+//! A packet that finds no receive buffer is dropped before the offload sees it: to the context it is lost, as on the wire.
+
+use crate::VirtualNic;
+use crate::dma::DmaSpace;
+use crate::firmware::device::TERMINATE_MKEY;
+use crate::host::Host;
+use crate::mkey::Mkeys;
+use crate::offload::Outcome;
+use crate::packet::{ETHERTYPE_CVLAN, Packet};
+use crate::queue::cq::{CQE, Completion};
+use crate::queue::rq::{Rq, Target};
+use crate::queue::{State, WorkError};
+use crate::steering::Delivery;
+use hw_regs::cqe::{Cqe64, CqeOpcode, OffloadCqe};
+use hw_regs::layout::{Access, Layout};
+use hw_regs::wqe::WqeDataSeg;
+
+/// Shortest frame on the wire, without FCS.
+pub(crate) const MIN_FRAME: usize = 60;
+/// Bytes of an Ethernet header.
+const ETHERNET: usize = 14;
+/// Largest receive WQE.
+const MAX_WQE: usize = 512;
+/// Bytes of the two addresses, after which a VLAN tag lies, and of the tag.
+const ADDRESSES: usize = 12;
+const VLAN_TAG: usize = 4;
+
+/// Buffers that are kept so that a packet allocates nothing.
+#[derive(Default)]
+pub(crate) struct Scratch {
+    deliveries: Vec<Delivery>,
+}
+
+/// The parts of a frame that are stored, by their place in the receive buffer.
+struct Stored<'a> {
+    parts: [(usize, &'a [u8]); 3],
+    len: usize,
+}
+
+impl<'a> Stored<'a> {
+    /// `hole` is where the placed run begins and how long it is, in the frame as it came.
+    fn new(frame: &'a [u8], strip: bool, hole: Option<(usize, usize)>) -> Stored<'a> {
+        let cut = if strip { VLAN_TAG } else { 0 };
+        let len = frame.len() - cut;
+        // The tag lies before every hole.
+        let (start, end) = hole.map_or((frame.len(), frame.len()), |(at, placed)| (at, at + placed));
+        let head_end = if strip { ADDRESSES } else { 0 };
+        Stored {
+            parts: [(0, &frame[..head_end]), (head_end, &frame[head_end + cut..start]), (end - cut, &frame[end..])],
+            len,
+        }
+    }
+
+    /// Calls `write` with every stored run inside `[from, to)`: its offset from `from`, its bytes.
+    fn within<E>(&self, from: usize, to: usize, mut write: impl FnMut(usize, &[u8]) -> Result<(), E>) -> Result<(), E> {
+        for (at, bytes) in self.parts {
+            let (first, last) = (at.max(from), (at + bytes.len()).min(to));
+            if first < last {
+                write(first - from, &bytes[first - at..last - at])?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl VirtualNic {
+    /// Takes a frame from the wire, without FCS. A shorter frame than Ethernet's minimum is padded, as its sender would
+    /// have had to.
+    pub fn receive(&mut self, frame: &[u8]) {
+        if self.host.faults.is_gone() {
+            return;
+        }
+        let mut padded = [0; MIN_FRAME];
+        let frame = match frame.len() {
+            ETHERNET..MIN_FRAME => {
+                padded[..frame.len()].copy_from_slice(frame);
+                &padded[..]
+            }
+            _ => frame,
+        };
+        self.host.counters.rx_frames += 1;
+        self.host.counters.rx_bytes += frame.len() as u64;
+        let drops = &mut self.host.counters.drops;
+        if !self.firmware.link_up() {
+            drops.link_down += 1;
+            return;
+        }
+        if frame.len() > self.firmware.port.max_frame() {
+            drops.oversize += 1;
+            return;
+        }
+        let Ok(packet) = Packet::parse(frame) else {
+            drops.runt += 1;
+            return;
+        };
+        if !self.firmware.vport.accepts(packet.dmac) {
+            drops.address += 1;
+            return;
+        }
+        self.firmware.vport.received.count(packet.dmac, frame.len());
+        let mut deliveries = std::mem::take(&mut self.scratch.deliveries);
+        match self.objects.flows.classify(&packet, &mut deliveries) {
+            Err(_) => self.host.counters.drops.steering += 1,
+            Ok(()) => deliveries.iter().for_each(|delivery| self.receive_at(*delivery, &packet)),
+        }
+        self.scratch.deliveries = deliveries;
+    }
+
+    /// Delivers a packet to the queue that a TIR leads to.
+    fn receive_at(&mut self, delivery: Delivery, packet: &Packet<'_>) {
+        let objects = &mut self.objects;
+        let counters = &mut self.host.counters;
+        let Some(tir) = objects.tirs.get(delivery.tirn) else {
+            counters.drops.no_queue += 1;
+            return;
+        };
+        let hash = tir.rss.hash(packet);
+        let rqn = match tir.target {
+            Target::Queue(rqn) => Some(rqn),
+            Target::Table(rqtn) => objects.rqts.get(rqtn).map(|rqt| rqt.queue(hash.value)),
+        };
+        let offload = tir.offload;
+        let Some((rqn, rq)) = rqn.and_then(|rqn| Some((rqn, objects.rqs.get_mut(rqn)?))) else {
+            counters.drops.no_queue += 1;
+            return;
+        };
+        if rq.state != State::Ready {
+            counters.drops.queue_not_ready += 1;
+            return;
+        }
+        if posted(rq, &mut self.host) == 0 {
+            self.host.counters.drops.out_of_buffer += 1;
+            if let Some(set) = objects.q_counters.get_mut(rq.counter_set) {
+                set.out_of_buffer = set.out_of_buffer.wrapping_add(1);
+            }
+            return;
+        }
+        let wide = objects.completions.cqs.get(rq.cqn).is_some_and(|cq| cq.stride == 2 * CQE);
+        let outcome = match offload && wide {
+            true => Some(objects.offload.receive(delivery.tirn, packet, &objects.mkeys, &self.host.dma)),
+            false => None,
+        };
+        // Only a customer tag that is the outermost is cut out.
+        let strip = rq.strip_vlan && packet.vlan.is_some() && packet.frame[12..14] == ETHERTYPE_CVLAN.to_be_bytes();
+        let hole = outcome.and_then(|outcome| outcome.placed).map(|run| (run.hole as usize, run.len as usize));
+        let stored = Stored::new(packet.frame, strip, hole);
+        let index = rq.head as u16;
+        let written = scatter(rq, &stored, &objects.mkeys, &self.host.dma);
+        rq.head = rq.head.wrapping_add(1);
+        let cqn = rq.cqn;
+        if let Err(error) = written {
+            self.host.counters.drops.queue_error += 1;
+            self.fail_rq(rqn, index, error);
+            return;
+        }
+        let cqe = Cqe64::zeroed()
+            .with(Cqe64::RSS_HASH_RESULT, hash.value)
+            .with(Cqe64::RSS_HASH_TYPE, u32::from(hash.kind))
+            .with(Cqe64::CHECK_SUM, u32::from(packet.sum))
+            .with(Cqe64::HDS_IP_EXT, u32::from(packet.ok_bits()))
+            .with(Cqe64::L4_L3_HDR_TYPE, u32::from(packet.header_type(strip)))
+            .with(Cqe64::VLAN_INFO, packet.vlan.filter(|_| strip).map_or(0, |vlan| u32::from(vlan.tci)))
+            .with(Cqe64::USER_INDEX, rq.user_index)
+            .with(Cqe64::BYTE_CNT, stored.len as u32)
+            .with(Cqe64::TIMESTAMP_H, (self.host.timestamp() >> 32) as u32)
+            .with(Cqe64::TIMESTAMP_L, self.host.timestamp() as u32)
+            .with(Cqe64::SOP_DROP_QPN_QPN_OR_FLOW_TAG, delivery.flow_tag)
+            .with(Cqe64::WQE_COUNTER, u32::from(index))
+            .with(Cqe64::OP_OWN_OPCODE, u32::from(CqeOpcode::RESP_SEND.0));
+        let mut completion = Completion::new(&cqe.0);
+        if let Some(outcome) = outcome {
+            describe(&mut completion, &outcome, if strip { VLAN_TAG } else { 0 }, &mut self.host);
+        }
+        self.host.counters.rx_completions += 1;
+        self.objects.completions.complete(&mut self.host, cqn, completion);
+    }
+
+    /// Completes a receive WQE with an error, puts the queue in error and completes all others as flushed.
+    fn fail_rq(&mut self, rqn: u32, index: u16, error: WorkError) {
+        let Some(rq) = self.objects.rqs.get_mut(rqn) else { return };
+        rq.state = State::Error;
+        let cqn = rq.cqn;
+        self.host.counters.error_completions += 1;
+        let completion = error.completion(CqeOpcode::RESP_ERR, rqn, 0, index);
+        self.objects.completions.complete(&mut self.host, cqn, completion);
+        self.flush_rq(rqn);
+    }
+
+    /// Completes every posted WQE of a queue in error as flushed.
+    pub(crate) fn flush_rq(&mut self, rqn: u32) {
+        let Some(rq) = self.objects.rqs.get_mut(rqn) else { return };
+        if !rq.flush {
+            return;
+        }
+        let (cqn, waiting) = (rq.cqn, posted(rq, &mut self.host));
+        for _ in 0..waiting {
+            let Some(rq) = self.objects.rqs.get_mut(rqn) else { return };
+            let index = rq.head as u16;
+            rq.head = rq.head.wrapping_add(1);
+            self.host.counters.error_completions += 1;
+            let completion = WorkError::FLUSHED.completion(CqeOpcode::RESP_ERR, rqn, 0, index);
+            self.objects.completions.complete(&mut self.host, cqn, completion);
+        }
+    }
+}
+
+/// WQEs that are posted and not consumed, by the doorbell record. A record that claims more than the ring holds counts as
+/// nothing posted.
+fn posted(rq: &Rq, host: &mut Host) -> u32 {
+    let record = host.dma.load_be32(rq.record);
+    let Some(record) = host.checked(record) else { return 0 };
+    let posted = record.wrapping_sub(rq.head) & 0xffff;
+    if posted > 1 << rq.log_size {
+        host.counters.misuse.doorbell_record += 1;
+        return 0;
+    }
+    posted
+}
+
+/// Writes a frame to the buffers of the WQE at the head of the queue.
+fn scatter(rq: &Rq, stored: &Stored<'_>, mkeys: &Mkeys, dma: &DmaSpace) -> Result<(), WorkError> {
+    let stride = 1usize << rq.log_stride;
+    let mut wqe = [0; MAX_WQE];
+    let wqe = &mut wqe[..stride.min(MAX_WQE)];
+    let at = rq.ring.iova(u64::from(rq.head) << rq.log_stride);
+    dma.read(at, wqe).map_err(|_| WorkError::UNREADABLE)?;
+    let mut filled = 0;
+    for segment in wqe.chunks_exact(WqeDataSeg::SIZE) {
+        if filled == stored.len {
+            break;
+        }
+        let segment = WqeDataSeg::from_prefix(segment);
+        let key = segment.get(WqeDataSeg::LKEY);
+        // The top bit asks for padding at the start, which has no effect on what is stored.
+        let len = segment.get(WqeDataSeg::BYTE_COUNT_LENGTH) as usize;
+        if key == TERMINATE_MKEY {
+            break;
+        }
+        let address = segment.get_wide(WqeDataSeg::ADDR);
+        let end = filled.saturating_add(len).min(stored.len);
+        stored.within(filled, end, |offset, bytes| {
+            let address = address.wrapping_add(offset as u64);
+            if rq.reserved_key && key == crate::firmware::objects::RESERVED_LKEY {
+                return dma.write(address, bytes).map_err(|_| WorkError::UNMAPPED);
+            }
+            mkeys.write(key, address, bytes, Some(rq.pd), dma).map_err(|fault| WorkError::of(fault.syndrome()))
+        })?;
+        filled = end;
+    }
+    if filled == stored.len { Ok(()) } else { Err(WorkError::RECEIVE_LENGTH) }
+}
+
+/// Writes the offload's half of a completion. `cut` bytes in front of the hole were not stored.
+fn describe(completion: &mut Completion, outcome: &Outcome, cut: usize, host: &mut Host) {
+    let mut cqe = OffloadCqe(completion.bytes);
+    if let Some(run) = outcome.placed {
+        cqe.set(OffloadCqe::CCLEN, run.len);
+        cqe.set(OffloadCqe::HLEN, run.hole - cut as u32);
+        cqe.set(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN, run.ccoff);
+        cqe.set(OffloadCqe::CCID, u32::from(run.ccid));
+        cqe.set(OffloadCqe::CQE64_B1_NVMEOTCP_ZC, 1);
+        host.counters.placed_packets += 1;
+        host.counters.placed_bytes += u64::from(run.len);
+    }
+    if outcome.ddgst_ok {
+        cqe.set(OffloadCqe::CQE64_B1_NVMEOTCP_DDGST, 1);
+        host.counters.digest_ok_packets += 1;
+    }
+    if let Some(sequence) = outcome.resync {
+        cqe.set(OffloadCqe::CQE64_B1_NVMEOTCP_RESYNC, 1);
+        cqe.set(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN, sequence);
+        host.counters.resync_requests += 1;
+    }
+    completion.bytes = cqe.0;
+}

@@ -1,0 +1,259 @@
+//! BAR0: the initialization segment and the UAR pages (`mlx5-bringup.md` §1, `mlx5-numbers.md`).
+//!
+//! ```text
+//!  0x0000   initialization segment: firmware version, command queue, doorbell, health, timer
+//!  0x2000   interrupt table (on a bus; here interrupts are callbacks)
+//!  n*4096   UAR n: 0x20 CQ arm (8 bytes), 0x40 EQ arm, 0x48 EQ update, 0x800.. send doorbells (8 bytes)
+//! ```
+
+use crate::VirtualNic;
+use crate::command_queue;
+use crate::firmware::objects::FIRST_UAR;
+use hw_regs::doorbell::{CqArmDoorbellMmio, EqDoorbellMmio, SqDoorbellMmio};
+use hw_regs::init_segment::{HealthBuffer, InitSegment, NicInterface};
+use hw_regs::layout::{Access, Field, Layout};
+use hw_regs::uar;
+use std::time::Duration;
+
+/// Command interface revision that drivers know.
+const CMDIF_REVISION: u32 = 5;
+/// Bytes of a BlueFlame register, and of the half of it that is one buffer.
+const BLUEFLAME_HALF: u64 = 256;
+/// Simulated time per tick of the health counter.
+const HEALTH_TICK: Duration = Duration::from_millis(10);
+
+/// Place of `nic_interface` (3 bits) in its word.
+const INTERFACE_SHIFT: u32 = 32 - (InitSegment::CMDQ_ADDR_L_SZ_NIC_INTERFACE.offset() % 32 + 3);
+
+/// Byte offset of the word that holds a field.
+const fn at<S>(field: Field<S>) -> u64 {
+    field.offset() as u64 / 32 * 4
+}
+
+/// Registers with a memory of their own.
+#[derive(Default)]
+pub(crate) struct Registers {
+    queue_high: u32,
+    queue_low: u32,
+    interface: u32,
+    /// When the function is ready.
+    ready_at: Duration,
+    /// The first half of an 8-byte register that arrives as two 4-byte writes.
+    half: Option<(u64, u32)>,
+    /// Reads of registers that move, so that they do even if time stands still.
+    reads: u32,
+    health: u8,
+}
+
+impl Registers {
+    /// After FLR at `now`.
+    pub(crate) fn reset(now: Duration, boot_time: Duration) -> Registers {
+        Registers { ready_at: now + boot_time, ..Registers::default() }
+    }
+
+    pub(crate) fn ready_at(&self) -> Duration {
+        self.ready_at
+    }
+
+    /// True if the driver has not disabled the interface.
+    pub(crate) fn enabled(&self) -> bool {
+        self.interface == u32::from(NicInterface::FULL_DRIVER.0)
+    }
+}
+
+impl VirtualNic {
+    /// Reads a 4-byte register. A function that is gone, and what lies outside the BAR, reads all ones.
+    pub fn read32(&mut self, offset: u64) -> u32 {
+        if self.host.faults.is_gone() {
+            return u32::MAX;
+        }
+        if offset.checked_add(4).is_none_or(|end| end > self.config.bar_size) || !offset.is_multiple_of(4) {
+            self.host.counters.misuse.outside_bar += 1;
+            return u32::MAX;
+        }
+        const HEALTH: u64 = InitSegment::HEALTH.byte_offset() as u64;
+        const HEALTH_END: u64 = HEALTH + HealthBuffer::SIZE as u64;
+        let (major, minor, subminor) = self.config.firmware;
+        let registers = &mut self.registers;
+        match offset {
+            o if o == at(InitSegment::FW_REV) => u32::from(minor) << 16 | u32::from(major),
+            o if o == at(InitSegment::CMDIF_REV_FW_SUB) => CMDIF_REVISION << 16 | u32::from(subminor),
+            o if o == at(InitSegment::CMDQ_ADDR_H) => registers.queue_high,
+            o if o == at(InitSegment::CMDQ_ADDR_L_SZ) => {
+                registers.queue_low
+                    | registers.interface << INTERFACE_SHIFT
+                    | command_queue::LOG_SIZE << 4
+                    | command_queue::LOG_STRIDE
+            }
+            o if o == at(InitSegment::CMD_DBELL) => 0,
+            o if o == at(InitSegment::INITIALIZING) => u32::from(self.host.now < registers.ready_at) << 31,
+            HEALTH..HEALTH_END => {
+                let word = (offset - HEALTH) as usize;
+                let health = HealthBuffer::zeroed()
+                    .with(HealthBuffer::FW_VER, u32::from(major) << 24 | u32::from(minor) << 16 | u32::from(subminor))
+                    .with(HealthBuffer::HW_ID, u32::from(self.config.device_id))
+                    .with(HealthBuffer::RFR_SEVERITY_RFR, u32::from(registers.health != 0))
+                    .with(HealthBuffer::SYND, u32::from(registers.health));
+                let bytes = &health.bytes()[word..word + 4];
+                u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
+            }
+            // Zero: the driver's own time-outs hold, and no further register is read for them.
+            o if o == at(InitSegment::CMD_EXEC_TO) || o == at(InitSegment::CMD_Q_INIT_TO) => 0,
+            o if o == at(InitSegment::INTERNAL_TIMER_H) => (self.host.timestamp() >> 32) as u32,
+            o if o == at(InitSegment::INTERNAL_TIMER_L) => self.host.timestamp() as u32,
+            o if o == at(InitSegment::HEALTH_COUNTER) => {
+                registers.reads = registers.reads.wrapping_add(1);
+                let ticks = (self.host.now.as_nanos() / HEALTH_TICK.as_nanos()) as u32;
+                (ticks.wrapping_add(registers.reads) & 0xff_ffff).max(1)
+            }
+            o if o == at(InitSegment::REAL_TIME_H) => self.host.now.as_secs() as u32,
+            o if o == at(InitSegment::REAL_TIME_L) => self.host.now.subsec_nanos(),
+            _ => {
+                self.host.counters.misuse.unknown_register += 1;
+                0
+            }
+        }
+    }
+
+    /// Writes a 4-byte register, or half of an 8-byte one: the first half waits for the second.
+    pub fn write32(&mut self, offset: u64, value: u32) {
+        if !self.accepts_write(offset, 4) {
+            return;
+        }
+        let number = (offset / uar::UAR_SIZE) as u32;
+        if number < FIRST_UAR {
+            self.write_init_segment(offset, value);
+            return;
+        }
+        match offset % uar::UAR_SIZE {
+            uar::EQ_ARM => self.eq_doorbell(number, value, true),
+            uar::EQ_UPDATE => self.eq_doorbell(number, value, false),
+            register if register == uar::CQ_ARM || register >= uar::BLUEFLAME && register.is_multiple_of(8) => {
+                self.registers.half = Some((offset, value));
+            }
+            register if register == uar::CQ_ARM + 4 || register >= uar::BLUEFLAME => match self.registers.half.take() {
+                Some((first, high)) if first + 4 == offset => {
+                    self.write64(first, u64::from(high) << 32 | u64::from(value));
+                }
+                _ => self.host.counters.misuse.unknown_register += 1,
+            },
+            _ => self.host.counters.misuse.unknown_register += 1,
+        }
+    }
+
+    /// Writes an 8-byte register in one access.
+    pub fn write64(&mut self, offset: u64, value: u64) {
+        if !self.accepts_write(offset, 8) {
+            return;
+        }
+        let number = (offset / uar::UAR_SIZE) as u32;
+        if number < FIRST_UAR {
+            self.write32(offset, (value >> 32) as u32);
+            self.write32(offset + 4, value as u32);
+            return;
+        }
+        match offset % uar::UAR_SIZE {
+            uar::CQ_ARM => self.cq_doorbell(number, value),
+            register if register >= uar::BLUEFLAME => {
+                // The rest of a BlueFlame burst is a copy of the WQE, which is read from memory anyway.
+                if (register - uar::BLUEFLAME).is_multiple_of(BLUEFLAME_HALF) {
+                    self.sq_doorbell(number, value);
+                }
+            }
+            _ => self.host.counters.misuse.unknown_register += 1,
+        }
+    }
+
+    fn accepts_write(&mut self, offset: u64, size: u64) -> bool {
+        if self.host.faults.is_gone() {
+            return false;
+        }
+        let inside =
+            offset.is_multiple_of(size) && offset.checked_add(size).is_some_and(|end| end <= self.config.bar_size);
+        if !inside {
+            self.host.counters.misuse.outside_bar += 1;
+        }
+        inside
+    }
+
+    fn write_init_segment(&mut self, offset: u64, value: u32) {
+        match offset {
+            o if o == at(InitSegment::CMDQ_ADDR_H) => self.registers.queue_high = value,
+            o if o == at(InitSegment::CMDQ_ADDR_L_SZ) => {
+                self.registers.queue_low = value & !0xfff;
+                self.registers.interface = value >> INTERFACE_SHIFT & InitSegment::CMDQ_ADDR_L_SZ_NIC_INTERFACE.max();
+                self.commands.base = u64::from(self.registers.queue_high) << 32 | u64::from(self.registers.queue_low);
+            }
+            o if o == at(InitSegment::CMD_DBELL) => self.command_doorbell(value),
+            _ => self.host.counters.misuse.unknown_register += 1,
+        }
+    }
+
+    fn command_doorbell(&mut self, slots: u32) {
+        self.host.counters.command_doorbells += 1;
+        if self.host.now < self.registers.ready_at || !self.registers.enabled() {
+            self.host.counters.misuse.command_slot += 1;
+            return;
+        }
+        for slot in (0..32).filter(|slot| slots >> slot & 1 != 0) {
+            self.run_command(slot);
+        }
+    }
+
+    /// A UAR that is allocated; counts doorbells of others.
+    fn known_uar(&mut self, number: u32) -> bool {
+        let known = self.objects.uars.contains(number);
+        if !known {
+            self.host.counters.misuse.uar_not_allocated += 1;
+        }
+        known
+    }
+
+    fn eq_doorbell(&mut self, number: u32, value: u32, arm: bool) {
+        self.host.counters.eq_doorbells += 1;
+        if !self.known_uar(number) {
+            return;
+        }
+        let doorbell = EqDoorbellMmio(value.to_be_bytes());
+        let eqn = doorbell.get(EqDoorbellMmio::EQN_CI_EQN);
+        match self.objects.completions.eqs.table.get_mut(eqn) {
+            Some(eq) if eq.uar() == number => {
+                eq.doorbell(&mut self.host, doorbell.get(EqDoorbellMmio::EQN_CI_CI), arm);
+            }
+            _ => self.host.counters.misuse.doorbell_object += 1,
+        }
+    }
+
+    fn cq_doorbell(&mut self, number: u32, value: u64) {
+        self.host.counters.cq_doorbells += 1;
+        if !self.known_uar(number) {
+            return;
+        }
+        let doorbell = CqArmDoorbellMmio(value.to_be_bytes());
+        let cqn = doorbell.get(CqArmDoorbellMmio::CQN_CQN_24);
+        if self.objects.completions.cqs.get(cqn).is_none_or(|cq| cq.uar != number) {
+            self.host.counters.misuse.doorbell_object += 1;
+            return;
+        }
+        let strict = self.config.switches.strict_arm_sequence;
+        self.objects.completions.arm(&mut self.host, cqn, doorbell.get(CqArmDoorbellMmio::ARM), strict);
+    }
+
+    fn sq_doorbell(&mut self, number: u32, value: u64) {
+        self.host.counters.sq_doorbells += 1;
+        if !self.known_uar(number) {
+            return;
+        }
+        let doorbell = SqDoorbellMmio(value.to_be_bytes());
+        let sqn = doorbell.get(SqDoorbellMmio::FIRST_8_BYTES_OF_CTRL_SEG_SQN);
+        match self.objects.sqs.get(sqn) {
+            Some(sq) if sq.uar == number => self.run_sq(sqn),
+            _ => self.host.counters.misuse.doorbell_object += 1,
+        }
+    }
+
+    /// Sets the syndrome of the health buffer; 0 is healthy, anything else asks for a reset.
+    pub fn set_health(&mut self, syndrome: hw_regs::init_segment::HealthSyndrome) {
+        self.registers.health = syndrome.0;
+    }
+}

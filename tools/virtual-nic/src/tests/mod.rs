@@ -1,0 +1,11 @@
+//! The device from the outside: a host with memory and registers. Each module's table says what it proves.
+
+mod bring_up;
+mod commands;
+mod events;
+mod host;
+mod objects;
+mod offload;
+mod pages;
+mod trace;
+mod traffic;
