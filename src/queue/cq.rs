@@ -160,7 +160,8 @@ pub struct CompletionQueue<E: CqeFormat> {
     ring: DmaBuf,
     record: DoorbellRecord,
     handle: Handle,
-    log_entries: u32,
+    /// Entries of the ring, less 1.
+    mask: u32,
     /// Entries read since the beginning; its low 24 bits are what the device knows.
     consumer: u32,
     /// Entries promised to attached queues.
@@ -185,7 +186,7 @@ impl<E: CqeFormat> CompletionQueue<E> {
             ring,
             record,
             handle,
-            log_entries,
+            mask: (1 << log_entries) - 1,
             consumer: 0,
             attached: 0,
             sequence: 0,
@@ -216,7 +217,7 @@ impl<E: CqeFormat> CompletionQueue<E> {
 
     /// Entries of the ring.
     pub fn entries(&self) -> u32 {
-        1 << self.log_entries
+        self.mask + 1
     }
 
     /// Promises room for the completions of a queue of `wqes` work requests.
@@ -238,18 +239,25 @@ impl<E: CqeFormat> CompletionQueue<E> {
     /// The next entry, if the device has written one. What it says is unchecked.
     #[inline(always)]
     pub fn poll(&mut self) -> Option<E> {
-        let at = (self.consumer & (self.entries() - 1)) as usize * E::SIZE;
+        let mut entry = E::zeroed();
+        self.poll_into(&mut entry).then_some(entry)
+    }
+
+    /// [`CompletionQueue::poll`] into `entry`, which is only written if there is one: a loop that keeps its entry saves a
+    /// copy.
+    #[inline(always)]
+    pub fn poll_into(&mut self, entry: &mut E) -> bool {
+        let at = (self.consumer & self.mask) as usize * E::SIZE;
         let op_own = self.ring.load_acquire(at + E::SIZE - 1);
-        let lap = (self.consumer >> self.log_entries) as u8;
-        // Opcode 0xf has owner 1 in an entry that was never written, which would be valid in lap 1.
-        if (op_own ^ lap) & 1 != 0 || op_own >= 0xf0 {
-            return None;
+        // Bit 0 flips with each lap. An entry that was never written has opcode 0xf and owner 1, as entries of lap 1 have.
+        let lap_is_odd = self.consumer & (self.mask + 1) != 0;
+        if (op_own & 1 != 0) != lap_is_odd || op_own >= 0xf0 {
+            return false;
         }
         barrier::dma_read();
-        let mut entry = E::zeroed();
         self.ring.read(at, entry.bytes_mut());
         self.consumer = self.consumer.wrapping_add(1);
-        Some(entry)
+        true
     }
 
     /// Tells the device how far the ring was read. Once per batch, before work requests are posted anew.
@@ -339,7 +347,7 @@ pub(super) mod tests {
 
         fn own<E: CqeFormat>(&mut self, cq: &CompletionQueue<E>, entry: &E) {
             let at = (self.0 as usize % cq.entries() as usize) * E::SIZE;
-            let lap = (self.0 >> cq.log_entries) as u8 & 1;
+            let lap = u8::from(self.0 & cq.entries() != 0);
             cq.ring.store_release(at + E::SIZE - 1, entry.bytes()[E::SIZE - 1] & !1 | lap);
             self.0 += 1;
         }

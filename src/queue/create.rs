@@ -38,7 +38,7 @@ pub trait Objects {
         destroy: impl FnOnce(u32) -> Request,
         memory: &[&DmaBuf],
         deadline: Deadline,
-    ) -> Result<(Handle, Output), CommandError>;
+    ) -> Result<Handle, CommandError>;
 
     /// Destroys an object. If that fails it stays in the log, with its memory, until teardown.
     fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError>;
@@ -63,8 +63,8 @@ impl Objects for Logged<'_> {
         destroy: impl FnOnce(u32) -> Request,
         memory: &[&DmaBuf],
         deadline: Deadline,
-    ) -> Result<(Handle, Output), CommandError> {
-        self.log.create(self.port, kind, request, destroy, memory, deadline)
+    ) -> Result<Handle, CommandError> {
+        Ok(self.log.create(self.port, kind, request, destroy, memory, deadline)?.0)
     }
     fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError> {
         self.log.destroy(self.port, handle, deadline)
@@ -167,7 +167,7 @@ impl<E: CqeFormat> CompletionQueue<E> {
             .creates(ObjectKind::Cq);
         let destroy = |cqn| Request::new(&DestroyCqIn::zeroed().with(DestroyCqIn::CQN, cqn));
         let held = [memory.ring.buffer(), memory.record.buffer()];
-        let (handle, _) = objects.create(ObjectKind::Cq, &request, destroy, &held, deadline)?;
+        let handle = objects.create(ObjectKind::Cq, &request, destroy, &held, deadline)?;
         Ok(CompletionQueue::new(memory.ring.into_buffer(), memory.record, log_entries, handle, base.uar))
     }
 
@@ -231,7 +231,7 @@ impl<R> SendRing<R> {
         cq.attach(params.completions)?;
         let held: Vec<_> = [ring.buffer(), record.buffer()].into_iter().chain(memory.iter().copied()).collect();
         let created = objects.create(ObjectKind::Sq, &request, destroy, &held, deadline);
-        let (handle, _) = created.inspect_err(|_| cq.detach(params.completions))?;
+        let handle = created.inspect_err(|_| cq.detach(params.completions))?;
         let sqn = handle.number();
         let queue = SendRing::new(ring.into_buffer(), record, handle, base.uar, params.completions);
         match modify_sq(objects, sqn, SqState::RST, SqState::RDY, deadline) {
@@ -328,7 +328,7 @@ impl ReceiveQueue {
         cq.attach(1 << log_wqes)?;
         let held = [ring.buffer(), record.buffer(), pool.memory()];
         let created = objects.create(ObjectKind::Rq, &request, destroy, &held, deadline);
-        let (handle, _) = created.inspect_err(|_| cq.detach(1 << log_wqes))?;
+        let handle = created.inspect_err(|_| cq.detach(1 << log_wqes))?;
         let rqn = handle.number();
         let queue = ReceiveQueue::new(ring.into_buffer(), record, handle, pool.buffer_size(), base.data_mkey);
         match modify_rq(objects, rqn, RqState::RST, RqState::RDY, deadline) {
@@ -410,7 +410,7 @@ pub fn create_tis(objects: &mut impl Objects, base: &Base, deadline: Deadline) -
     let context = Tisc::zeroed().with(Tisc::TRANSPORT_DOMAIN, base.transport_domain);
     let request = Request::new(&CreateTisIn::zeroed().with_nested(CreateTisIn::CTX, &context)).creates(ObjectKind::Tis);
     let destroy = |tisn| Request::new(&DestroyTisIn::zeroed().with(DestroyTisIn::TISN, tisn));
-    Ok(objects.create(ObjectKind::Tis, &request, destroy, &[], deadline)?.0)
+    objects.create(ObjectKind::Tis, &request, destroy, &[], deadline)
 }
 
 #[cfg(test)]

@@ -36,12 +36,10 @@ pub struct ReceiveQueue {
     slots: Box<[u32]>,
     buffer_size: u32,
     lkey: u32,
-    /// Work requests written.
+    /// Work requests written; the device knows all of them.
     producer: u32,
     /// Oldest work request that was not completed.
     consumer: u32,
-    /// Work requests that the device knows.
-    told: u32,
     /// Work requests completed before older ones.
     ahead: u32,
     failed: bool,
@@ -69,7 +67,6 @@ impl ReceiveQueue {
             lkey,
             producer: 0,
             consumer: 0,
-            told: 0,
             ahead: 0,
             failed: false,
             rejected: Rejections::default(),
@@ -127,6 +124,7 @@ impl ReceiveQueue {
         let segment = WqeDataSeg::zeroed()
             .with(WqeDataSeg::BYTE_COUNT_LENGTH, self.buffer_size)
             .with(WqeDataSeg::LKEY, self.lkey);
+        let first = self.producer;
         while self.producer.wrapping_sub(self.consumer) < self.capacity() {
             let slot = self.slot(self.producer);
             let index = match self.slots[slot] {
@@ -141,9 +139,8 @@ impl ReceiveQueue {
             self.slots[slot] = index;
             self.producer = self.producer.wrapping_add(1);
         }
-        let new = self.producer.wrapping_sub(self.told);
+        let new = self.producer.wrapping_sub(first);
         if new != 0 {
-            self.told = self.producer;
             self.record.store_first(self.producer & 0xffff);
         }
         new
@@ -165,12 +162,14 @@ impl ReceiveQueue {
     /// taken; a buffer that the device was done with is posted again.
     #[inline(always)]
     pub fn take(&mut self, counter: u16, bytes: u32) -> Result<RxBuffer, BadCompletion> {
-        let in_order = counter == self.consumer as u16 && self.consumer != self.told;
-        if !in_order || bytes.wrapping_sub(1) >= self.buffer_size {
+        let slot = self.slot(self.consumer);
+        let index = self.slots[slot];
+        let in_order = counter == self.consumer as u16;
+        // A slot without KEPT is posted, and the device knows it: `post` announces what it writes.
+        if !in_order || index & KEPT != 0 || bytes.wrapping_sub(1) >= self.buffer_size {
             return self.take_odd(counter, bytes);
         }
-        let slot = self.slot(self.consumer);
-        let index = std::mem::replace(&mut self.slots[slot], EMPTY);
+        self.slots[slot] = EMPTY;
         self.advance();
         Ok(RxBuffer(index))
     }
@@ -194,7 +193,7 @@ impl ReceiveQueue {
 
     /// The slot of a posted work request.
     fn find(&self, counter: u16) -> Option<u32> {
-        let posted = self.told.wrapping_sub(self.consumer);
+        let posted = self.producer.wrapping_sub(self.consumer);
         let mask = self.capacity() - 1;
         let distance = u32::from(counter.wrapping_sub(self.consumer as u16));
         // Counters run freely or are slot numbers: the reference does not say (`mlx5-bringup.md` §8.2).
@@ -259,7 +258,7 @@ impl ReceiveQueue {
                 *slot = EMPTY;
             }
         }
-        (self.producer, self.consumer, self.told, self.ahead) = (0, 0, 0, 0);
+        (self.producer, self.consumer, self.ahead) = (0, 0, 0);
         self.failed = false;
         self.record.store_first(0);
     }
@@ -352,7 +351,7 @@ pub(super) mod tests {
                         prop_assert!(full || rq.has_failed());
                     }
                     Step::Next => {
-                        let expected = (rq.consumer != rq.told).then(|| device_buffer(&rq, &pool, rq.consumer));
+                        let expected = (rq.consumer != rq.producer).then(|| device_buffer(&rq, &pool, rq.consumer));
                         let got = rq.accept(&packet(rq.consumer as u16, SIZE));
                         prop_assert_eq!(got.as_ref().ok().map(|b| b.0), expected);
                         held.extend(got);

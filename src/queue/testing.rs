@@ -109,8 +109,8 @@ impl Objects for TestObjects {
         destroy: impl FnOnce(u32) -> Request,
         memory: &[&DmaBuf],
         deadline: Deadline,
-    ) -> Result<(Handle, Output), CommandError> {
-        self.log.create(&mut self.firmware, kind, request, destroy, memory, deadline)
+    ) -> Result<Handle, CommandError> {
+        Ok(self.log.create(&mut self.firmware, kind, request, destroy, memory, deadline)?.0)
     }
     fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError> {
         self.log.destroy(&mut self.firmware, handle, deadline)

@@ -1,6 +1,6 @@
 //! What the function must be able to do, checked before the first table is created.
 
-use firmware_iface::caps::groups::{FlowTableFieldsSupported, FlowTableNicCap, FlowTablePropLayout};
+use firmware_iface::caps::groups::{FlowTableFieldsSupported, FlowTablePropLayout};
 use hw_regs::layout::{Access, Field};
 
 /// Something that the function lacks.
@@ -59,9 +59,9 @@ const FIELDS: [(&str, Field<FlowTableFieldsSupported>); 5] = [
 ];
 
 impl SteeringCaps {
-    /// Reads the capability group FLOW_TABLE. The error lists everything that is missing.
-    pub fn new(caps: &FlowTableNicCap) -> Result<SteeringCaps, Vec<Missing>> {
-        let receive = caps.nested(FlowTableNicCap::FLOW_TABLE_PROPERTIES_NIC_RECEIVE);
+    /// Reads the properties of NIC receive tables (`FlowTableNicCap::FLOW_TABLE_PROPERTIES_NIC_RECEIVE` of capability group
+    /// FLOW_TABLE). The error lists everything that is missing.
+    pub fn new(receive: &FlowTablePropLayout) -> Result<SteeringCaps, Vec<Missing>> {
         if !receive.is_set(FlowTablePropLayout::FT_SUPPORT) {
             return Err(vec![Missing::FlowTables]);
         }
@@ -110,7 +110,7 @@ pub(super) mod tests {
     use hw_regs::layout::Layout;
 
     /// A function that can do what ConnectX-7 does.
-    pub(crate) fn full() -> FlowTableNicCap {
+    pub(crate) fn full() -> FlowTablePropLayout {
         let mut fields = FlowTableFieldsSupported::zeroed().with(FlowTableFieldsSupported::OUTER_IP_VERSION, 1);
         for (_, field) in FIELDS {
             fields.set(field, 1);
@@ -118,20 +118,19 @@ pub(super) mod tests {
         with(fields)
     }
 
-    fn with(fields: FlowTableFieldsSupported) -> FlowTableNicCap {
-        let receive = FlowTablePropLayout::zeroed()
+    fn with(fields: FlowTableFieldsSupported) -> FlowTablePropLayout {
+        FlowTablePropLayout::zeroed()
             .with(FlowTablePropLayout::FT_SUPPORT, 1)
             .with(FlowTablePropLayout::LOG_MAX_FT_SIZE, 16)
             .with(FlowTablePropLayout::MAX_FT_LEVEL, 64)
-            .with_nested(FlowTablePropLayout::FT_FIELD_SUPPORT, &fields);
-        FlowTableNicCap::zeroed().with_nested(FlowTableNicCap::FLOW_TABLE_PROPERTIES_NIC_RECEIVE, &receive)
+            .with_nested(FlowTablePropLayout::FT_FIELD_SUPPORT, &fields)
     }
 
     #[test]
     fn what_is_missing_is_named() {
         let caps = SteeringCaps { log_max_table_size: 16, log_max_rules: 0, max_level: 64, ip_version: true };
         assert_eq!(SteeringCaps::new(&full()), Ok(caps));
-        assert_eq!(SteeringCaps::new(&FlowTableNicCap::zeroed()), Err(vec![Missing::FlowTables]));
+        assert_eq!(SteeringCaps::new(&FlowTablePropLayout::zeroed()), Err(vec![Missing::FlowTables]));
         let missing = SteeringCaps::new(&with(FlowTableFieldsSupported::zeroed())).expect_err("nothing can be matched");
         assert_eq!(missing.len(), 6);
         let text = crate::steering::SteeringError::Unsupported { missing }.to_string();

@@ -360,7 +360,7 @@ impl Steering {
             Request::new(&input)
         };
         let request = Request::new(&input).creates(ObjectKind::FlowGroup);
-        Ok(objects.create(ObjectKind::FlowGroup, &request, destroy, &[], deadline)?.0)
+        objects.create(ObjectKind::FlowGroup, &request, destroy, &[], deadline)
     }
 
     fn set_entry(
@@ -391,7 +391,7 @@ impl Steering {
             .with(DeleteFteIn::FLOW_INDEX, entry.index);
         let request = Request::new(&input).tail(destination.bytes()).about(ObjectKind::FlowTableEntry, entry.index);
         let destroy = |_| Request::new(&delete);
-        Ok(objects.create(ObjectKind::FlowTableEntry, &request, destroy, &[], deadline)?.0)
+        objects.create(ObjectKind::FlowTableEntry, &request, destroy, &[], deadline)
     }
 
     fn set_root(&self, objects: &mut impl Objects, deadline: Deadline) -> Result<Handle, CommandError> {
@@ -401,7 +401,7 @@ impl Steering {
         let disconnect = root.with(SetFlowTableRootIn::OP_MOD, 1);
         let request = Request::new(&root).about(ObjectKind::FlowTableRoot, self.table.number());
         let destroy = |_| Request::new(&disconnect);
-        Ok(objects.create(ObjectKind::FlowTableRoot, &request, destroy, &[], deadline)?.0)
+        objects.create(ObjectKind::FlowTableRoot, &request, destroy, &[], deadline)
     }
 }
 
@@ -426,7 +426,7 @@ fn create_table(objects: &mut impl Objects, log_size: u32, deadline: Deadline) -
         Request::new(&input)
     };
     let request = Request::new(&input).creates(ObjectKind::FlowTable);
-    Ok(objects.create(ObjectKind::FlowTable, &request, destroy, &[], deadline)?.0)
+    objects.create(ObjectKind::FlowTable, &request, destroy, &[], deadline)
 }
 
 #[cfg(test)]

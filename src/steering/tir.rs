@@ -146,7 +146,7 @@ pub fn create_tir(
     let input = CreateTirIn::zeroed().with_nested(CreateTirIn::CTX, &params.context(base));
     let request = Request::new(&input).creates(ObjectKind::Tir);
     let destroy = |tirn| Request::new(&DestroyTirIn::zeroed().with(DestroyTirIn::TIRN, tirn));
-    Ok(objects.create(ObjectKind::Tir, &request, destroy, &[], deadline)?.0)
+    objects.create(ObjectKind::Tir, &request, destroy, &[], deadline)
 }
 
 fn rqt(rqns: &[u32], max_size: u32) -> Result<(Rqtc, Vec<u8>), SteeringError> {
@@ -170,7 +170,7 @@ pub fn create_rqt(
         .tail(&list)
         .creates(ObjectKind::Rqt);
     let destroy = |rqtn| Request::new(&DestroyRqtIn::zeroed().with(DestroyRqtIn::RQTN, rqtn));
-    Ok(objects.create(ObjectKind::Rqt, &request, destroy, &[], deadline)?.0)
+    Ok(objects.create(ObjectKind::Rqt, &request, destroy, &[], deadline)?)
 }
 
 /// Replaces the queues of a table that was created with `max_size`.

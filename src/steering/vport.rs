@@ -86,7 +86,7 @@ pub fn add_l2_entry(
     let destroy = DeleteL2TableEntryIn::zeroed().with(DeleteL2TableEntryIn::TABLE_INDEX, index);
     let request = Request::new(&input).about(ObjectKind::L2TableEntry, index);
     let destroy = |_| Request::new(&destroy);
-    Ok(objects.create(ObjectKind::L2TableEntry, &request, destroy, &[], deadline)?.0)
+    objects.create(ObjectKind::L2TableEntry, &request, destroy, &[], deadline)
 }
 
 #[cfg(test)]
