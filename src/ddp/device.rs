@@ -318,7 +318,7 @@ impl<O: ManyObjects, P: Platform> Device<'_, O, P> {
             tags: config.queue_size,
             params: ConnectionParams {
                 zero_copy: true,
-                check_data_digest: config.data_digest,
+                check_data_digest: config.data_digest && self.offloads.capacity.check_digest,
                 data_digest: config.data_digest,
                 header_digest: config.header_digest,
                 pda: config.cpda,
@@ -456,7 +456,7 @@ mod tests {
                 &Defaults { other: 1, tcp_ipv4: None, tcp_ipv6: None },
                 deadline,
             );
-            let capacity = Capacity::new(16, 1024, 10, 15).expect("possible");
+            let capacity = super::super::fixture::capacity();
             let offloads = Offloads::new(capacity, Settings { ids: 10..=20, ..Settings::new(5) });
             let others = log.len();
             World { fake, port, log, base, steering: steering.expect("created"), offloads, heap, others }
