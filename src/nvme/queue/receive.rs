@@ -150,7 +150,8 @@ impl HostQueue {
         for range in ranges {
             let (mut at, len) = (0, range.len());
             while at < len {
-                let rest = range.slice(at, len - at);
+                // A range mostly holds nothing but data of one PDU: it is passed on as it is.
+                let rest = if at == 0 { range } else { range.slice(at, len - at) };
                 let n = match self.receiver.stage {
                     Stage::Data => self.take_data(rest, digest_ok, memory)?,
                     Stage::Header => self.take_header(rest, position, memory)?,
@@ -309,7 +310,8 @@ impl HostQueue {
     ) -> Result<u32, Reason> {
         let rx = &mut self.receiver;
         let n = rx.left.min(range.len());
-        let (cid, offset, range) = (rx.cid, rx.datao + (rx.datal - rx.left), range.slice(0, n));
+        let (cid, offset) = (rx.cid, rx.datao + (rx.datal - rx.left));
+        let range = if n == range.len() { range } else { range.slice(0, n) };
         rx.credit &= digest_ok;
         match rx.target {
             Target::Memory => {
