@@ -1,5 +1,333 @@
-//! One function brought up: firmware's demands served, its objects logged, its events collected, torn down in order.
+//! One function, brought up: firmware's demands served, its objects logged, its events collected, torn down in order.
+//!
+//! ```text
+//! Adapter
+//!  ├ firmware   command queue + command EQ + pages EQ: a CommandPort that serves firmware while it waits
+//!  ├ log        every object, its destroy command, the memory that the device uses because of it
+//!  ├ parts      capabilities, UAR, protection domain, transport domain, data mkey, EQs, MAC
+//!  └ monitor    health
+//! ```
+//!
+//! Life: [`Adapter::bring_up`] → objects of the queues, of steering and of the offload through [`Adapter::create`] →
+//! [`Adapter::poll`] for events, [`Adapter::check_health`] now and then → [`Adapter::teardown`], or [`Adapter::reset`]
+//! when the function no longer answers. An adapter that is dropped without either leaves objects in firmware: that is
+//! logged, and the memory that the device may still access is never used again.
 
+mod base;
+mod bring_up;
+mod capabilities;
+mod eq;
+mod error;
+mod event;
+mod firmware;
+mod health;
 mod log;
+mod pages;
+mod port;
+mod report;
 
+pub use base::Teardown;
+pub use capabilities::{Capabilities, OffloadCaps, Reason};
+pub use error::AdapterError;
+pub use event::{Event, EventCounters};
+pub use health::Ailment;
 pub use log::{Handle, ObjectLog, Refused};
+pub use pages::{PAGE_BYTES, PageError};
+pub use port::HARDWARE_MTU_OVERHEAD;
+pub use report::Report;
+
+use crate::command::{
+    CommandCounters, CommandError, CommandPort, FirmwareVersion, Function, ObjectKind, Output, Request, Ticket,
+};
+use crate::dma::{DmaBuf, DmaHeap};
+use crate::platform::{Deadline, Platform};
+use base::Base;
+use bring_up::Parts;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How a function is brought up.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// IP MTU.
+    pub mtu: u16,
+    /// MAC address instead of the permanent one; needed on a virtual function that was given none.
+    pub mac: Option<[u8; 6]>,
+    /// Pages of 4 KiB that firmware may hold.
+    pub page_limit: usize,
+    /// Completion EQs at most; there are never more than vectors.
+    pub completion_eqs: u16,
+    /// Learn of completed commands by events instead of looking at the command queue.
+    pub command_events: bool,
+    /// How long firmware may take to become ready.
+    pub ready_timeout: Duration,
+    /// How long one command may take.
+    pub command_timeout: Duration,
+    /// How long the link may take to come up; `None` does not wait for it.
+    pub link_timeout: Option<Duration>,
+}
+
+impl Default for Config {
+    /// Timeouts are those of Linux (`mlx5-numbers.md`).
+    fn default() -> Config {
+        Config {
+            mtu: 1500,
+            mac: None,
+            page_limit: (512 << 20) / PAGE_BYTES,
+            completion_eqs: 16,
+            command_events: true,
+            ready_timeout: Duration::from_secs(120),
+            command_timeout: Duration::from_secs(60),
+            link_timeout: Some(Duration::from_secs(30)),
+        }
+    }
+}
+
+/// One function, brought up.
+pub struct Adapter<P> {
+    base: Base<P>,
+    parts: Parts,
+    monitor: health::Monitor,
+    config: Config,
+}
+
+impl<P: Platform> Adapter<P> {
+    /// Brings the function up, steps 1 to 19 and 25 to 27 of `mlx5-bringup.md` §3. On failure all is undone.
+    pub fn bring_up(platform: Arc<P>, config: Config) -> Result<Adapter<P>, AdapterError> {
+        bring_up::bring_up(platform, config)
+    }
+
+    /// Destroys every object in reverse order of creation, takes firmware's pages back and disables the function. What
+    /// could not be undone is in the report; its memory is never used again.
+    pub fn teardown(mut self, deadline: Deadline) -> Teardown {
+        self.base.teardown(deadline)
+    }
+
+    /// Resets the function (FLR): firmware forgets everything, and all memory is free again. The function can then be
+    /// brought up anew.
+    pub fn reset(mut self, deadline: Deadline) -> Result<(), AdapterError> {
+        self.base.reset(deadline)
+    }
+
+    /// Creates a firmware object and logs it; returns it and the whole answer. See [`ObjectLog::create`].
+    pub fn create(
+        &mut self,
+        kind: ObjectKind,
+        request: &Request,
+        destroy: impl FnOnce(u32) -> Request,
+        memory: &[&DmaBuf],
+        deadline: Deadline,
+    ) -> Result<Handle, CommandError> {
+        let log = &mut self.base.log;
+        Ok(log.create(&mut self.base.firmware, kind, request, destroy, memory, deadline)?.0)
+    }
+
+    /// Creates many objects of one kind, all or none, with every command slot busy. See [`ObjectLog::create_many`].
+    pub fn create_many(
+        &mut self,
+        kind: ObjectKind,
+        requests: impl IntoIterator<Item = Request>,
+        destroy: impl Fn(u32) -> Request,
+        deadline: Deadline,
+    ) -> Result<Vec<Handle>, CommandError> {
+        self.base.log.create_many(&mut self.base.firmware, kind, requests, destroy, deadline)
+    }
+
+    /// Destroys an object. If firmware refuses, it stays logged and is tried again at teardown.
+    ///
+    /// # Panics
+    /// If the handle is another adapter's.
+    pub fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError> {
+        self.base.log.destroy(&mut self.base.firmware, handle, deadline)
+    }
+
+    /// Destroys objects that do not refer to each other, with every command slot busy. Returns those refused.
+    ///
+    /// # Panics
+    /// If a handle is another adapter's.
+    pub fn destroy_many(&mut self, handles: impl IntoIterator<Item = Handle>, deadline: Deadline) -> Vec<Refused> {
+        self.base.log.destroy_many(&mut self.base.firmware, handles, deadline)
+    }
+
+    /// Takes the next event; serves firmware on the way. Never waits.
+    pub fn poll(&mut self) -> Option<Event> {
+        let firmware = &mut self.base.firmware;
+        firmware.serve();
+        let platform = &*self.base.platform;
+        let queues = std::iter::once((None, &mut self.parts.async_eq))
+            .chain(self.parts.completion_eqs.iter_mut().enumerate().map(|(index, eq)| (Some(index as u16), eq)));
+        for (completion, eq) in queues {
+            let mut seen = 0;
+            while seen < eq.len()
+                && let Some(eqe) = eq.next()
+            {
+                seen += 1;
+                let event = match completion {
+                    None => Some(Event::from_async(&eqe)),
+                    Some(index) => Event::from_completion(index, &eqe),
+                };
+                match event {
+                    Some(event) => {
+                        firmware.counters.unexpected += u64::from(matches!(event, Event::Other { .. }));
+                        firmware.push(event);
+                    }
+                    None => firmware.counters.unexpected += 1,
+                }
+            }
+            if seen > 0 {
+                firmware.counters.entries += seen as u64;
+                eq.arm(platform);
+            }
+        }
+        firmware.events.pop_front()
+    }
+
+    /// Looks at the function's health; call it every second or so.
+    pub fn check_health(&mut self) -> Result<(), AdapterError> {
+        let looked = self.monitor.look(&*self.base.platform);
+        looked.map_err(|health| AdapterError::Unhealthy { function: self.base.function(), health })
+    }
+
+    /// A summary for people.
+    pub fn report(&mut self, deadline: Deadline) -> Result<Report, AdapterError> {
+        Report::new(self, deadline)
+    }
+
+    /// True if the link is up now.
+    pub fn link_is_up(&mut self, deadline: Deadline) -> Result<bool, AdapterError> {
+        port::link_is_up(&mut self.base, deadline)
+    }
+
+    /// The deadline of a command that is posted now.
+    pub fn command_deadline(&self) -> Deadline {
+        Deadline::after(&*self.base.platform, self.config.command_timeout)
+    }
+
+    /// The PCI function.
+    pub fn platform(&self) -> &Arc<P> {
+        &self.base.platform
+    }
+
+    /// Memory that the function can access.
+    pub fn heap(&self) -> &DmaHeap {
+        &self.base.heap
+    }
+
+    /// Who the function is, for messages.
+    pub fn function(&self) -> Arc<Function> {
+        self.base.function()
+    }
+
+    /// Version of the firmware.
+    pub fn firmware_version(&self) -> FirmwareVersion {
+        self.base.firmware.queue.function().firmware
+    }
+
+    /// Parameter set id of the board.
+    pub fn psid(&self) -> &str {
+        &self.parts.psid
+    }
+
+    /// What the function can do.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.parts.capabilities
+    }
+
+    /// Number of the UAR: the page of doorbell registers at BAR0 + number * 4096.
+    pub fn uar(&self) -> u32 {
+        self.parts.uar
+    }
+
+    /// Number of the protection domain.
+    pub fn pd(&self) -> u32 {
+        self.parts.pd
+    }
+
+    /// Number of the transport domain.
+    pub fn transport_domain(&self) -> u32 {
+        self.parts.transport_domain
+    }
+
+    /// Memory key (32 bits, as work requests carry it) to all mapped memory: address equals I/O virtual address.
+    pub fn data_mkey(&self) -> u32 {
+        self.parts.data_mkey
+    }
+
+    /// The reserved key, which needs `rlky` in the queue's context; `None` if firmware does not tell.
+    pub fn reserved_lkey(&self) -> Option<u32> {
+        self.parts.reserved_lkey
+    }
+
+    /// Key that ends the scatter list of a receive WQE.
+    pub fn terminate_mkey(&self) -> u32 {
+        self.parts.terminate_mkey
+    }
+
+    /// Number of completion EQs.
+    pub fn completion_eqs(&self) -> u16 {
+        self.parts.completion_eqs.len() as u16
+    }
+
+    /// EQ number of a completion EQ, for the context of a CQ; `index` is taken modulo their number.
+    pub fn completion_eqn(&self, index: u16) -> u32 {
+        u32::from(self.parts.completion_eqs[usize::from(index) % self.parts.completion_eqs.len()].number())
+    }
+
+    /// MAC address in use.
+    pub fn mac(&self) -> [u8; 6] {
+        self.parts.mac
+    }
+
+    /// IP MTU in use.
+    pub fn mtu(&self) -> u16 {
+        self.config.mtu
+    }
+
+    /// Greatest IP MTU of the port.
+    pub fn max_mtu(&self) -> u16 {
+        self.parts.max_mtu
+    }
+
+    /// Commands posted so far.
+    pub fn commands_executed(&self) -> u64 {
+        self.base.firmware.queue.counters().posted
+    }
+
+    /// What the command queue has seen.
+    pub fn command_counters(&self) -> CommandCounters {
+        self.base.firmware.queue.counters()
+    }
+
+    /// What the event queues have seen.
+    pub fn event_counters(&self) -> EventCounters {
+        self.base.firmware.counters
+    }
+
+    /// Pages that firmware holds.
+    pub fn firmware_pages(&self) -> usize {
+        self.base.firmware.pages.held()
+    }
+
+    /// The objects that exist.
+    pub fn objects(&self) -> &ObjectLog {
+        &self.base.log
+    }
+}
+
+impl<P: Platform> CommandPort for Adapter<P> {
+    fn post(&mut self, request: &Request) -> Result<Ticket, CommandError> {
+        self.base.firmware.post(request)
+    }
+
+    fn wait(&mut self, ticket: Ticket, deadline: Deadline) -> Result<Output, CommandError> {
+        self.base.firmware.wait(ticket, deadline)
+    }
+
+    fn exec(&mut self, request: &Request, deadline: Deadline) -> Result<Output, CommandError> {
+        self.base.firmware.exec(request, deadline)
+    }
+
+    fn free_slots(&self) -> usize {
+        self.base.firmware.free_slots()
+    }
+}

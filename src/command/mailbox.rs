@@ -12,8 +12,8 @@ const SPACING: usize = 1024;
 const BATCH: usize = 64;
 /// Blocks that a queue may own: enough for two commands of the greatest length.
 const LIMIT: usize = 2 * wire::blocks(MAX_BYTES);
-/// Greatest input or output; MANAGE_PAGES with 131,000 pages (512 MiB) fits.
-pub(super) const MAX_BYTES: usize = 1 << 20;
+/// Greatest input or output: MANAGE_PAGES with 512 MiB of pages.
+pub(super) const MAX_BYTES: usize = INLINE_BYTES + 131_072 * size_of::<u64>();
 
 /// Blocks that no command uses. Blocks go back after a command's completion, never earlier.
 pub(super) struct Pool {

@@ -173,11 +173,6 @@ impl<P: Platform> CommandQueue<P> {
         })
     }
 
-    /// Who is asked.
-    pub fn function(&self) -> &Arc<Function> {
-        &self.function
-    }
-
     /// What was seen so far.
     pub fn counters(&self) -> CommandCounters {
         self.counters
@@ -506,6 +501,11 @@ impl<P: Platform> CommandQueue<P> {
 }
 
 impl<P> CommandQueue<P> {
+    /// Who is asked.
+    pub fn function(&self) -> &Arc<Function> {
+        &self.function
+    }
+
     /// Keeps the memory of the queue and of all commands in flight from ever being used again: the device may still
     /// access it. Returns how many pieces.
     pub(crate) fn leak(&mut self) -> usize {

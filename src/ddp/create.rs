@@ -16,21 +16,20 @@ use super::queue::{Binding, OffloadQueue};
 use super::stats::Stats;
 use super::tags::{Quiesced, Released, TagTable};
 use super::wqe::{self, ConnectionParams, KLMS_PER_BLOCK};
-use crate::adapter::Handle;
-use crate::command::{CommandError, ObjectKind, Request};
+use crate::adapter::{Adapter, Handle, OffloadCaps};
+use crate::command::{CommandError, CommandPort, ObjectKind, Output, Request};
+use crate::dma::DmaBuf;
 use crate::platform::{Deadline, Platform};
 use crate::queue::{Base, CompletionQueue, ErrorCompletion, Logged, Objects, QueueError, SendParams, SendRing};
+use crate::steering::{OffloadFields, Target, TirParams, create_tir};
 use firmware_iface::Opcode;
 use firmware_iface::caps::TAG_BUFFER_TABLE_OBJECT;
 use firmware_iface::command::object::{CreateMkeyIn, CreateTagBufferTableIn, DestroyMkeyIn, GeneralObjInCmdHdr};
-use firmware_iface::command::queue::{CreateTirIn, DestroyTirIn};
-use firmware_iface::context::{AccessMode, Mkc, RxHashFn, Tirc};
+use firmware_iface::context::{AccessMode, Mkc};
 use hw_regs::cqe::Cqe64;
 use hw_regs::layout::{Access, Layout};
 use std::fmt;
 
-/// Most pieces of one read's buffer that are offloaded, whatever the device could (§2.3).
-const MAX_ENTRIES: u32 = 128;
 /// Completions that the control ring may await besides one invalidate per tag: parameters, table fill, and the bindings
 /// that ask for one because a quarter of the ring went by.
 const OTHER_COMPLETIONS: u32 = 16;
@@ -38,10 +37,6 @@ const OTHER_COMPLETIONS: u32 = 16;
 const OTHER_BLOCKS: usize = 32;
 /// Sizes of a send ring, log2 of its blocks ([`SendParams::log_wqebbs`]).
 const RING_LOGS: std::ops::RangeInclusive<u32> = 5..=15;
-/// `tirc.disp_type`: through an RQT, so that its receive queue can be replaced without touching the TIR (§3.3).
-const DISP_TYPE_INDIRECT: u32 = 1;
-/// `tirc.self_lb_block`: neither unicast nor multicast frames of this function come back to it.
-const BLOCK_SELF_LOOPBACK: u32 = 3;
 
 /// What the device's capabilities allow (§2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,17 +49,23 @@ pub struct Capacity {
     pub per_wqe: usize,
     /// log2 of the largest control ring, in blocks.
     pub max_log_ring: u32,
+    /// The device checks data digests.
+    pub check_digest: bool,
 }
 
 impl Capacity {
-    /// From the capabilities `log_max_klm_list_size`, `max_wqe_sz_sq` (bytes), `log_max_nvmeotcp_tag_buffer_size` and
-    /// `log_max_qp_sz`. `None` if work requests are too small for the offload.
-    pub fn new(log_klm_list: u32, max_wqe_bytes: u32, log_tags: u32, log_max_sq: u32) -> Option<Capacity> {
+    /// What a function with these capabilities, and send queues of at most `1 << log_max_sq` blocks (`log_max_qp_sz`), can
+    /// do. `None` if it cannot place anything ([`OffloadCaps::why_not`]).
+    pub fn new(caps: &OffloadCaps, log_max_sq: u32) -> Option<Capacity> {
+        if !caps.possible() {
+            return None;
+        }
         Some(Capacity {
-            max_entries: MAX_ENTRIES.min(1 << log_klm_list.min(16)) as u16,
-            max_tags: 1 << log_tags.min(16),
-            per_wqe: wqe::entries_per_wqe(max_wqe_bytes)?,
+            max_entries: caps.max_sgl_entries().min(u32::from(u16::MAX)) as u16,
+            max_tags: caps.max_queue_size(),
+            per_wqe: wqe::entries_per_wqe(caps.max_wqe_bytes_sq.into())?,
             max_log_ring: log_max_sq.clamp(*RING_LOGS.start(), *RING_LOGS.end()),
+            check_digest: caps.crc_rx,
         })
     }
 
@@ -106,6 +107,40 @@ impl ManyObjects for Logged<'_> {
     }
     fn destroy_many(&mut self, handles: Vec<Handle>, deadline: Deadline) -> Vec<CommandError> {
         self.log.destroy_many(self.port, handles, deadline).into_iter().map(|refused| refused.error).collect()
+    }
+}
+
+impl<P: Platform> Objects for Adapter<P> {
+    fn create(
+        &mut self,
+        kind: ObjectKind,
+        request: &Request,
+        destroy: impl FnOnce(u32) -> Request,
+        memory: &[&DmaBuf],
+        deadline: Deadline,
+    ) -> Result<Handle, CommandError> {
+        Adapter::create(self, kind, request, destroy, memory, deadline)
+    }
+    fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError> {
+        Adapter::destroy(self, handle, deadline)
+    }
+    fn exec(&mut self, request: &Request, deadline: Deadline) -> Result<Output, CommandError> {
+        CommandPort::exec(self, request, deadline)
+    }
+}
+
+impl<P: Platform> ManyObjects for Adapter<P> {
+    fn create_many(
+        &mut self,
+        kind: ObjectKind,
+        requests: impl IntoIterator<Item = Request>,
+        destroy: impl Fn(u32) -> Request,
+        deadline: Deadline,
+    ) -> Result<Vec<Handle>, CommandError> {
+        Adapter::create_many(self, kind, requests, destroy, deadline)
+    }
+    fn destroy_many(&mut self, handles: Vec<Handle>, deadline: Deadline) -> Vec<CommandError> {
+        Adapter::destroy_many(self, handles, deadline).into_iter().map(|refused| refused.error).collect()
     }
 }
 
@@ -324,7 +359,14 @@ fn build(
     };
     let icosq = ring.insert(Icosq::new(sq, cq, capacity.per_wqe));
 
-    let tir = create_tir(objects, base, plan, table_id, deadline).map_err(command("TIR"))?;
+    let offload = OffloadFields {
+        zero_copy: plan.params.zero_copy,
+        crc: plan.params.check_data_digest,
+        tag_buffer_table: table_id,
+    };
+    // Through an RQT, so that the receive queue can be replaced without touching the TIR (§3.3).
+    let params = TirParams { offload: Some(offload), ..TirParams::new(Target::First { rqtn: plan.rqtn }) };
+    let tir = create_tir(objects, base, &params, deadline).map_err(command("TIR"))?;
     let tirn = tir.number();
     handles.tir = Some(tir);
 
@@ -414,28 +456,7 @@ fn create_table(objects: &mut impl Objects, tags: u32, deadline: Deadline) -> Re
         Request::new(&input)
     };
     let request = Request::new(&input).creates(ObjectKind::TagBufferTable);
-    Ok(objects.create(ObjectKind::TagBufferTable, &request, destroy, &[], deadline)?.0)
-}
-
-fn create_tir(
-    objects: &mut impl Objects,
-    base: &Base,
-    plan: &Plan,
-    table: u32,
-    deadline: Deadline,
-) -> Result<Handle, CommandError> {
-    let context = Tirc::zeroed()
-        .with(Tirc::DISP_TYPE, DISP_TYPE_INDIRECT)
-        .with(Tirc::INDIRECT_TABLE, plan.rqtn)
-        .with(Tirc::RX_HASH_FN, u32::from(RxHashFn::INVERTED_XOR8.0))
-        .with(Tirc::SELF_LB_BLOCK, BLOCK_SELF_LOOPBACK)
-        .with(Tirc::TRANSPORT_DOMAIN, base.transport_domain)
-        .with(Tirc::NVMEOTCP_ZERO_COPY_EN, u32::from(plan.params.zero_copy))
-        .with(Tirc::NVMEOTCP_CRC_EN, u32::from(plan.params.check_data_digest))
-        .with(Tirc::NVMEOTCP_TAG_BUFFER_TABLE_ID, table);
-    let request = Request::new(&CreateTirIn::zeroed().with_nested(CreateTirIn::CTX, &context)).creates(ObjectKind::Tir);
-    let destroy = |tirn| Request::new(&DestroyTirIn::zeroed().with(DestroyTirIn::TIRN, tirn));
-    Ok(objects.create(ObjectKind::Tir, &request, destroy, &[], deadline)?.0)
+    objects.create(ObjectKind::TagBufferTable, &request, destroy, &[], deadline)
 }
 
 /// One KLM key per tag, free and without a list: bindings write both (§3.2).

@@ -6,9 +6,11 @@
 use crate::command::{CommandError, CommandPort, Fault, FirmwareVersion, Function, Output, Request, Ticket};
 use crate::dma::{Arena, DmaError, DmaHeap, DmaMapper, Iova};
 use crate::platform::{Deadline, Identity, Platform, PlatformError};
+use firmware_iface::command::flow::{DeleteFteIn, SetFteIn};
 use firmware_iface::command::object::{CreateCqIn, CreateMkeyIn};
 use firmware_iface::command::queue::{CreateSqIn, CreateTirIn};
 use firmware_iface::context::{Cqc, Mkc, Sqc, Tirc, Wq};
+use firmware_iface::steering::FlowContext;
 use firmware_iface::{Opcode, Status};
 use hw_regs::layout::{Access, Layout};
 use hw_regs::wqe::{Klm, WqeCtrlSeg, WqeMkeySeg, WqeUmrCtrlSeg};
@@ -76,6 +78,8 @@ pub(super) struct State {
     pub keys: BTreeMap<u32, Key>,
     pub tirs: BTreeMap<u32, Context>,
     pub tables: BTreeSet<u32>,
+    /// Index of a flow table entry → (TIR, flow tag).
+    pub rules: BTreeMap<u32, (u32, u32)>,
     sqs: BTreeMap<u32, Sq>,
     cqs: BTreeMap<u32, Cq>,
     next: u32,
@@ -317,7 +321,22 @@ impl State {
                 assert!(self.cqs.remove(&number).is_some());
             }
             Opcode::DESTROY_SQ => assert!(self.sqs.remove(&number).is_some()),
-            Opcode::DESTROY_TIR => assert!(self.tirs.remove(&number).is_some()),
+            Opcode::DESTROY_TIR => {
+                if self.rules.values().any(|rule| rule.0 == number) {
+                    return Err(Status::BAD_RES_STATE_ERR);
+                }
+                assert!(self.tirs.remove(&number).is_some());
+            }
+            Opcode::SET_FLOW_TABLE_ENTRY => {
+                let rule = SetFteIn::from_prefix(input);
+                let tag = rule.nested(SetFteIn::FLOW_CONTEXT).get(FlowContext::FLOW_TAG);
+                let tirn = u32::from_be_bytes(input[SetFteIn::SIZE..][..4].try_into().expect("a destination"));
+                self.rules.insert(rule.get(SetFteIn::FLOW_INDEX), (tirn & 0xff_ffff, tag));
+            }
+            Opcode::DELETE_FLOW_TABLE_ENTRY => {
+                assert!(self.rules.remove(&DeleteFteIn::from_prefix(input).get(DeleteFteIn::FLOW_INDEX)).is_some());
+            }
+            Opcode::CREATE_FLOW_TABLE | Opcode::CREATE_FLOW_GROUP | Opcode::SET_FLOW_TABLE_ROOT => {}
             Opcode::DESTROY_MKEY => assert!(self.keys.remove(&number).is_some()),
             other => panic!("a command {other}"),
         }

@@ -1,5 +1,7 @@
 //! What the tests of this module share.
 
+use super::create::Capacity;
+use crate::adapter::OffloadCaps;
 use crate::dma::{Arena, DmaError, DmaHeap, DmaMapper, IoBuf, Iova, IovaAllocator};
 use std::sync::Arc;
 
@@ -27,4 +29,25 @@ pub(super) fn io(heap: &DmaHeap, lengths: &[usize]) -> IoBuf {
         piece
     });
     IoBuf::new(pieces.collect())
+}
+
+/// A function that can do what a ConnectX-7 is known to do, with queues of at most 1024 tags.
+pub(super) fn capacity() -> Capacity {
+    let caps = OffloadCaps {
+        nvmeotcp: true,
+        zerocopy: true,
+        crc_rx: true,
+        log_max_tag_buffer_tables: 12,
+        log_max_tag_buffer_size: 10,
+        tag_buffer_table_object: true,
+        cqe_128_always: true,
+        log_max_klm_list_size: 16,
+        max_wqe_bytes_sq: 1024,
+        log_max_mkey: 24,
+        reg_umr_sq: true,
+        receive_flow_tables: true,
+        five_tuple: true,
+        ..OffloadCaps::default()
+    };
+    Capacity::new(&caps, 15).expect("possible")
 }

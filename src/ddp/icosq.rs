@@ -168,7 +168,9 @@ impl Icosq {
         self.cq.on_error(syndrome);
     }
 
-    /// Checks that WQEs of these sizes (16-byte units), of which `signalled` ask for a completion, can be posted.
+    /// Checks that WQEs of these sizes (16-byte units), of which `signalled` ask for a completion, can be posted; for a
+    /// single one [`Icosq::put`] says itself whether there is room.
+    #[inline(always)]
     fn check(&self, sizes: impl IntoIterator<Item = u32>, signalled: u32) -> Result<(), NotPosted> {
         if self.has_failed() {
             return Err(NotPosted::Failed);
@@ -185,7 +187,7 @@ impl Icosq {
         (self.unsignalled + ds.div_ceil(4)) * 4 >= self.ring.capacity()
     }
 
-    /// Posts a WQE that [`Icosq::check`] found room for.
+    /// Posts one WQE, if there is room.
     #[inline(always)]
     fn put(&mut self, ds: u32, work: Work, write: impl FnOnce(&mut Wqe<'_>, Place)) -> Result<(), NotPosted> {
         let posted = self.ring.post(ds, work, |wqe| {
@@ -205,14 +207,14 @@ impl Icosq {
     /// Posts static parameters: at first (`resync` 0), or to confirm that a PDU header begins at `resync`.
     pub fn static_params(&mut self, tirn: u32, params: ConnectionParams, resync: u32) -> Result<(), NotPosted> {
         let ds = (wqe::STATIC_BLOCKS * 4) as u32;
-        self.check([ds], 1)?;
+        self.check([], 1)?;
         let work = Work { kind: Kind::StaticParams, signalled: true, tag: 0 };
         self.put(ds, work, |wqe, place| wqe::static_params(wqe, place, tirn, params, resync))
     }
 
     /// Posts progress parameters; their completion is [`Completed::Ready`].
     pub fn progress_params(&mut self, tirn: u32, next_pdu: u32) -> Result<(), NotPosted> {
-        self.check([wqe::PROGRESS_DS], 1)?;
+        self.check([], 1)?;
         let work = Work { kind: Kind::ProgressParams, signalled: true, tag: 0 };
         self.put(wqe::PROGRESS_DS, work, |wqe, place| wqe::progress_params(wqe, place, tirn, next_pdu))
     }
@@ -221,34 +223,49 @@ impl Icosq {
     /// [`Icosq::per_wqe`] keys. Asks for a completion if it is the `last`.
     pub fn tag_fill(&mut self, tirn: u32, first: u16, keys: &[u32], last: bool) -> Result<(), NotPosted> {
         let ds = wqe::umr_ds(keys.len());
-        self.check([ds], 1)?;
+        self.check([], 1)?;
         let work = Work { kind: Kind::TagFill, signalled: last || self.is_due(ds), tag: first };
         self.put(ds, work, |wqe, place| wqe::tag_fill(wqe, place, tirn, first, keys))
     }
 
-    /// Posts the UMRs that point `key`, the memory key of `tag`, at `entries` (1 or more) of together `bytes` bytes: all of
-    /// them or none.
+    /// Posts the UMRs that point `key`, the memory key of `tag`, at a list of together `bytes` bytes: all of them or none.
+    /// The list is padded with zero entries to a multiple of 4, and not empty.
     #[inline]
-    pub fn bind(&mut self, tag: u16, key: u32, bytes: u32, entries: &[Klm]) -> Result<BindPosted, NotPosted> {
-        let sizes = entries.chunks(self.per_wqe).map(|part| wqe::umr_ds(part.len()));
-        self.check(sizes, 1)?;
-        let list = Extent { bytes, entries: entries.len() as u16 };
-        let mut first = 0;
-        for part in entries.chunks(self.per_wqe) {
-            let last = first + part.len() == entries.len();
-            let ds = wqe::umr_ds(part.len());
-            let work = Work { kind: Kind::Bind, signalled: last && self.is_due(ds), tag };
-            self.put(ds, work, |wqe, place| wqe::setup(wqe, place, key, list, first as u16, part))?;
-            first += part.len();
+    pub fn bind(&mut self, tag: u16, key: u32, bytes: u32, list: &[Klm]) -> Result<BindPosted, NotPosted> {
+        let extent = Extent { bytes, entries: list.len() as u16 };
+        if list.len() <= self.per_wqe {
+            self.check([], 1)?;
+            self.bind_part(tag, key, extent, 0, list, true)?;
+        } else {
+            self.check(list.chunks(self.per_wqe).map(|part| wqe::umr_ds(part.len())), 1)?;
+            for (n, part) in list.chunks(self.per_wqe).enumerate() {
+                let first = n * self.per_wqe;
+                self.bind_part(tag, key, extent, first as u16, part, first + part.len() == list.len())?;
+            }
         }
         Ok(BindPosted { tag })
+    }
+
+    #[inline(always)]
+    fn bind_part(
+        &mut self,
+        tag: u16,
+        key: u32,
+        extent: Extent,
+        first: u16,
+        part: &[Klm],
+        last: bool,
+    ) -> Result<(), NotPosted> {
+        let ds = wqe::umr_ds(part.len());
+        let work = Work { kind: Kind::Bind, signalled: last && self.is_due(ds), tag };
+        self.put(ds, work, |wqe, place| wqe::setup(wqe, place, key, extent, first, part))
     }
 
     /// Posts the invalidate of `key`, the memory key of `tag`; its completion is [`Completed::Unbound`].
     #[inline]
     pub fn unbind(&mut self, tag: u16, key: u32) -> Result<UnbindPosted, NotPosted> {
         let ds = wqe::umr_ds(0);
-        self.check([ds], 1)?;
+        self.check([], 1)?;
         let work = Work { kind: Kind::Unbind, signalled: true, tag };
         self.put(ds, work, |wqe, place| wqe::invalidate(wqe, place, key))?;
         Ok(UnbindPosted { tag })

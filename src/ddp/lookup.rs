@@ -1,5 +1,6 @@
 //! From the flow tag in a completion entry to the queue: O(1), checked.
 
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
 /// Flow tags that an offload queue may have: 0 means "no tag", and 3999 queues are what the Linux driver allows
@@ -29,7 +30,7 @@ pub struct NoQueueId(pub usize);
 pub struct Lookup<T> {
     first: u32,
     queues: Box<[Option<T>]>,
-    free: Vec<u16>,
+    free: VecDeque<u16>,
 }
 
 impl<T> Lookup<T> {
@@ -42,26 +43,30 @@ impl<T> Lookup<T> {
         Lookup {
             first: u32::from(*ids.start()),
             queues: ids.clone().map(|_| None).collect(),
-            // The smallest id is taken first, so that few queues share few cache lines.
-            free: ids.rev().collect(),
+            // In ascending order, so that few queues share few cache lines; an id that comes back waits longest, so that a
+            // late completion of its last queue does not meet the next.
+            free: ids.collect(),
         }
     }
 
     /// Takes an id. Nothing is found under it until [`Lookup::publish`].
     pub fn reserve(&mut self) -> Result<QueueId, NoQueueId> {
-        self.free.pop().map(QueueId).ok_or(NoQueueId(self.queues.len()))
+        self.free.pop_front().map(QueueId).ok_or(NoQueueId(self.queues.len()))
     }
 
     /// Gives an id back that was reserved and not published, or that [`Lookup::remove`] returned.
     pub fn release(&mut self, id: QueueId) {
         debug_assert!(self.get(id.flow_tag()).is_none(), "an id is given back while its queue is published");
-        self.free.push(id.0);
+        self.free.push_back(id.0);
     }
 
     /// Makes a queue known under its id. To be done before the steering rule exists, or flagged completions in between
     /// find nobody.
-    pub fn publish(&mut self, id: &QueueId, queue: T) {
-        let slot = id.flow_tag().wrapping_sub(self.first) as usize;
+    ///
+    /// # Panics
+    /// If `flow_tag` is not that of an id that this lookup gave out.
+    pub fn publish(&mut self, flow_tag: u32, queue: T) {
+        let slot = flow_tag.wrapping_sub(self.first) as usize;
         self.queues[slot] = Some(queue);
     }
 
@@ -98,6 +103,7 @@ mod tests {
     //! | property | test |
     //! |---|---|
     //! | 3999 ids, none twice, none 0; then it says so; a returned id can be had again | `ids_are_given_out_once` |
+    //! | an id that comes back is used last | `a_returned_id_is_used_last` |
     //! | no flow tag of the device indexes outside, or finds what is not published | `any_flow_tag_is_safe` |
     use super::*;
     use std::collections::HashSet;
@@ -117,12 +123,23 @@ mod tests {
     }
 
     #[test]
+    fn a_returned_id_is_used_last() {
+        let mut lookup = Lookup::<u32>::new(7..=10);
+        for _ in 0..3 {
+            let id = lookup.reserve().expect("an id");
+            lookup.release(id);
+        }
+        let order: Vec<_> = std::iter::from_fn(|| lookup.reserve().ok()).map(|id| id.flow_tag()).collect();
+        assert_eq!(order, [10, 7, 8, 9]);
+    }
+
+    #[test]
     fn any_flow_tag_is_safe() {
         let mut lookup = Lookup::new(100..=199);
         let id = lookup.reserve().expect("an id");
         assert_eq!(id.flow_tag(), 100);
         assert!(lookup.get(100).is_none(), "reserved is not published");
-        lookup.publish(&id, "queue");
+        lookup.publish(id.flow_tag(), "queue");
         for tag in [0, 1, 99, 101, 199, 200, 3999, 0xff_ffff, u32::MAX] {
             assert!(lookup.get(tag).is_none() && lookup.get_mut(tag).is_none() && lookup.remove(tag).is_none());
         }

@@ -16,6 +16,7 @@ use super::tags::TagTable;
 use crate::dma::IoBuf;
 use crate::frame::{Placed, Range};
 use crate::nvme::{Delivery, PayloadError, PayloadMemory};
+use crate::queue::RxPool;
 
 /// Bytes that move through the stack at a time where a copy may overlap itself.
 const CHUNK: usize = 2048;
@@ -26,6 +27,17 @@ pub trait RingBytes {
     fn read(&self, buffer: u32, offset: u32, out: &mut [u8]);
     /// Copies `len` bytes at `offset` of a buffer to byte `at` of `to`.
     fn copy_to(&self, buffer: u32, offset: u32, to: &IoBuf, at: usize, len: usize);
+}
+
+impl RingBytes for RxPool {
+    #[inline]
+    fn read(&self, buffer: u32, offset: u32, out: &mut [u8]) {
+        RxPool::read(self, buffer, offset, out);
+    }
+    #[inline]
+    fn copy_to(&self, buffer: u32, offset: u32, to: &IoBuf, at: usize, len: usize) {
+        RxPool::copy_to(self, buffer, offset, len as u32, to, at);
+    }
 }
 
 /// The memory of one NVMe queue, offloaded or not.

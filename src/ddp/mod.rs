@@ -43,6 +43,7 @@
 
 pub mod contract;
 pub mod create;
+pub mod device;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]

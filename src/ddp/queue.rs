@@ -3,10 +3,10 @@
 
 use super::contract::{Event, Setup, Teardown};
 use super::icosq::{Completed, Icosq, NotPosted};
-use super::rebuild::{self, Rebuilt, Rejected};
+use super::rebuild::{self, Flags, Rebuilt, Rejected};
 use super::stats::{NotOffloaded, Stats};
 use super::tags::{NotPinned, State, TagError, TagTable};
-use super::wqe::ConnectionParams;
+use super::wqe::{ConnectionParams, KLMS_PER_BLOCK};
 use crate::dma::IoBuf;
 use crate::frame::RxBuffer;
 use crate::platform::Platform;
@@ -40,7 +40,7 @@ pub struct OffloadQueue {
     /// The device checks data digests, and they were negotiated.
     check_digest: bool,
     /// A resync was confirmed: the next digest mark may be wrong (§6.3).
-    after_resync: bool,
+    distrust_next: bool,
     pub(super) icosq: Icosq,
     pub(super) tirn: u32,
     params: ConnectionParams,
@@ -65,11 +65,11 @@ impl OffloadQueue {
             tags: TagTable::new(depth as u32),
             stats: Stats::default(),
             check_digest: params.check_data_digest,
-            after_resync: false,
+            distrust_next: false,
             icosq,
             tirn,
             params,
-            entries: vec![Klm::zeroed(); usize::from(binding.max_entries)].into(),
+            entries: vec![Klm::zeroed(); usize::from(binding.max_entries).next_multiple_of(KLMS_PER_BLOCK)].into(),
             binding,
             unbind_later: VecDeque::with_capacity(depth),
             resync_later: None,
@@ -118,24 +118,62 @@ impl OffloadQueue {
     /// bytes. An entry that cannot be true is counted, and its buffer comes back with the reason.
     #[inline(always)]
     pub fn receive(&mut self, entry: &OffloadCqe, buffer: RxBuffer, capacity: u32) -> Result<Rebuilt, Rejected> {
-        let rebuilt = match rebuild::rebuild(entry, buffer, capacity, &self.tags) {
-            Ok(rebuilt) => rebuilt,
-            Err(rejected) => {
-                self.stats.count_rejection(rejected.why);
-                return Err(rejected);
-            }
+        let Flags { placed, digest_ok, resync: false } = rebuild::flags(entry) else {
+            return self.receive_resync(entry, buffer, capacity);
         };
-        let Rebuilt { frame, resync } = rebuilt;
-        let placed = frame.placed_len();
-        self.stats.packets += u64::from(placed != 0);
-        self.stats.bytes += u64::from(placed);
-        self.stats.resync += u64::from(resync.is_some());
-        let mut digest_ok = frame.digest_ok() && self.check_digest;
-        if digest_ok && self.after_resync {
-            (digest_ok, self.after_resync) = (false, false);
+        if !placed {
+            return self.receive_plain(entry, buffer, capacity, digest_ok);
         }
-        self.stats.digest_ok += u64::from(digest_ok);
-        Ok(Rebuilt { frame: frame.with_digest_ok(digest_ok), resync })
+        let (frame, bytes) = match rebuild::placed(entry, buffer, capacity, &self.tags) {
+            Ok(placed) => placed,
+            Err(rejected) => return Err(self.count(rejected)),
+        };
+        self.stats.packets += 1;
+        self.stats.bytes += u64::from(bytes);
+        let digest_ok = self.credit(digest_ok);
+        Ok(Rebuilt { frame: frame.with_digest_ok(digest_ok), resync: None })
+    }
+
+    fn receive_plain(
+        &mut self,
+        entry: &OffloadCqe,
+        buffer: RxBuffer,
+        capacity: u32,
+        digest_ok: bool,
+    ) -> Result<Rebuilt, Rejected> {
+        let frame = rebuild::plain(entry, buffer, capacity).map_err(|rejected| self.count(rejected))?;
+        let digest_ok = self.credit(digest_ok);
+        Ok(Rebuilt { frame: frame.with_digest_ok(digest_ok), resync: None })
+    }
+
+    #[cold]
+    fn receive_resync(&mut self, entry: &OffloadCqe, buffer: RxBuffer, capacity: u32) -> Result<Rebuilt, Rejected> {
+        let rebuilt = rebuild::resync(entry, buffer, capacity).map_err(|rejected| self.count(rejected))?;
+        self.stats.resync += 1;
+        Ok(rebuilt)
+    }
+
+    #[cold]
+    fn count(&mut self, rejected: Rejected) -> Rejected {
+        self.stats.count_rejection(rejected.why);
+        rejected
+    }
+
+    /// Whether the device's word for a packet's digests is believed.
+    #[inline(always)]
+    fn credit(&mut self, claimed: bool) -> bool {
+        if claimed & self.distrust_next {
+            self.distrust();
+            return false;
+        }
+        let ok = claimed & self.check_digest;
+        self.stats.digest_ok += u64::from(ok);
+        ok
+    }
+
+    #[cold]
+    fn distrust(&mut self) {
+        self.distrust_next = false;
     }
 
     /// Takes the buffer of a read for its tag and tells the device of it if it can; see
@@ -224,7 +262,7 @@ impl OffloadQueue {
 
     /// Confirms that a PDU header begins at `sequence`, as the device guessed.
     pub fn resync(&mut self, sequence: u32) {
-        self.after_resync = true;
+        self.distrust_next = true;
         self.stats.resync_confirmed += 1;
         self.resync_later = match self.icosq.static_params(self.tirn, self.params, sequence) {
             Ok(()) => None,
@@ -296,6 +334,21 @@ impl OffloadQueue {
         self.icosq.flush(platform)
     }
 
+    /// True if [`OffloadQueue::next_event`] has something.
+    pub fn has_events(&self) -> bool {
+        self.failure.is_some() || !self.forgotten.is_empty()
+    }
+
+    /// True if completions or room are waited for.
+    pub fn is_waiting(&self) -> bool {
+        self.icosq.awaited() != 0 || !self.unbind_later.is_empty() || self.resync_later.is_some()
+    }
+
+    /// A CQ error event named the control ring's completion queue.
+    pub fn on_cq_error(&mut self, syndrome: u8) {
+        self.icosq.on_cq_error(syndrome);
+    }
+
     /// True if the device has nothing more to say about any tag: none is bound, draining or waiting to be unbound.
     pub fn is_drained(&self) -> bool {
         self.unbind_later.is_empty() && self.tags.known_to_device() == 0
@@ -319,27 +372,29 @@ impl OffloadQueue {
     }
 }
 
-/// Writes a buffer as a KLM list, pieces that are adjacent for the device as one entry. `None` if `entries` is too short.
+/// Writes a buffer as a KLM list, pieces that are adjacent for the device as one entry, padded with zero entries to a
+/// multiple of 4. Returns its length, pads included; `None` if `entries` (itself a multiple of 4) is too short.
 #[inline]
 fn list(buffer: &IoBuf, key: u32, entries: &mut [Klm]) -> Option<usize> {
-    let mut count = 0;
     let mut pieces = buffer.segments();
     let (first, len) = pieces.next()?;
     let (mut start, mut bytes) = (first.get(), len as u64);
-    let mut put = |start: u64, bytes: u64| -> Option<()> {
-        *entries.get_mut(count)? =
-            Klm::zeroed().with(Klm::BCOUNT, bytes as u32).with(Klm::KEY, key).with_wide(Klm::VA, start);
-        count += 1;
-        Some(())
+    let entry = |start: u64, bytes: u64| {
+        Klm::zeroed().with(Klm::BCOUNT, bytes as u32).with(Klm::KEY, key).with_wide(Klm::VA, start)
     };
+    let mut room = entries.iter_mut();
     for (iova, len) in pieces {
         if start + bytes == iova.get() {
             bytes += len as u64;
         } else {
-            put(start, bytes)?;
+            *room.next()? = entry(start, bytes);
             (start, bytes) = (iova.get(), len as u64);
         }
     }
-    put(start, bytes)?;
-    Some(count)
+    *room.next()? = entry(start, bytes);
+    let rest = room.into_slice();
+    let pads = rest.len() % KLMS_PER_BLOCK;
+    rest[..pads].fill(Klm::zeroed());
+    let unused = rest.len() - pads;
+    Some(entries.len() - unused)
 }

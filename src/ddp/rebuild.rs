@@ -30,9 +30,8 @@ const FLAGS_BYTE: usize = 65;
 /// Bits of `hds_ip_ext`: checksums of the L3 and L4 headers found right.
 const CHECKSUMS_OK: u8 = 0x6;
 const CHECKSUMS_BYTE: usize = 64 + 28;
-/// `l3_hdr_type` of `l4_l3_hdr_type`, and its value for IPv6.
+/// `l4_l3_hdr_type`, and the bit of its `l3_hdr_type` that is set for IPv6 (1) and clear for IPv4 (2).
 const L3_TYPE_BYTE: usize = 64 + 29;
-const L3_TYPE_MASK: u8 = 0xc;
 const L3_TYPE_IPV6: u8 = 0x4;
 /// Bytes of the shortest headers that a placed packet can have: Ethernet, IPv4, TCP. IPv6 has 20 more.
 const MIN_HEADERS: u32 = 14 + 20 + 20;
@@ -172,56 +171,70 @@ pub(super) fn refuse(buffer: RxBuffer, why: Rejection) -> Rejected {
 ///
 /// The frame's digest mark is the device's claim; whether it is to be believed (digests negotiated, no resync just before)
 /// is the queue's business.
-#[inline(always)]
+#[inline]
 pub fn rebuild(entry: &OffloadCqe, buffer: RxBuffer, capacity: u32, tags: &TagTable) -> Result<Rebuilt, Rejected> {
-    let flags = entry.0[FLAGS_BYTE] & FLAGS;
-    if flags & (ZERO_COPY | RESYNC) == ZERO_COPY {
-        let frame = placed(entry, buffer, capacity, tags.hot())?.with_digest_ok(flags & DIGEST_OK != 0);
-        return Ok(Rebuilt { frame, resync: None });
-    }
-    if flags & RESYNC != 0 {
-        return resync(entry, buffer, capacity, flags);
-    }
-    let frame = plain(entry, buffer, capacity)?.with_digest_ok(flags & DIGEST_OK != 0);
-    Ok(Rebuilt { frame, resync: None })
+    let flags = flags(entry);
+    let frame = match flags {
+        Flags { resync: true, .. } => return resync(entry, buffer, capacity),
+        Flags { placed: true, .. } => placed(entry, buffer, capacity, tags)?.0,
+        _ => plain(entry, buffer, capacity)?,
+    };
+    Ok(Rebuilt { frame: frame.with_digest_ok(flags.digest_ok), resync: None })
 }
 
-/// The packet is complete in the receive buffer, and nothing is said about its digests.
+/// What an entry claims.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Flags {
+    pub placed: bool,
+    pub digest_ok: bool,
+    pub resync: bool,
+}
+
+#[inline(always)]
+pub(super) fn flags(entry: &OffloadCqe) -> Flags {
+    let byte = entry.0[FLAGS_BYTE];
+    Flags { placed: byte & ZERO_COPY != 0, digest_ok: byte & DIGEST_OK != 0, resync: byte & RESYNC != 0 }
+}
+
+/// A packet with a resync request: it is complete in the receive buffer, and nothing is said about its digests.
 #[cold]
-fn resync(entry: &OffloadCqe, buffer: RxBuffer, capacity: u32, flags: u8) -> Result<Rebuilt, Rejected> {
-    if flags & ZERO_COPY != 0 {
+pub(super) fn resync(entry: &OffloadCqe, buffer: RxBuffer, capacity: u32) -> Result<Rebuilt, Rejected> {
+    if flags(entry).placed {
         return Err(refuse(buffer, Rejection::ResyncAndPlaced));
     }
     let frame = plain(entry, buffer, capacity)?;
     Ok(Rebuilt { frame, resync: Some(entry.get(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN)) })
 }
 
+/// A packet of which a run was placed, and the run's length.
 #[inline(always)]
-fn placed(entry: &OffloadCqe, buffer: RxBuffer, capacity: u32, hot: &[Hot]) -> Result<Frame, Rejected> {
+pub(super) fn placed(
+    entry: &OffloadCqe,
+    buffer: RxBuffer,
+    capacity: u32,
+    tags: &TagTable,
+) -> Result<(Frame, u32), Rejected> {
     let tag = entry.get(OffloadCqe::CCID) as u16;
     let (cclen, hlen) = (entry.get(OffloadCqe::CCLEN), entry.get(OffloadCqe::HLEN));
     let ccoff = entry.get(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN);
     let bytes = byte_count(entry);
-    let Some(&Hot { size, generation }) = hot.get(usize::from(tag)) else {
+    let Some(&Hot { size, generation }) = tags.hot().get(usize::from(tag)) else {
         return Err(refuse(buffer, Rejection::TagOutOfRange));
     };
-    let ipv6 = entry.0[L3_TYPE_BYTE] & L3_TYPE_MASK == L3_TYPE_IPV6;
-    let headers = MIN_HEADERS + if ipv6 { IPV6_EXTRA } else { 0 };
-    // `hlen` and `cclen` have 16 bits, so their sum does not overflow; `ccoff` has 32, hence the wider sum. Evaluated
-    // without branches between: one is enough for the packets that are right.
-    let wrong = (cclen == 0)
-        | (u64::from(ccoff) + u64::from(cclen) > u64::from(size))
-        | (hlen < headers)
-        | (hlen + cclen > bytes)
-        | (bytes > capacity);
-    if wrong {
+    let ipv6 = u32::from(entry.0[L3_TYPE_BYTE] & L3_TYPE_IPV6 != 0);
+    let headers = MIN_HEADERS + IPV6_EXTRA * ipv6;
+    // `hlen` and `cclen` have 16 bits, so their sum does not overflow; `ccoff` has 32, hence the wider sum. A run of no
+    // bytes wraps to the largest number and so ends beyond every buffer.
+    let last = u64::from(ccoff) + u64::from(cclen.wrapping_sub(1));
+    if last >= u64::from(size) || hlen < headers || hlen + cclen > bytes || bytes > capacity {
         return Err(refuse(buffer, reason([cclen, hlen, ccoff, bytes], [size, headers, capacity])));
     }
     let placed = Placed { tag, generation, offset: ccoff };
-    Ok(Frame::new(buffer, bytes)
+    let frame = Frame::new(buffer, bytes)
         .with_placed(hlen, cclen, placed)
         .with_queue(flow_tag(entry))
-        .with_checksum_ok(checksums_ok(entry)))
+        .with_checksum_ok(checksums_ok(entry));
+    Ok((frame, cclen))
 }
 
 #[cold]

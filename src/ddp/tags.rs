@@ -366,8 +366,8 @@ mod tests {
         let mut tags = TagTable::new(2);
         let to = [State::Free, State::Pinned, State::Bound, State::Draining, State::Forgotten];
         let steps = to.iter().position(|s| *s == state).expect("a state");
-        for step in 1..=steps {
-            step_to(&mut tags, to[step], &heap).expect("in order");
+        for step in &to[1..=steps] {
+            step_to(&mut tags, *step, &heap).expect("in order");
         }
         assert_eq!(tags.state(1), Ok(state));
         tags

@@ -18,9 +18,9 @@
 //! | keys that stay keep their buffers until a reset | `refused_keys_keep_their_buffers` |
 //! | false claims are counted by reason and change nothing else | `false_claims_are_counted` |
 use super::contract::{Event, Setup, Teardown};
-use super::create::{Capacity, CreateError, Created, Plan, Removed};
+use super::create::{CreateError, Created, Plan, Removed};
 use super::fake::Fake;
-use super::fixture::io;
+use super::fixture::{capacity, io};
 use super::queue::OffloadQueue;
 use super::rebuild::Rejection;
 use super::stats::NotOffloaded;
@@ -47,10 +47,6 @@ struct World {
 
 const PARAMS: ConnectionParams =
     ConnectionParams { zero_copy: true, check_data_digest: true, data_digest: true, header_digest: false, pda: 0 };
-
-fn capacity() -> Capacity {
-    Capacity::new(16, 1024, 10, 15).expect("possible")
-}
 
 fn plan(tags: u32) -> Plan {
     Plan { tags, params: PARAMS, next_pdu: 0x1122_3344, rqtn: 0x77, eqn: 5, log_ring: None, threshold: 0 }

@@ -11,6 +11,7 @@
 
 use hw_regs::layout::{Access, Layout};
 use hw_regs::wqe::{Klm, ProgressParams, StaticParams, WqeCtrlSeg, WqeMkeySeg, WqeOpcode, WqeUmrCtrlSeg};
+use zerocopy::IntoBytes;
 
 /// Bytes of a WQEBB.
 pub const BLOCK: usize = 64;
@@ -110,12 +111,14 @@ fn control(place: Place, opmod: u32, opcode: WqeOpcode, blocks_ds: u32, id: u32)
         .with(WqeCtrlSeg::IMM, id)
 }
 
+/// Writes the two blocks that every UMR begins with, in one go.
 #[inline(always)]
-fn write_umr_head(to: &mut impl Room, control: &WqeCtrlSeg, umr: &WqeUmrCtrlSeg) {
-    let mut block = [0; BLOCK];
-    block[..16].copy_from_slice(control.bytes());
-    block[16..].copy_from_slice(umr.bytes());
-    to.write(0, &block);
+fn write_umr_head(to: &mut impl Room, control: &WqeCtrlSeg, umr: &WqeUmrCtrlSeg, context: &WqeMkeySeg) {
+    let mut head = [0; HEAD_BLOCKS * BLOCK];
+    head[..16].copy_from_slice(control.bytes());
+    head[16..64].copy_from_slice(umr.bytes());
+    head[64..].copy_from_slice(context.bytes());
+    to.write(0, &head);
 }
 
 /// Writes a static parameters WQE: [`STATIC_BLOCKS`] blocks. `resync` is 0 at first, else the confirmed sequence number of
@@ -126,8 +129,8 @@ pub fn static_params(to: &mut impl Room, place: Place, tirn: u32, params: Connec
         // In this WQE the field counts the parameters' octowords.
         .with(WqeUmrCtrlSeg::XLT_OFFSET, (StaticParams::SIZE / 16) as u32);
     let ds = umr_ds(KLMS_PER_BLOCK);
-    write_umr_head(to, &control(place, OPMOD_TIR_STATIC, WqeOpcode::UMR, ds, tirn << 8), &umr);
-    to.write(BLOCK, &[0; BLOCK]);
+    let control = control(place, OPMOD_TIR_STATIC, WqeOpcode::UMR, ds, tirn << 8);
+    write_umr_head(to, &control, &umr, &WqeMkeySeg::zeroed());
     let body = StaticParams::zeroed()
         .with(StaticParams::CONST_2, 2)
         .with(StaticParams::CONST_1, 1)
@@ -164,8 +167,8 @@ pub fn tag_fill(to: &mut impl Room, place: Place, tirn: u32, first: u16, keys: &
         .with(WqeUmrCtrlSeg::XLT_OCTOWORDS, keys.len().next_multiple_of(KLMS_PER_BLOCK) as u32)
         .with(WqeUmrCtrlSeg::XLT_OFFSET, first.into());
     let ds = umr_ds(keys.len());
-    write_umr_head(to, &control(place, OPMOD_TIR_STATIC, WqeOpcode::UMR, ds, tirn << 8), &umr);
-    to.write(BLOCK, &[0; BLOCK]);
+    let control = control(place, OPMOD_TIR_STATIC, WqeOpcode::UMR, ds, tirn << 8);
+    write_umr_head(to, &control, &umr, &WqeMkeySeg::zeroed());
     for (n, keys) in keys.chunks(KLMS_PER_BLOCK).enumerate() {
         let mut block = [0; BLOCK];
         for (to, key) in block.chunks_exact_mut(16).zip(keys) {
@@ -176,44 +179,26 @@ pub fn tag_fill(to: &mut impl Room, place: Place, tirn: u32, first: u16, keys: &
     }
 }
 
-/// Writes one of the UMRs that bind a tag: `umr_blocks(entries.len())` blocks with entries `first ..` of the list, a
-/// multiple of 4. The first one also sets the length, the size of the list and "not free".
+/// Writes one of the UMRs that bind a tag, with entries `first ..` of the list (a multiple of 4): `umr_blocks(part.len())`
+/// blocks. `part` is padded with zero entries to a multiple of 4. The first UMR of a list also sets the length, the size of
+/// the list and "not free".
 #[inline]
-pub fn setup(to: &mut impl Room, place: Place, key: u32, list: Extent, first: u16, entries: &[Klm]) {
-    debug_assert!(first.is_multiple_of(KLMS_PER_BLOCK as u16) && !entries.is_empty());
+pub fn setup(to: &mut impl Room, place: Place, key: u32, list: Extent, first: u16, part: &[Klm]) {
+    debug_assert!(first.is_multiple_of(KLMS_PER_BLOCK as u16));
+    debug_assert!(!part.is_empty() && part.len().is_multiple_of(KLMS_PER_BLOCK));
     let head = first == 0;
     let umr = WqeUmrCtrlSeg::zeroed()
         .with(WqeUmrCtrlSeg::FLAGS_INLINE, 1)
         .with(WqeUmrCtrlSeg::FLAGS_TRANSLATION_OFFSET_EN, 1)
-        .with(WqeUmrCtrlSeg::XLT_OCTOWORDS, entries.len().next_multiple_of(KLMS_PER_BLOCK) as u32)
+        .with(WqeUmrCtrlSeg::XLT_OCTOWORDS, part.len() as u32)
         .with(WqeUmrCtrlSeg::XLT_OFFSET, first.into())
         .with_wide(WqeUmrCtrlSeg::MKEY_MASK, if head { MASK_LEN | MASK_XLT_OCT_SIZE | MASK_FREE } else { 0 });
-    write_umr_head(to, &control(place, OPMOD_MKEY, WqeOpcode::UMR, umr_ds(entries.len()), key), &umr);
-    let context = match head {
-        true => WqeMkeySeg::zeroed()
-            .with_wide(WqeMkeySeg::LEN, list.bytes.into())
-            .with(WqeMkeySeg::XLT_OCT_SIZE, u32::from(list.entries).next_multiple_of(KLMS_PER_BLOCK as u32)),
-        false => WqeMkeySeg::zeroed(),
-    };
-    to.write(BLOCK, &context.0);
-    let (whole, rest) = entries.as_chunks::<KLMS_PER_BLOCK>();
-    for (n, entries) in whole.iter().enumerate() {
-        to.write((HEAD_BLOCKS + n) * BLOCK, &block_of(entries));
-    }
-    if !rest.is_empty() {
-        let mut last = [Klm::zeroed(); KLMS_PER_BLOCK];
-        last[..rest.len()].copy_from_slice(rest);
-        to.write((HEAD_BLOCKS + whole.len()) * BLOCK, &block_of(&last));
-    }
-}
-
-#[inline(always)]
-fn block_of(entries: &[Klm; KLMS_PER_BLOCK]) -> [u8; BLOCK] {
-    let mut block = [0; BLOCK];
-    for (to, entry) in block.chunks_exact_mut(16).zip(entries) {
-        to.copy_from_slice(&entry.0);
-    }
-    block
+    let context = WqeMkeySeg::zeroed()
+        .with_wide(WqeMkeySeg::LEN, if head { list.bytes.into() } else { 0 })
+        .with(WqeMkeySeg::XLT_OCT_SIZE, if head { list.entries.into() } else { 0 });
+    let control = control(place, OPMOD_MKEY, WqeOpcode::UMR, umr_ds(part.len()), key);
+    write_umr_head(to, &control, &umr, &context);
+    to.write(HEAD_BLOCKS * BLOCK, part.as_bytes());
 }
 
 /// A whole KLM list.
@@ -221,7 +206,7 @@ fn block_of(entries: &[Klm; KLMS_PER_BLOCK]) -> [u8; BLOCK] {
 pub struct Extent {
     /// Bytes that the list describes.
     pub bytes: u32,
-    /// Entries.
+    /// Entries, rounded up to a multiple of 4.
     pub entries: u16,
 }
 
@@ -230,8 +215,8 @@ pub struct Extent {
 pub fn invalidate(to: &mut impl Room, place: Place, key: u32) {
     let umr =
         WqeUmrCtrlSeg::zeroed().with(WqeUmrCtrlSeg::FLAGS_INLINE, 1).with_wide(WqeUmrCtrlSeg::MKEY_MASK, MASK_FREE);
-    write_umr_head(to, &control(place, OPMOD_MKEY, WqeOpcode::UMR, umr_ds(0), key), &umr);
-    to.write(BLOCK, &WqeMkeySeg::zeroed().with(WqeMkeySeg::STATUS_FREE, 1).0);
+    let control = control(place, OPMOD_MKEY, WqeOpcode::UMR, umr_ds(0), key);
+    write_umr_head(to, &control, &umr, &WqeMkeySeg::zeroed().with(WqeMkeySeg::STATUS_FREE, 1));
 }
 
 #[cfg(test)]
@@ -329,8 +314,8 @@ mod tests {
     #[test]
     fn vector_d_setup() {
         let mut ring = Ring::new();
-        let entries = [klm(12288, 0x100001000), klm(4096, 0x100010000), klm(512, 0x100020000)];
-        setup(&mut ring, place(7, false), 0x500100, Extent { bytes: 16896, entries: 3 }, 0, &entries);
+        let entries = [klm(12288, 0x100001000), klm(4096, 0x100010000), klm(512, 0x100020000), Klm::zeroed()];
+        setup(&mut ring, place(7, false), 0x500100, Extent { bytes: 16896, entries: 4 }, 0, &entries);
         let vector = [
             (0x00, [0x00000725, 0x0012340c, 0x00000000, 0x00500100]),
             (0x10, [0x90000000, 0x00040000, 0, 0x20000005]),
@@ -385,9 +370,11 @@ mod tests {
         fn a_split_list_is_the_list(lengths in prop::collection::vec(1u32..9000, 1..=128), wqe_bytes in 192u32..2000) {
             let per_wqe = entries_per_wqe(wqe_bytes).expect("large enough");
             let list: Vec<_> = lengths.iter().enumerate().map(|(n, l)| klm(*l, 0x1_0000_0000 + 0x10_0000 * n as u64)).collect();
-            let extent = Extent { bytes: lengths.iter().sum(), entries: list.len() as u16 };
+            let mut padded = list.clone();
+            padded.resize(list.len().next_multiple_of(KLMS_PER_BLOCK), Klm::zeroed());
+            let extent = Extent { bytes: lengths.iter().sum(), entries: padded.len() as u16 };
             let (mut seen, mut blocks) = (Vec::new(), 0);
-            for (n, part) in list.chunks(per_wqe).enumerate() {
+            for (n, part) in padded.chunks(per_wqe).enumerate() {
                 let mut ring = Ring::new();
                 setup(&mut ring, place(7, false), 0x500100, extent, (n * per_wqe) as u16, part);
                 let bytes = ring.bytes();
@@ -408,11 +395,9 @@ mod tests {
                 } else {
                     prop_assert_eq!(context, WqeMkeySeg::zeroed());
                 }
-                let entries: Vec<_> = bytes[128..].chunks(16).map(Klm::from_prefix).collect();
-                prop_assert!(entries[part.len()..].iter().all(|e| *e == Klm::zeroed()));
-                seen.extend_from_slice(&entries[..part.len()]);
+                seen.extend(bytes[128..].chunks(16).map(Klm::from_prefix));
             }
-            prop_assert_eq!(seen, list);
+            prop_assert_eq!(seen, padded);
             prop_assert_eq!(blocks, setup_blocks(lengths.len(), per_wqe));
         }
     }

@@ -3,6 +3,9 @@
 //! Everything above runs unchanged on every platform. Dispatch is static: a doorbell compiles to the platform's own
 //! store.
 
+#[cfg(feature = "demo")]
+pub mod virtual_nic;
+
 use crate::dma::{DmaHeap, DmaMapper};
 use std::fmt;
 use std::ops::RangeInclusive;

@@ -488,6 +488,7 @@ mod tests {
     fn a_frame_is_laid_out_as_the_format_says() {
         let objects = &mut TestObjects::default();
         let mut queue = queue(objects, 6, 4);
+        queue.ring.soil();
         let header: Vec<u8> = (0..66).collect();
         let payload: Vec<u8> = (100..230).collect();
         let fill = |slot: &mut PayloadSlot<'_>| {

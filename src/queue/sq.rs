@@ -414,6 +414,11 @@ pub(super) mod tests {
             bytes
         }
 
+        /// Leaves something in every block, as a lap of other work does.
+        pub(crate) fn soil(&self) {
+            self.ring.fill(0, self.ring.len(), 0xee);
+        }
+
         /// Producer counter that the device reads.
         pub(crate) fn device_producer(&self) -> u32 {
             self.record.load().1

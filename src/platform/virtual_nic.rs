@@ -1,0 +1,223 @@
+//! The in-process platform: a virtual ConnectX on simulated time.
+//!
+//! Whoever else lives in the process's world (the wire, the target) shares the [`Clock`] and reaches the device through
+//! [`VirtualPlatform::nic`]. Time passes only when somebody lets it: a wait of the driver does, by
+//! [`Platform::pause`]; so a run is repeatable, and a timeout of a minute costs no minute.
+
+use super::{Identity, Platform, PlatformError};
+use crate::dma::{Arena, DmaError, DmaMapper, Iova};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use virtual_nic::VirtualNic;
+
+/// How much time one look of a waiting loop takes.
+const STEP: Duration = Duration::from_micros(1);
+/// The same while the device has nothing to do: long timeouts then pass in few looks.
+const IDLE_STEP: Duration = Duration::from_micros(100);
+/// Device addresses that this platform's IOMMU translates: 48 bits, as common IOMMUs do.
+const IOVA: RangeInclusive<u64> = 0..=(1 << 48) - 1;
+const VENDOR: u16 = 0x15b3;
+
+/// Simulated time; clones show the same.
+#[derive(Clone, Debug, Default)]
+pub struct Clock(Arc<AtomicU64>);
+
+impl Clock {
+    /// Time since the start of the simulation.
+    pub fn now(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Acquire))
+    }
+
+    /// Lets time pass; returns the new time.
+    pub fn advance(&self, by: Duration) -> Duration {
+        let by = by.as_nanos() as u64;
+        Duration::from_nanos(self.0.fetch_add(by, Ordering::AcqRel) + by)
+    }
+}
+
+/// A virtual function in this process.
+pub struct VirtualPlatform {
+    nic: Arc<Mutex<VirtualNic>>,
+    clock: Clock,
+    identity: Identity,
+    bar_size: u64,
+    fired: Arc<[AtomicBool]>,
+}
+
+fn lock(nic: &Mutex<VirtualNic>) -> MutexGuard<'_, VirtualNic> {
+    // A panic of another thread inside the device leaves it as a crashed device: still there to be looked at.
+    nic.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl VirtualPlatform {
+    /// A function on a clock of its own, called `name` in messages.
+    pub fn new(name: &str, config: virtual_nic::Config) -> VirtualPlatform {
+        VirtualPlatform::on_clock(name, config, Clock::default())
+    }
+
+    /// A function on a clock that others share.
+    pub fn on_clock(name: &str, config: virtual_nic::Config, clock: Clock) -> VirtualPlatform {
+        let mut nic = VirtualNic::new(config);
+        let fired: Arc<[AtomicBool]> = (0..nic.vectors()).map(|_| AtomicBool::new(false)).collect();
+        let flags = Arc::clone(&fired);
+        nic.on_interrupt(Box::new(move |vector| {
+            if let Some(flag) = flags.get(usize::from(vector)) {
+                flag.store(true, Ordering::Release);
+            }
+        }));
+        let identity = Identity { address: name.to_owned(), vendor: VENDOR, device: nic.device_id() };
+        let bar_size = nic.bar_size();
+        nic.advance(clock.now());
+        VirtualPlatform { nic: Arc::new(Mutex::new(nic)), clock, identity, bar_size, fired }
+    }
+
+    /// The device: its wire side, its counters, its faults.
+    ///
+    /// Hold the guard only for the call: the driver's own accesses wait for it.
+    pub fn nic(&self) -> MutexGuard<'_, VirtualNic> {
+        lock(&self.nic)
+    }
+
+    /// The clock.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    fn check(&self, offset: u64, size: u64) {
+        assert!(
+            offset.is_multiple_of(size) && offset.checked_add(size).is_some_and(|end| end <= self.bar_size),
+            "register {offset:#x} of {size} bytes is outside a BAR of {:#x} bytes or not aligned",
+            self.bar_size
+        );
+    }
+}
+
+impl Platform for VirtualPlatform {
+    fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn bar_size(&self) -> u64 {
+        self.bar_size
+    }
+
+    fn read32(&self, offset: u64) -> u32 {
+        self.check(offset, 4);
+        self.nic().read32(offset)
+    }
+
+    fn write32(&self, offset: u64, value: u32) {
+        self.check(offset, 4);
+        self.nic().write32(offset, value);
+    }
+
+    fn write64(&self, offset: u64, value: u64) {
+        self.check(offset, 8);
+        self.nic().write64(offset, value);
+    }
+
+    fn dma_mapper(&self) -> Arc<dyn DmaMapper> {
+        Arc::new(Mapper(Arc::clone(&self.nic)))
+    }
+
+    fn iova_ranges(&self) -> Vec<RangeInclusive<u64>> {
+        vec![IOVA]
+    }
+
+    fn reset(&self) -> Result<(), PlatformError> {
+        self.nic().reset();
+        self.fired.iter().for_each(|flag| flag.store(false, Ordering::Release));
+        Ok(())
+    }
+
+    fn vectors(&self) -> u16 {
+        self.fired.len() as u16
+    }
+
+    fn take_interrupt(&self, vector: u16) -> bool {
+        self.fired.get(usize::from(vector)).is_some_and(|flag| flag.swap(false, Ordering::AcqRel))
+    }
+
+    fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    fn pause(&self) {
+        let mut nic = self.nic();
+        let now = self.clock.now();
+        let due = nic.next_event().map_or(IDLE_STEP, |at| at.saturating_sub(now));
+        let now = self.clock.advance(due.clamp(STEP, IDLE_STEP));
+        nic.advance(now);
+    }
+}
+
+/// The device's own IOMMU.
+struct Mapper(Arc<Mutex<VirtualNic>>);
+
+impl DmaMapper for Mapper {
+    fn map(&self, iova: Iova, arena: &Arena) -> Result<(), DmaError> {
+        let bytes = arena.len() as u64;
+        lock(&self.0).dma_map(iova.get(), arena.file(), bytes).map_err(|error| DmaError::Map {
+            iova,
+            bytes,
+            cause: error.to_string(),
+            advice: "the virtual device cannot map it a second time: check the limit of mappings (vm.max_map_count)",
+        })
+    }
+
+    fn unmap(&self, iova: Iova, len: u64) -> Result<(), DmaError> {
+        lock(&self.0).dma_unmap(iova.get(), len).map_err(|error| DmaError::Map {
+            iova,
+            bytes: len,
+            cause: error.to_string(),
+            advice: "the range was not mapped as one",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | device and driver see the same memory while it is mapped | `memory_is_shared_while_mapped` |
+    //! | waiting lets time pass, never further than what is due next | `waiting_stops_at_what_is_due` |
+    //! | an access outside the BAR never reaches the device | `an_access_outside_the_bar_is_a_bug` |
+    use super::*;
+    use crate::platform::Deadline;
+
+    #[test]
+    fn memory_is_shared_while_mapped() {
+        let platform = VirtualPlatform::new("virtual", virtual_nic::Config::default());
+        let heap = platform.dma_heap();
+        let buffer = heap.allocate(4096, 4096).expect("memory");
+        let iova = buffer.iova().get();
+        // A second mapping of the same address is refused, so the first exists.
+        let arena = Arena::new(4096).expect("memory");
+        assert!(lock(&platform.nic).dma_map(iova, arena.file(), 4096).is_err());
+        drop((buffer, heap));
+        assert!(lock(&platform.nic).dma_map(iova, arena.file(), 4096).is_ok(), "unmapped with its heap");
+    }
+
+    #[test]
+    fn waiting_stops_at_what_is_due() {
+        let mut config = virtual_nic::Config::default();
+        config.boot_time = Duration::from_micros(250);
+        let platform = VirtualPlatform::new("virtual", config);
+        let busy = || platform.read32(0x1fc) >> 31 != 0;
+        assert!(busy());
+        let deadline = Deadline::after(&platform, Duration::from_secs(1));
+        assert!(deadline.wait(&platform, || (!busy()).then_some(())).is_some());
+        assert_eq!(platform.now(), Duration::from_micros(250));
+        assert!(deadline.wait(&platform, || None::<()>).is_none());
+        assert!(platform.now() >= Duration::from_secs(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "outside a BAR")]
+    fn an_access_outside_the_bar_is_a_bug() {
+        let platform = VirtualPlatform::new("virtual", virtual_nic::Config::default());
+        platform.read32(platform.bar_size());
+    }
+}
