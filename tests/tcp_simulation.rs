@@ -3,14 +3,19 @@
 //! | property | test |
 //! |---|---|
 //! | over any wire, both directions arrive byte for byte, with smoltcp as the peer | `bytes_are_exact_against_smoltcp` |
-//! | and with ourselves, with both initial sequence numbers just below the wrap | `bytes_are_exact_against_ourselves_across_the_wrap` |
+//! | and through windows of any size, over a wire without loss | `small_windows_against_smoltcp` |
+//! | and with ourselves, over any wire, through windows of any size, with both initial sequence numbers just below the wrap | `bytes_are_exact_against_ourselves_across_the_wrap` |
 //! | each payload handed in comes back exactly once | both |
 //! | a timer that is due does something; time never stands still | both |
 //! | a clean wire sees no retransmission, no loss and no timeout | `a_clean_wire_sees_no_retransmission` |
 //! | a write of 512 KiB goes through a smaller ring at MTU 9000 | `a_large_write_goes_through` |
 //! | the same seed sends the same frames at the same times | `the_same_seed_is_the_same_run` |
 //!
-//! `CXDDP_TCP_SEEDS=10000` runs more seeds than usual.
+//! Why smoltcp gets no small window on a bad wire: its fast retransmit (0.14) sends a full segment whatever the window is,
+//! and whatever it had sent before. Its sequence number is then beyond the window, so its acknowledgments are not
+//! acceptable, and a window update that comes while its window probe timer runs leaves it without any timer.
+//!
+//! `CXDDP_TCP_SEEDS=10000` runs more seeds than usual, `CXDDP_TCP_SEEDS=187..188` the one that failed.
 
 mod tcp_support;
 
@@ -21,18 +26,22 @@ mod smoltcp_host;
 #[path = "tcp_support/wire.rs"]
 mod wire;
 
+use std::ops::Range;
 use std::time::Duration;
 
-use connectx_ddp::tcp::{Config, State};
+use connectx_ddp::tcp::{Config, ConnectionError, State};
 use our_host::OurHost;
 use smoltcp_host::SmoltcpHost;
 use tcp_support::Random;
 use wire::{App, Wire};
 
-fn seeds(usual: u64) -> u64 {
-    match std::env::var("CXDDP_TCP_SEEDS") {
-        Ok(text) => text.parse().expect("CXDDP_TCP_SEEDS is a number"),
-        Err(_) => usual,
+/// The seeds to run: 0 to `usual`, or what the environment says.
+fn seeds(usual: u64) -> Range<u64> {
+    let Ok(text) = std::env::var("CXDDP_TCP_SEEDS") else { return 0..usual };
+    let number = |text: &str| text.parse().unwrap_or_else(|_| panic!("CXDDP_TCP_SEEDS={text}: want N or N..M"));
+    match text.split_once("..") {
+        Some((first, end)) => number(first)..number(end),
+        None => 0..number(&text),
     }
 }
 
@@ -81,26 +90,52 @@ fn check(host: &mut OurHost) {
 
 #[test]
 fn bytes_are_exact_against_smoltcp() {
-    for seed in 0..seeds(150) {
+    for seed in seeds(150) {
         let _naming = Naming(seed);
         let mut random = Random(seed);
         let wire = Wire::random(&mut random);
         let (there, back) = (size(&mut random), size(&mut random));
         let mtu = [576, 1500, 9000][random.below(3) as usize];
-        let config = config(&mut random, seed);
-        let eager = [300, 900, 1000][random.below(3) as usize];
-        let buffer = [600, 10_000, 100_000][random.below(3) as usize];
-        let mut ours = OurHost::new(1, config, App::new(seed, there, back, eager, true), mtu);
-        let timestamps = random.chance(500);
-        let mut theirs = SmoltcpHost::new(App::new(seed, back, there, eager, false), mtu, buffer, timestamps);
-        wire.run(&mut random, [&mut ours, &mut theirs]);
-        check(&mut ours);
+        // More than is ever sent: the window does not close.
+        let large = Config { receive_bytes: 1 << 20, receive_payloads: 1024, ..config(&mut random, seed) };
+        against_smoltcp(seed, &mut random, wire, [there, back], mtu, large);
     }
 }
 
 #[test]
+fn small_windows_against_smoltcp() {
+    for seed in seeds(150) {
+        let _naming = Naming(seed);
+        let mut random = Random(seed ^ 0x5a5a);
+        let wire = Wire { delay: Wire::random(&mut random).delay, ..Wire::CLEAN };
+        let (there, back) = (size(&mut random), size(&mut random));
+        let mtu = [576, 1500, 9000][random.below(3) as usize];
+        let mut config = config(&mut random, seed);
+        // With room for four segments most are dropped, and smoltcp finds each again by a timeout that doubles to a minute.
+        config.receive_payloads = config.receive_payloads.max(16);
+        against_smoltcp(seed, &mut random, wire, [there, back], mtu, config);
+    }
+}
+
+fn against_smoltcp(seed: u64, random: &mut Random, wire: Wire, [there, back]: [usize; 2], mtu: u16, config: Config) {
+    let eager = [300, 900, 1000][random.below(3) as usize];
+    let buffer = [600, 10_000, 100_000][random.below(3) as usize];
+    let mut ours = OurHost::new(1, config, App::new(seed, there, back, eager, true), mtu);
+    let timestamps = random.chance(500);
+    let mut theirs = SmoltcpHost::new(App::new(seed, back, there, eager, false), mtu, buffer, timestamps);
+    wire.run(random, [&mut ours, &mut theirs]);
+    // smoltcp's TIME-WAIT lasts 10 s. If all its acknowledgments of our last segment were lost and the timeout has grown
+    // beyond that, it answers with a reset, and we cannot know that it had everything.
+    if ours.tcp.as_ref().unwrap().error() == Some(ConnectionError::Reset) {
+        assert!(ours.app.all_received() && theirs.app.all_received());
+        return;
+    }
+    check(&mut ours);
+}
+
+#[test]
 fn bytes_are_exact_against_ourselves_across_the_wrap() {
-    for seed in 0..seeds(150) {
+    for seed in seeds(150) {
         let _naming = Naming(seed);
         let mut random = Random(seed ^ 0xa5a5);
         let wire = Wire::random(&mut random);

@@ -134,7 +134,8 @@ fn each_reason_to_drop_is_counted() {
         sum.add(&bytes[14..34]);
         bytes[24..26].copy_from_slice(&sum.finish().to_be_bytes());
     };
-    let changes: [(DropReason, fn(&mut Vec<u8>)); 12] = [
+    type Change = fn(&mut Vec<u8>);
+    let changes: [(DropReason, Change); 12] = [
         (DropReason::Truncated, |f| f.truncate(13)),
         (DropReason::Truncated, |f| f.truncate(60)),
         (DropReason::OtherStation, |f| f[5] = 9),

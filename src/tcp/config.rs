@@ -132,7 +132,8 @@ mod tests {
     #[test]
     fn a_bad_value_is_refused_by_its_name() {
         assert_eq!(Config::default().check(), Ok(()));
-        let changes: [(&str, fn(&mut Config)); 7] = [
+        type Change = fn(&mut Config);
+        let changes: [(&str, Change); 7] = [
             ("mss", |c| c.mss = 87),
             ("receive_bytes", |c| c.receive_bytes = 1 << 30),
             ("receive_payloads", |c| c.receive_payloads = 1),

@@ -96,12 +96,15 @@ impl Script {
         Script { tcp, now, unused: Vec::new(), last: Header::default(), buffers: 0, received: 1 }
     }
 
-    /// An established connection without options: MSS 1000, window 60000 from the peer.
+    /// An established connection without options: MSS 1000, window 60000 from the peer and to it, or less if there is less
+    /// budget.
     pub fn established(config: Config) -> Script {
-        let mut script = Script::connect(plain(config));
-        script.expect("S 0 win 60000 <mss 1000,wscale 0>");
+        let config = plain(config);
+        let window = config.receive_bytes;
+        let mut script = Script::connect(config);
+        script.expect(&format!("S 0 win {window} <mss 1000,wscale 0>"));
         script.inject(seg("S.").ack(1).window(60000).options(|o| o.mss = Some(1000)));
-        script.expect(". 1 ack 1 win 60000");
+        script.expect(&format!(". 1 ack 1 win {window}"));
         script
     }
 

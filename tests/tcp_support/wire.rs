@@ -47,16 +47,18 @@ impl Wire {
     ///
     /// # Panics
     /// If they are not done within an hour of virtual time, or do not let time pass.
-    pub fn run(&self, random: &mut Random, hosts: [&mut dyn Host; 2]) -> (Duration, u64) {
+    pub fn run(&self, random: &mut Random, mut hosts: [&mut dyn Host; 2]) -> (Duration, u64) {
         let mut now = Duration::from_secs(1);
         let mut digest = 0xcbf2_9ce4_8422_2325u64;
-        let mut in_flight: BinaryHeap<Reverse<(Duration, u64, usize, Vec<u8>)>> = BinaryHeap::new();
+        // When, in which order, to whom, what.
+        type Flying = Reverse<(Duration, u64, usize, Vec<u8>)>;
+        let mut in_flight = BinaryHeap::<Flying>::new();
         let mut number = 0;
         let mut idle_rounds = 0;
         loop {
-            for side in 0..2 {
+            for (side, host) in hosts.iter_mut().enumerate() {
                 let mut burst = 0;
-                while let Some(frame) = hosts[side].transmit(now) {
+                while let Some(frame) = host.transmit(now) {
                     burst += 1;
                     assert!(burst < 100_000, "host {side} never stops sending");
                     for &byte in now.as_nanos().to_le_bytes().iter().chain(&frame) {

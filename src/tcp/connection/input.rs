@@ -216,8 +216,8 @@ impl<P: Payload> Connection<P> {
         let rcv_nxt = self.rcv_nxt();
         if seq == rcv_nxt {
             match self.state {
-                // RFC 9293 §3.10.7.4, second: both sides have closed, nothing is lost.
-                State::Closing | State::LastAck | State::TimeWait => {
+                // RFC 9293 §3.10.7.4, second: both sides have closed. If the peer has all our data, nothing is lost.
+                State::Closing | State::LastAck | State::TimeWait if self.una >= self.send.end() => {
                     self.state = State::Closed;
                     self.stop_timers();
                 }
@@ -260,6 +260,7 @@ impl<P: Payload> Connection<P> {
     /// The acknowledgment and window fields. False if the segment must be dropped.
     fn on_ack(&mut self, now: Duration, header: &Header, seq: Position, bare: bool) -> bool {
         let ack = self.max.nearest(header.ack);
+        let news = ack > self.una;
         if self.state == State::SynReceived {
             // RFC 9293 §3.10.7.4, fifth.
             if ack <= self.una || ack > self.max {
@@ -269,13 +270,12 @@ impl<P: Payload> Connection<P> {
             }
             self.acknowledge(now, ack, header.options.timestamps);
             self.establish();
-            self.set_window(now, header, seq, ack);
         } else if ack > self.max || ack < self.una.back(self.max_window) {
             // RFC 5961 §5.2.
             self.counters.dropped_bad_ack += 1;
             self.challenge(now);
             return false;
-        } else if ack > self.una {
+        } else if news {
             self.acknowledge(now, ack, header.options.timestamps);
         } else if ack == self.una {
             // RFC 5681 §2: a duplicate acknowledgment, all five conditions.
@@ -290,15 +290,17 @@ impl<P: Payload> Connection<P> {
             }
         }
         if ack >= self.una {
-            self.set_window(now, header, seq, ack);
+            self.set_window(now, header, seq, ack, news);
         }
         self.close_acknowledged(now);
         true
     }
 
-    /// RFC 9293 §3.10.7.4: WL1 and WL2 keep an old segment from changing the window.
-    fn set_window(&mut self, now: Duration, header: &Header, seq: Position, ack: Position) {
-        if self.wl1 < seq || (self.wl1 == seq && self.wl2 <= ack) {
+    /// RFC 9293 §3.10.7.4: WL1 and WL2 keep an old segment from changing the window. `news`: it acknowledged new data, so it
+    /// is not old, even if it is a retransmission by its sequence number. The RFC would keep the window then, although
+    /// SND.UNA moves, and the right edge with it: beyond what the peer ever offered.
+    fn set_window(&mut self, now: Duration, header: &Header, seq: Position, ack: Position, news: bool) {
+        if news || self.wl1 < seq || (self.wl1 == seq && self.wl2 <= ack) {
             let window = u32::from(header.window) << self.window_shift;
             if self.window == 0 && window > 0 {
                 // What waited for the window starts afresh.
@@ -306,7 +308,7 @@ impl<P: Payload> Connection<P> {
             }
             self.window = window;
             self.max_window = self.max_window.max(self.window);
-            (self.wl1, self.wl2) = (seq, ack);
+            (self.wl1, self.wl2) = (self.wl1.max(seq), ack);
         }
     }
 

@@ -50,7 +50,7 @@ impl<P: Payload> Connection<P> {
         Some(TxSegment { header, payload: self.send.slices(plan.seq, plan.len) })
     }
 
-    /// RFC 9293 §3.10.5: <SEQ=SND.NXT><CTL=RST>. The highest position sent is what the peer expects if nothing is lost;
+    /// RFC 9293 §3.10.5: `<SEQ=SND.NXT><CTL=RST>`. The highest position sent is what the peer expects if nothing is lost;
     /// if it is, its challenge (RFC 5961 §3.2) gets an exact answer from the closed connection.
     fn take_reset(&mut self, now: Duration) -> Option<Header> {
         if !std::mem::take(&mut self.reset_pending) {
@@ -235,11 +235,19 @@ impl<P: Payload> Connection<P> {
 
     /// The window field, and with it the right edge that holds from now on.
     fn advertise(&mut self) -> u16 {
-        let edge = self.edge_if_opened();
         let rcv_nxt = self.rcv_nxt();
-        // Rounding down may seem to take a few bytes back (RFC 7323 §2.4); they stay accepted, because `edge` stays.
-        let field = (edge.window_since(rcv_nxt) >> self.receive_shift).min(u32::from(u16::MAX));
-        self.edge = self.edge.max(rcv_nxt + (field << self.receive_shift));
+        let unit = 1 << self.receive_shift;
+        let field = |bytes: u32| (bytes >> self.receive_shift).min(u32::from(u16::MAX));
+        let opened = field(self.edge_if_opened().window_since(rcv_nxt));
+        let told = self.edge.window_since(rcv_nxt);
+        // RFC 7323 §2.4: the window must not shrink, also not by rounding, so an edge that stays is rounded up. A peer
+        // that sends byte by byte could push it ahead like this for ever: one unit beyond the budget it stops, and then
+        // seems to take a few bytes back, which stay accepted.
+        let kept = field(told.saturating_add(unit - 1));
+        let most = (self.recv_position() + self.config.receive_bytes).window_since(rcv_nxt).saturating_add(unit);
+        let kept = if kept * unit <= most { kept } else { field(told) };
+        let field = opened.max(kept);
+        self.edge = self.edge.max(rcv_nxt + field * unit);
         field as u16
     }
 

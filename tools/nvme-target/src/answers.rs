@@ -122,8 +122,9 @@ impl Answers {
             self.flowing = false;
             return None;
         };
-        let ripe =
-            gather.is_none_or(|gather| self.waiting.len() >= gather.commands || first.since + gather.wait <= now);
+        let ripe = |gather: Gather| self.waiting.len() >= gather.commands || first.since + gather.wait <= now;
+        // A host sends no second command before the answer to Connect.
+        let ripe = first.connect || gather.is_none_or(ripe);
         self.flowing |= ripe;
         if !self.flowing {
             return None;

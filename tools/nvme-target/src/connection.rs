@@ -567,6 +567,11 @@ impl Connection {
                     // A PDU that a fault cuts short cannot be followed by the C2HTermReq of another error.
                     (Written::Cut, _) if self.life != Life::Open => return self.abort(socket),
                     (Written::Cut, Some((_, Kind::Stall { .. }))) => self.stalled = true,
+                    // RST throws away what TCP has not delivered: that comes first.
+                    (Written::Cut, strike @ Some((_, Kind::Reset { .. }))) if socket.send_queue() > 0 => {
+                        self.strike = strike;
+                        return;
+                    }
                     (Written::Cut, Some((at, kind))) => {
                         return self.fail(Reason::Scripted { at, kind }, socket, shared);
                     }

@@ -30,6 +30,9 @@ const RX_LIMIT: usize = 64 << 20;
 /// Bytes of frames to send that may wait; beyond that smoltcp keeps the data in its own buffers.
 const TX_LIMIT: usize = 4 << 20;
 
+/// Connections whose PDU boundaries are known; more than there can be sockets.
+const FLOWS: usize = 2048;
+
 /// Frame buffers kept for reuse.
 const POOL: usize = 4096;
 
@@ -188,6 +191,12 @@ impl Outbox {
         let flow = match self.flows.iter_mut().position(|flow| flow.remote == segment.remote) {
             Some(index) => &mut self.flows[index],
             None if segment.syn => {
+                // Handshakes that come to nothing leave their entry behind: the oldest makes room.
+                if self.flows.len() >= FLOWS
+                    && let Some(stale) = self.flows.iter().position(|flow| flow.starts.is_empty())
+                {
+                    self.flows.remove(stale);
+                }
                 self.flows.push(Flow { remote: segment.remote, first: None, starts: VecDeque::new() });
                 self.flows.last_mut().expect("just pushed")
             }

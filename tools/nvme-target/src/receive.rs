@@ -5,7 +5,7 @@
 //! with its digest; padding, data and data digest.
 
 use crate::errors::Reason;
-use crate::pdu::{CH, CMD_HLEN, Common, DIGEST, IC_LEN, PduType, TERM_DATA, TERM_HLEN, crc32c, flag, u32_at};
+use crate::pdu::{CH, Common, DIGEST, IC_LEN, PduType, TERM_DATA, TERM_HLEN, crc32c, flag, u32_at};
 
 /// What the connection allows at this point.
 #[derive(Clone, Copy, Debug)]
@@ -200,7 +200,6 @@ fn shape(common: Common, rules: &Rules) -> Result<Shape, Reason> {
     if data_len > limit as usize {
         return Err(Reason::Limit { pdu: kind, len: data_len as u32, limit });
     }
-    debug_assert!(kind != PduType::CapsuleCmd || hlen == CMD_HLEN);
     Ok(Shape { kind, flags, hlen, head, data: pdo, data_len, data_digest: digest, plen: plen as usize })
 }
 

@@ -179,9 +179,9 @@ pub enum Kind {
         /// Bytes that still go out.
         after: u32,
     },
-    /// RST after so many bytes of the PDU were handed to TCP (which may drop some of them).
+    /// RST once the host has acknowledged so many bytes of the PDU.
     Reset {
-        /// Bytes that still go out.
+        /// Bytes that arrive before.
         after: u32,
     },
     /// Nothing more after so many bytes of the PDU, while the connection stays up.

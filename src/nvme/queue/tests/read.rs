@@ -270,3 +270,20 @@ fn control_reads_go_to_the_queue() {
         assert_eq!(rig.memory.tags[&cid].1, vec![0xaa; 4096], "payload memory is not touched");
     }
 }
+
+#[test]
+fn control_data_does_not_outlive_its_identifier() {
+    let mut rig = Rig::ready(QueueConfig { depth: 1, ..config(false, false) });
+    let cid = rig.submit(Request::identify(1, 0));
+    rig.sent();
+    rig.peer.data(cid, 0, &pattern(4096, 5), 12, 0);
+    rig.hear();
+    rig.completion();
+    rig.queue.release(cid).expect("completed");
+    let cid = rig.submit(Request::flush(1));
+    rig.sent();
+    rig.peer.response(cid, 0, 0);
+    rig.hear();
+    rig.completion();
+    assert!(rig.queue.take_control_data(cid).is_empty());
+}

@@ -267,14 +267,15 @@ fn no_terminate_request_inside_a_pdu() {
 
     // A capsule without data is finished first.
     let mut rig = loaded();
-    rig.submit(Request::flush(1));
-    let mut out = [0; 30];
-    assert_eq!(rig.queue.transmit(&rig.memory, &mut out), 30);
+    rig.submit(Request::flush(0x0504_0302));
+    let mut out = [0; 11];
+    assert_eq!(rig.queue.transmit(&rig.memory, &mut out), 11);
     rig.peer.response(7, 0, 0);
     rig.hear();
     let sent = rig.sent();
-    assert_eq!(sent.len(), 42 + 48);
-    assert_eq!(sent[42..46], [2, 0, 24, 0]);
+    assert_eq!(sent.len(), 61 + 48);
+    assert_eq!(sent[..7], [0, 2, 3, 4, 5, 0, 0], "the entry goes on with its CID's high byte and NSID");
+    assert_eq!(sent[61..65], [2, 0, 24, 0]);
 }
 
 proptest! {

@@ -154,6 +154,10 @@ pub struct Net {
     pub loss: u64,
     random: u64,
     pub host_rx_buffer: usize,
+    /// How long the host waits for a PDU.
+    pub patience: Duration,
+    /// Times in a row that a deadline was now and nothing moved.
+    idle_steps: u32,
 }
 
 impl Net {
@@ -177,6 +181,8 @@ impl Net {
             loss: 0,
             random: 1,
             host_rx_buffer: 1 << 18,
+            patience: Duration::from_secs(100),
+            idle_steps: 0,
         }
     }
 
@@ -255,6 +261,8 @@ impl Net {
         match [host, target].into_iter().flatten().min() {
             Some(at) if at <= until => {
                 // A deadline now, though nothing moved, must not stop the clock for good.
+                self.idle_steps = if at > self.now { 0 } else { self.idle_steps + 1 };
+                assert!(self.idle_steps < 1000, "busy at {:?}: host {host:?}, target {target:?}", self.now);
                 self.now = at.max(self.now + Duration::from_micros(1));
                 true
             }
@@ -317,7 +325,7 @@ impl Net {
 
     /// Sends bytes, as they are.
     pub fn send(&mut self, line: usize, mut bytes: &[u8]) {
-        let until = self.now + Duration::from_secs(100);
+        let until = self.now + self.patience;
         let mut idle = false;
         while !bytes.is_empty() {
             let socket = self.sockets.get_mut::<tcp::Socket>(self.lines[line].handle);
@@ -352,14 +360,14 @@ impl Net {
 
     /// The next PDU, whatever it says: for PDUs that are wrong on purpose. Needs the true length.
     pub fn raw(&mut self, line: usize, len: usize) -> Result<Vec<u8>, NoPdu> {
-        let bytes = self.peek(line, len, Duration::from_secs(100))?;
+        let bytes = self.peek(line, len, self.patience)?;
         self.lines[line].at += len;
         Ok(bytes)
     }
 
     /// The next PDU.
     pub fn pdu(&mut self, line: usize) -> Result<Pdu, NoPdu> {
-        self.pdu_within(line, Duration::from_secs(100))
+        self.pdu_within(line, self.patience)
     }
 
     pub fn pdu_within(&mut self, line: usize, patience: Duration) -> Result<Pdu, NoPdu> {
