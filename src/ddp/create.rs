@@ -423,7 +423,7 @@ impl<P: Platform> Wait<'_, P> {
         posted.unwrap_or_else(|| Err(self.timed_out(what, ring)))
     }
 
-    /// Waits until the device has executed everything.
+    /// Waits until the device has executed everything, the progress parameters among it: the context is ready.
     fn idle(&self, ring: &mut Icosq) -> Result<(), CreateError> {
         let idle = self.deadline.wait(self.platform, || match reap(ring) {
             Ok(()) => ring.is_idle().then_some(Ok(())),

@@ -55,7 +55,6 @@ pub struct OffloadQueue {
     forgotten: VecDeque<u16>,
     /// The control ring failed and this was not told yet.
     failure: Option<ErrorCompletion>,
-    ready: bool,
 }
 
 impl OffloadQueue {
@@ -75,7 +74,6 @@ impl OffloadQueue {
             resync_later: None,
             forgotten: VecDeque::with_capacity(depth),
             failure: None,
-            ready: false,
         }
     }
 
@@ -102,11 +100,6 @@ impl OffloadQueue {
     /// The control ring.
     pub fn icosq(&self) -> &Icosq {
         &self.icosq
-    }
-
-    /// True once the device has taken the progress parameters.
-    pub fn is_ready(&self) -> bool {
-        self.ready
     }
 
     /// True if the control ring failed: the queue must be removed.
@@ -275,9 +268,10 @@ impl OffloadQueue {
     /// [`ddp`](super)).
     pub fn poll(&mut self) -> u32 {
         let (tags, stats, forgotten) = (&mut self.tags, &mut self.stats, &mut self.forgotten);
-        let (failure, ready) = (&mut self.failure, &mut self.ready);
+        let failure = &mut self.failure;
         let read = self.icosq.poll(|completed| match completed {
-            Completed::Ready => *ready = true,
+            // Waited for when the queue was created.
+            Completed::Ready => {}
             Completed::Unbound(completed) => {
                 let tag = completed.tag();
                 stats.teardown_done += 1;

@@ -24,7 +24,7 @@ pub enum NotOffloaded {
 }
 
 impl NotOffloaded {
-    /// All of them, in the order of [`Stats::setup_failures`].
+    /// All of them, in the order in which [`Stats`] keeps them.
     pub const ALL: [NotOffloaded; 5] = [
         NotOffloaded::BelowThreshold,
         NotOffloaded::TooManyEntries,
@@ -45,13 +45,13 @@ pub struct Stats {
     pub sk_del: u64,
     /// Tags bound: KLM UMRs posted.
     pub setup: u64,
-    /// Reads that went un-offloaded, by reason ([`NotOffloaded::ALL`]). Those below the threshold are not failures.
+    /// Reads that went un-offloaded, by reason, in the order of [`NotOffloaded::ALL`]. Those below the threshold are not failures.
     setup_failures: [u64; NotOffloaded::ALL.len()],
     /// Tags unbound: invalidates posted.
     pub teardown: u64,
     /// Invalidates completed.
     pub teardown_done: u64,
-    /// Completion entries that were refused and their packets dropped, by reason ([`Rejection::ALL`]).
+    /// Completion entries that were refused and their packets dropped, by reason, in the order of [`Rejection::ALL`].
     rejected: [u64; Rejection::ALL.len()],
     /// Resync requests of the device.
     pub resync: u64,

@@ -7,9 +7,11 @@
 //! | a failure at any command leaves nothing behind | `a_failure_at_any_step_leaves_nothing` |
 //! | a device that does not answer in time, or refuses a work request, leaves nothing behind | `a_device_that_does_not_answer_leaves_nothing` |
 //! | any scatter list of 1 to 128 pieces places every byte where it belongs; adjacent pieces share an entry | `any_scatter_list_is_placed_exactly` |
+//! | the pads of a list are zero, whatever list was written before | `pads_are_zero` |
 //! | a list too long for the device is not offloaded, and its buffer is held | `what_cannot_be_offloaded_is_held` |
 //! | a buffer comes back only after the device has forgotten it | `a_buffer_comes_back_when_it_is_forgotten` |
 //! | a full ring refuses bindings, delays unbindings and loses neither | `a_full_ring_loses_nothing` |
+//! | bindings alone never block a ring for good, however small it is | `bindings_alone_never_block_the_ring` |
 //! | any order of work on any ring size keeps the books and gives every buffer back | `the_books_balance_under_any_order` |
 //! | a batch shares one doorbell; bindings ask for no completion | `a_batch_shares_one_doorbell` |
 //! | resync rewrites the static parameters and distrusts the next digest mark | `a_resync_distrusts_one_digest` |
@@ -249,6 +251,26 @@ proptest! {
 }
 
 #[test]
+fn pads_are_zero() {
+    let mut world = World::new();
+    let mut created = world.create(&plan(4)).expect("created");
+    let queue = &mut created.queue;
+    for (tag, pieces) in [(0, 127), (1, 53), (2, 5), (3, 1)] {
+        queue.setup(tag, io(&world.heap, &vec![64; pieces])).expect("free");
+    }
+    world.settle(queue);
+    for (tag, pieces) in [(0, 127), (1, 53), (2, 5), (3, 1)] {
+        let state = world.fake.state.borrow();
+        let list = &state.keys[&(queue.binding.keys[tag] >> 8)].list;
+        let used = list.iter().take_while(|entry| **entry != Klm::zeroed()).count();
+        assert_eq!(used, pieces);
+        assert!(list[used..].iter().all(|entry| *entry == Klm::zeroed()), "{pieces} pieces");
+    }
+    drop(world.remove(created));
+    world.assert_empty();
+}
+
+#[test]
 fn what_cannot_be_offloaded_is_held() {
     let mut world = World::new();
     let mut created = world.create(&Plan { threshold: 4096, ..plan(4) }).expect("created");
@@ -345,6 +367,20 @@ fn a_full_ring_loses_nothing() {
     assert!(queue.is_drained() && queue.icosq().is_idle());
     let params = StaticParams(*world.fake.state.borrow().tirs[&queue.tirn()].static_params.last().expect("some"));
     assert_eq!(params.get(StaticParams::NVME_RESYNC_TCP_SN), 77, "delayed, not lost");
+    drop(world.remove(created));
+    world.assert_empty();
+}
+
+#[test]
+fn bindings_alone_never_block_the_ring() {
+    let mut world = World::new();
+    let mut created = world.create(&Plan { log_ring: Some(5), ..plan(64) }).expect("created");
+    let queue = &mut created.queue;
+    for tag in 0..64 {
+        let buffer = io(&world.heap, &vec![64; usize::from(tag) % 7 + 1]);
+        assert_eq!(queue.setup(tag, buffer).expect("free"), Setup::Offloaded, "tag {tag}");
+        world.settle(queue);
+    }
     drop(world.remove(created));
     world.assert_empty();
 }
