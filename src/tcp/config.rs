@@ -20,7 +20,8 @@ pub struct Config {
     /// Payload bytes of the largest segment without options that our MTU takes: MTU - 40 for IPv4 (RFC 6691). Announced
     /// to the peer.
     pub mss: u16,
-    /// Receive budget in bytes: what may be ready and not yet taken with `recv`. The largest window.
+    /// Receive budget in bytes: what may be ready and not yet taken with `recv`. The largest window. Small segments may
+    /// exceed it by an eighth, because the window field counts in units and must not shrink.
     pub receive_bytes: u32,
     /// Receive budget in payloads, each of which may own a receive buffer, however few bytes it has. The window stays
     /// below what that many full segments hold.

@@ -52,8 +52,8 @@ fn windows_scale_after_the_syn() {
     // 100 bytes, not scaled.
     t.expect(". 1:100 ack 1 win 32768");
     t.expect_nothing();
-    // 1 << 14.
-    t.inject(seg(".").seq(1).ack(101).window(1));
+    // 2 << 14.
+    t.inject(seg(".").seq(1).ack(101).window(2));
     t.expect("P. 101:900 ack 1 win 32768");
 }
 

@@ -8,6 +8,8 @@
 //! | what overlaps is trimmed; what brings nothing new comes back and is answered | `overlaps_are_trimmed_and_duplicates_come_back` |
 //! | bytes beyond the window are cut off | `bytes_beyond_the_window_are_cut_off` |
 //! | the window closes with what is unread, never moves left, opens in large steps (RFC 9293 3.8.6.2.2) | `the_window_closes_and_opens_in_large_steps` |
+//! | the right edge never moves left by rounding (RFC 7323 2.4) | `rounding_does_not_shrink_the_window` |
+//! | and goes beyond the budget by an eighth at most | `byte_by_byte_the_budget_still_holds` |
 //! | a probe of a closed window is answered, its acknowledgment counts, its byte comes back | `a_probe_of_a_closed_window_is_answered` |
 //! | the budget in payloads bounds what is held and closes the window | `the_budget_in_payloads_closes_the_window` |
 //! | positions: what the offload needs (next byte, 32-bit resolution across the wrap) | `positions_resolve_across_the_wrap` |
@@ -154,6 +156,61 @@ fn the_window_closes_and_opens_in_large_steps() {
     }
     assert!(t.tcp.recv().is_some());
     t.expect(". 1 ack 4001 win 1000");
+}
+
+#[test]
+fn rounding_does_not_shrink_the_window() {
+    let budget = 600_000;
+    let config =
+        Config { receive_bytes: budget, receive_payloads: 4096, timestamps: false, sack: false, ..Config::default() };
+    let mut t = Script::connect(config);
+    t.expect("S 0 win 65535 <mss 1460,wscale 4>");
+    t.inject(seg("S.").ack(1).window(60000).options(|o| (o.mss, o.window_scale) = (Some(1000), Some(0))));
+    t.expect(". 1 ack 1 win 37500");
+    let (mut at, mut edge) = (1, 1 + budget);
+    let mut segment = |t: &mut Script, len: u32| {
+        t.inject(seg(".").seq(i64::from(at)).ack(1).data(len));
+        let Some(header) = t.tcp.poll_tx(t.now).map(|segment| segment.header) else { return };
+        let acked = header.ack.wrapping_sub(PEER_ISN);
+        let told = acked + (u32::from(header.window) << 4);
+        assert!(told >= edge, "the window shrinks from {edge} to {told}");
+        (at, edge) = (acked, told);
+    };
+    // One after the other is acknowledged at once because each is sent twice.
+    for i in 0..700 {
+        segment(&mut t, 1 + (i * 37) % 999);
+        segment(&mut t, 1 + (i * 37) % 999);
+    }
+    assert!(t.tcp.rcv_nxt().since(t.tcp.recv_position()) > 300_000);
+}
+
+#[test]
+fn byte_by_byte_the_budget_still_holds() {
+    // The window counts in units of 8 bytes.
+    let budget = 300_000;
+    let payloads = 100_000;
+    let config = Config {
+        receive_bytes: budget,
+        receive_payloads: payloads,
+        timestamps: false,
+        sack: false,
+        ..Config::default()
+    };
+    let mut t = Script::connect(config);
+    t.expect("S 0 win 65535 <mss 1460,wscale 3>");
+    t.inject(seg("S.").ack(1).window(60000).options(|o| (o.mss, o.window_scale) = (Some(1000), Some(0))));
+    t.expect(". 1 ack 1 win 37500");
+    t.unused();
+    for i in 0..2 * payloads {
+        let at = t.tcp.rcv_nxt().wire().wrapping_sub(PEER_ISN);
+        t.inject(seg(".").seq(i64::from(at)).ack(1).data(if i < 290 { 1000 } else { 1 }));
+        while t.tcp.poll_tx(t.now).is_some() {}
+        if t.unused() > 0 {
+            break;
+        }
+    }
+    let ready = t.tcp.rcv_nxt().since(t.tcp.recv_position());
+    assert!(ready >= u64::from(budget) && ready <= u64::from(budget + budget / 8), "{ready} bytes are held");
 }
 
 #[test]

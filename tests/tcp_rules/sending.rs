@@ -5,11 +5,13 @@
 //! | a retransmission that acknowledges new data also brings the window | `an_old_sequence_number_with_news_brings_the_window` |
 //! | an old segment does not change the window (WL1, WL2) | `an_old_segment_does_not_change_the_window` |
 //! | a closed window is probed with one byte and back-off, for ever if answered (MUST-36, 37) | `a_closed_window_is_probed` |
+//! | a window that was closed for long leaves the usual time for what is sent then | `a_reopened_window_starts_the_patience_afresh` |
 //! | unanswered probes end the connection | `unanswered_probes_end_the_connection` |
 //! | a window too small for a segment is used when the timer says so | `a_small_window_is_used_after_a_while` |
 //! | a timeout sends again with back-off and one segment in flight (RFC 6298, 5681) | `a_timeout_backs_off_and_starts_small` |
 //! | three duplicates retransmit at once; recovery ends with the full acknowledgment (RFC 6582) | `fast_retransmit_and_recovery` |
 //! | a partial acknowledgment retransmits the next hole (RFC 6582) | `a_partial_acknowledgment_fills_the_next_hole` |
+//! | only the first partial acknowledgment restarts the timer (RFC 6582 4) | `partial_acknowledgments_do_not_put_the_timer_off` |
 //! | duplicates need all five conditions (RFC 5681 2) | `what_is_not_a_duplicate_acknowledgment` |
 //! | the first two duplicates let new data out (RFC 3042) | `duplicates_let_new_data_out` |
 //! | silence for the user timeout ends the connection with a reset | `no_acknowledgment_ends_the_connection` |
@@ -103,6 +105,26 @@ fn a_closed_window_is_probed() {
     t.inject(seg(".").seq(1).ack(4).window(0));
     t.expect_nothing();
     t.expect_state(State::FinWait2);
+}
+
+#[test]
+fn a_reopened_window_starts_the_patience_afresh() {
+    let mut t = Script::established(Config { user_timeout: Duration::from_secs(5), ..Config::default() });
+    t.tcp.send(&[1; 3000]);
+    (0..3).for_each(|i| t.expect(&format!("{} {}:1000 ack 1 win 60000", if i < 2 { "." } else { "P." }, 1 + i * 1000)));
+    // The peer takes the window back, with data in flight, and keeps it closed for longer than the user timeout.
+    for _ in 0..100 {
+        t.inject(seg(".").seq(1).ack(1).window(0));
+        while t.tcp.poll_tx(t.now).is_some() {}
+        t.now = t.tcp.next_deadline().unwrap().min(t.now + Duration::from_secs(1));
+    }
+    assert!(t.now > Duration::from_secs(120));
+    t.inject(seg(".").seq(1).ack(1).window(60000));
+    t.expect(". 1:1000 ack 1 win 60000");
+    t.expect_nothing();
+    assert!(t.tcp.next_deadline().unwrap() > t.now + 200 * MS);
+    t.inject(seg(".").seq(1).ack(1001).window(60000));
+    t.expect(". 1001:1000 ack 1 win 60000");
 }
 
 #[test]
@@ -207,6 +229,28 @@ fn a_partial_acknowledgment_fills_the_next_hole() {
     t.expect(". 11001:1000 ack 1 win 60000");
     t.expect_nothing();
     assert_eq!(t.tcp.counters().fast_retransmits, 1);
+}
+
+#[test]
+fn partial_acknowledgments_do_not_put_the_timer_off() {
+    let mut t = ten_in_flight();
+    (0..3).for_each(|_| t.inject(seg(".").seq(1).ack(1).window(60000)));
+    t.expect(". 1:1000 ack 1 win 60000");
+    t.pass(100 * MS);
+    t.inject(seg(".").seq(1).ack(2001).window(60000));
+    t.expect(". 2001:1000 ack 1 win 60000");
+    let deadline = t.tcp.next_deadline().unwrap();
+    assert_eq!(deadline, t.now + 200 * MS);
+    for at in [4001, 6001] {
+        t.pass(80 * MS);
+        t.inject(seg(".").seq(1).ack(at).window(60000));
+        t.expect(&format!(". {at}:1000 ack 1 win 60000"));
+        assert_eq!(t.tcp.next_deadline(), Some(deadline));
+    }
+    // What remains is sent again from the first hole on.
+    t.now = deadline;
+    t.expect(". 6001:1000 ack 1 win 60000");
+    assert_eq!(t.tcp.counters().timeouts, 1);
 }
 
 #[test]

@@ -76,7 +76,6 @@ impl<P: Payload> Connection<P> {
             // Simultaneous open: our SYN goes out again, now with an acknowledgment.
             self.state = State::SynReceived;
             self.nxt = self.iss;
-            self.timing = None;
         }
     }
 

@@ -101,7 +101,7 @@ impl<P: Payload> Connection<P> {
 
     /// Fast retransmit (RFC 5681 §3.2 step 3; RFC 6582 §3.2 step 3).
     fn plan_again(&mut self) -> Option<Plan> {
-        if !std::mem::take(&mut self.retransmit) || self.una >= self.max || self.window == 0 {
+        if !std::mem::take(&mut self.retransmit) || self.una >= self.max {
             return None;
         }
         let data = self.max.min(self.send.end()).window_since(self.una);
@@ -241,10 +241,11 @@ impl<P: Payload> Connection<P> {
         let opened = field(self.edge_if_opened().window_since(rcv_nxt));
         let told = self.edge.window_since(rcv_nxt);
         // RFC 7323 §2.4: the window must not shrink, also not by rounding, so an edge that stays is rounded up. A peer
-        // that sends byte by byte could push it ahead like this for ever: one unit beyond the budget it stops, and then
+        // that sends byte by byte could push it ahead like this for ever: an eighth beyond the budget it stops, and then
         // seems to take a few bytes back, which stay accepted.
         let kept = field(told.saturating_add(unit - 1));
-        let most = (self.recv_position() + self.config.receive_bytes).window_since(rcv_nxt).saturating_add(unit);
+        let budget = self.config.receive_bytes;
+        let most = (self.recv_position() + budget + (budget / 8).max(unit)).window_since(rcv_nxt);
         let kept = if kept * unit <= most { kept } else { field(told) };
         let field = opened.max(kept);
         self.edge = self.edge.max(rcv_nxt + field * unit);
@@ -343,7 +344,6 @@ impl<P: Payload> Connection<P> {
             self.reno.on_timeout(self.max, flight, self.timed_out_before);
         }
         (self.timed_out_before, self.retransmit) = (true, false);
-        self.timing = None;
         self.nxt = self.una;
     }
 
