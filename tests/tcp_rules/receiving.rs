@@ -186,7 +186,8 @@ fn rounding_does_not_shrink_the_window() {
 
 #[test]
 fn byte_by_byte_the_budget_still_holds() {
-    let budget = 66_000;
+    // The window counts in units of 8 bytes.
+    let budget = 300_000;
     let payloads = 100_000;
     let config = Config {
         receive_bytes: budget,
@@ -196,13 +197,13 @@ fn byte_by_byte_the_budget_still_holds() {
         ..Config::default()
     };
     let mut t = Script::connect(config);
-    t.expect("S 0 win 65535 <mss 1460,wscale 1>");
+    t.expect("S 0 win 65535 <mss 1460,wscale 3>");
     t.inject(seg("S.").ack(1).window(60000).options(|o| (o.mss, o.window_scale) = (Some(1000), Some(0))));
-    t.expect(". 1 ack 1 win 33000");
+    t.expect(". 1 ack 1 win 37500");
     t.unused();
     for i in 0..2 * payloads {
         let at = t.tcp.rcv_nxt().wire().wrapping_sub(PEER_ISN);
-        t.inject(seg(".").seq(i64::from(at)).ack(1).data(if i < 60 { 1000 } else { 1 }));
+        t.inject(seg(".").seq(i64::from(at)).ack(1).data(if i < 290 { 1000 } else { 1 }));
         while t.tcp.poll_tx(t.now).is_some() {}
         if t.unused() > 0 {
             break;

@@ -245,7 +245,7 @@ impl<P: Payload> Connection<P> {
         // seems to take a few bytes back, which stay accepted.
         let kept = field(told.saturating_add(unit - 1));
         let budget = self.config.receive_bytes;
-        let most = (self.recv_position() + budget).window_since(rcv_nxt).saturating_add((budget / 8).max(unit));
+        let most = (self.recv_position() + budget + (budget / 8).max(unit)).window_since(rcv_nxt);
         let kept = if kept * unit <= most { kept } else { field(told) };
         let field = opened.max(kept);
         self.edge = self.edge.max(rcv_nxt + field * unit);
