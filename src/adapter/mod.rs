@@ -25,6 +25,8 @@ mod log;
 mod pages;
 mod port;
 mod report;
+#[cfg(test)]
+mod tests;
 
 pub use base::Teardown;
 pub use capabilities::{Capabilities, OffloadCaps, Reason};

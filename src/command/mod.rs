@@ -15,10 +15,14 @@
 //! serves events while it waits), a [`Recorder`] and a [`Replayer`].
 
 mod error;
+#[cfg(test)]
+pub(crate) mod fake;
 mod mailbox;
 mod queue;
 mod record;
 mod request;
+#[cfg(test)]
+mod tests;
 pub mod wire;
 
 pub use error::{CommandError, Fault, FirmwareVersion, Function, Place, op_mod_name};
@@ -70,11 +74,14 @@ impl Ticket {
     }
 
     /// The answer, or the ticket if there is none yet.
-    pub fn take(mut self) -> Result<Outcome, Ticket> {
-        match Arc::get_mut(&mut self.answer).and_then(OnceLock::take) {
-            Some(outcome) => Ok(outcome),
-            None => Err(self),
+    pub fn take(self) -> Result<Outcome, Ticket> {
+        if !self.is_done() {
+            return Err(self);
         }
+        // The other end holds it only while it puts the answer in.
+        Arc::try_unwrap(self.answer)
+            .map_err(|answer| Ticket { answer })
+            .map(|answer| answer.into_inner().unwrap_or_else(|| unreachable!("an answer does not go away")))
     }
 }
 
@@ -119,25 +126,36 @@ pub fn pipeline(
     let mut result = Pipelined::default();
     let mut flying: VecDeque<(usize, Ticket)> = VecDeque::new();
     let mut requests = requests.into_iter().enumerate();
+    let settle = |result: &mut Pipelined, index, outcome: Outcome| match outcome {
+        Ok(output) => result.done.push((index, output)),
+        Err(error) => result.failed.push((index, error)),
+    };
     loop {
         while result.failed.is_empty() && (port.free_slots() > 0 || flying.is_empty()) {
             let Some((index, request)) = requests.next() else { break };
-            // Without a slot and with nothing of ours in flight, `exec` waits for one.
-            let posted = match port.free_slots() {
-                0 => port.exec(&request, deadline).map(|output| Ticket::answered(Ok(output))),
-                _ => port.post(&request),
-            };
-            match posted {
+            if port.free_slots() == 0 {
+                // Others hold all slots and nothing of ours is in flight: wait for one.
+                let outcome = port.exec(&request, deadline);
+                settle(&mut result, index, outcome);
+                continue;
+            }
+            match port.post(&request) {
                 Ok(ticket) => flying.push_back((index, ticket)),
                 Err(error) => result.failed.push((index, error)),
             }
         }
         let Some((index, ticket)) = flying.pop_front() else { break };
-        match port.wait(ticket, deadline) {
-            Ok(output) => result.done.push((index, output)),
-            Err(error) => result.failed.push((index, error)),
+        let outcome = port.wait(ticket, deadline);
+        settle(&mut result, index, outcome);
+        // Whatever else has completed meanwhile, so that a failure is seen before more is posted.
+        for (index, ticket) in std::mem::take(&mut flying) {
+            match ticket.take() {
+                Ok(outcome) => settle(&mut result, index, outcome),
+                Err(ticket) => flying.push_back((index, ticket)),
+            }
         }
     }
+    result.done.sort_by_key(|(index, _)| *index);
     result.failed.sort_by_key(|(index, _)| *index);
     result
 }
