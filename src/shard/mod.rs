@@ -569,7 +569,7 @@ impl<P: Platform> Shard<P> {
         if self.frames_held() != 0 && self.connections.iter().all(Option::is_none) {
             problems.push(format!("{} receive buffers were not given back", self.frames_held()));
         }
-        let Shard { mut adapter, mut rq, tx, steering, .. } = self;
+        let Shard { mut adapter, mut rq, cq, pool, tx, steering, connections, offloads, base, .. } = self;
         let mut note = |what: &str, result: Result<(), crate::command::CommandError>| {
             if let Err(error) = result {
                 problems.push(format!("{what}: {error}"));
@@ -580,6 +580,9 @@ impl<P: Platform> Shard<P> {
         // TIR and RQT refer to the receive queue: they, it and its CQ go with the log, in reverse order of creation.
         note("receive queue", rq.stop(&mut adapter, deadline));
         let teardown = adapter.teardown(deadline);
+        // Buffers before the last hold on the heap, so that it finds its memory free.
+        drop((rq, cq, pool, connections, offloads));
+        drop(base);
         Closed { teardown, problems }
     }
 }
