@@ -516,6 +516,9 @@ impl Job<'_> {
             outcome.pdus_rx += counters.pdus_received;
             outcome.pdus_tx += counters.pdus_sent;
         }
+        log::info!("the device's own view of the offload: {:?}", self.world.platform.nic().offload_counters());
+        log::info!("the device's drops: {:?}", self.world.platform.nic().counters().drops);
+        log::info!("target: {:?}", self.world.target.counters());
         let stats = shard.offload_stats();
         outcome.doorbells = shard.doorbells();
         outcome.packets_placed = stats.packets;

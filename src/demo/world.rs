@@ -9,9 +9,9 @@ use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Frames that cross the wire in one step towards the host: fewer than the receive queue holds, as a switch with flow
-/// control would see to.
-const BURST: usize = 512;
+/// Frames that cross the wire in one step towards the host: not more than the driver takes in one poll, so that the receive
+/// queue never overflows. On a real link flow control sees to that.
+const BURST: usize = 256;
 /// Time that passes while a frame is worked on.
 const STEP: Duration = Duration::from_micros(1);
 
