@@ -19,6 +19,8 @@
 pub mod adapter;
 pub mod command;
 pub mod ddp;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod dma;
 pub mod frame;
 pub mod net;

@@ -1,60 +1,51 @@
 //! The layer-5 protocol: an NVMe/TCP host, sans-IO.
+//!
+//! ```text
+//!             owner (one thread: connection, tags, this queue)
+//!   submit │        ▲ Event: Ready, Completed, Resync, Failed
+//!          ▼        │
+//!   HostQueue ── one TCP connection = one NVMe queue
+//!     commands  CID → state, bytes received, deadlines
+//!     transmit  capsules and H2CData, cut where the caller's buffer ends ──► bytes for TCP
+//!     receive   PDU headers gathered, payload never touched              ◄── ranges of frames
+//!          │        │
+//!          ▼        ▼
+//!   PayloadMemory: peek (headers), deliver (payload, moved only if it is not there yet), digest, fetch (writes)
+//! ```
+//!
+//! * [`pdu`]: the nine PDUs and what each of their fields may hold. [`command`], [`fabrics`], [`identify`], [`status`]:
+//!   what travels inside capsules.
+//! * [`queue`]: [`HostQueue`], the protocol of one connection: initialization, Fabrics Connect, commands, data both ways.
+//! * [`controller`]: the admin queue's procedure on top of it: enable, identify, number of queues, keep-alive, shutdown.
+//!
+//! Nothing here knows a socket, a clock or the NIC. Bytes come in as [`frame::Range`](crate::frame::Range)s and go out
+//! into the caller's buffer; time is a parameter; what happened is an event to be polled. The offload shows only in three
+//! places: payload may already lie where it belongs ([`Delivery::InPlace`]), a frame may vouch for data digests, and the
+//! device may ask whether a PDU starts at some place of the stream ([`HostQueue::resync_request`]).
+//!
+//! Sections cited as "NVMe/TCP" are those of the NVM Express TCP Transport Specification 1.0, "Fabrics" of NVMe over
+//! Fabrics 1.1, "Base" of the NVM Express Base Specification 2.0; where no number is given, the topic is. All multi-byte fields are little-endian.
 
-use crate::frame::Range;
+pub mod command;
+pub mod controller;
+pub mod fabrics;
+pub mod identify;
+mod payload;
+pub mod pdu;
+pub mod queue;
+pub mod status;
 
-/// Where a delivered run of payload was.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivery {
-    /// The device had placed it exactly there: nothing was moved.
-    InPlace,
-    /// Software copied it.
-    Copied,
-}
+pub use controller::{Controller, ControllerConfig, ControllerError, ControllerEvent};
+pub use payload::{Delivery, PayloadError, PayloadMemory};
+pub use queue::{Completion, DigestBy, Event, HostQueue, QueueConfig, Reason};
+pub use status::Status;
 
-/// Why a run of payload could not be read or delivered. The connection ends: the stream can no longer be trusted.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PayloadError {
-    /// The bytes are said to lie in a destination buffer that is no longer bound to that use of the tag.
-    #[error("bytes of tag {tag} generation {generation} are gone: the tag was released")]
-    Stale {
-        /// The tag.
-        tag: u16,
-        /// The generation that the range names.
-        generation: u32,
-    },
-    /// No destination buffer is held for the tag.
-    #[error("no destination buffer for tag {tag}")]
-    NoBuffer {
-        /// The tag.
-        tag: u16,
-    },
-    /// The range does not fit the destination buffer.
-    #[error("{len} bytes at offset {offset} of tag {tag}, whose buffer has {size}")]
-    OutOfRange {
-        /// The tag.
-        tag: u16,
-        /// Offset in the buffer.
-        offset: u32,
-        /// Bytes.
-        len: u32,
-        /// Bytes of the buffer.
-        size: u32,
-    },
-}
+use crc_fast::{CrcAlgorithm, Digest};
 
-/// The memory that payload is in and goes to. Implemented over the receive buffers and the tag table by the driver, over
-/// plain vectors by tests.
-pub trait PayloadMemory {
-    /// Copies the first `out.len()` bytes of `range` out: PDU headers, digests. `out` is not longer than the range.
-    fn peek(&self, range: Range, out: &mut [u8]) -> Result<(), PayloadError>;
-
-    /// Makes the bytes of `range` be at `offset` of the destination buffer of `tag` (a command identifier), by copying
-    /// unless source equals destination.
-    fn deliver(&mut self, tag: u16, offset: u32, range: Range) -> Result<Delivery, PayloadError>;
-
-    /// CRC32C of `[offset, offset + len)` of the destination buffer of `tag`.
-    fn digest(&self, tag: u16, offset: u32, len: u32) -> Result<u32, PayloadError>;
-
-    /// Copies `out.len()` bytes at `offset` of the buffer of `tag` out: the payload of a write.
-    fn fetch(&self, tag: u16, offset: u32, out: &mut [u8]) -> Result<(), PayloadError>;
+/// CRC32C of a header or of control data, as both digests are computed (NVMe/TCP, digests). On the wire the number is
+/// little-endian.
+fn crc32c(bytes: &[u8]) -> u32 {
+    let mut digest = Digest::new(CrcAlgorithm::Crc32Iscsi);
+    digest.update(bytes);
+    digest.finalize() as u32
 }

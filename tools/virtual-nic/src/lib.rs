@@ -155,7 +155,7 @@ impl VirtualNic {
         &self.host.counters
     }
 
-    /// What the offload counted.
+    /// What the offload counted since the function was reset or torn down last.
     pub fn offload_counters(&self) -> &offload::OffloadCounters {
         self.objects.offload.counters()
     }

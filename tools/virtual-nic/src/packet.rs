@@ -171,15 +171,16 @@ fn be32(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-/// Ones-complement sum of big-endian 16-bit words, not folded; a last odd byte counts as the upper half of a word.
+/// Ones-complement sum of big-endian 16-bit words; a last odd byte counts as the upper half of a word.
 fn sum_words(bytes: &[u8]) -> u64 {
+    // The sum does not depend on the byte order that it is made in (RFC 1071 §2 B), so words are added as they lie in
+    // memory and the result is swapped once; and 2^16 is 1 modulo 2^16 - 1, so 32 bits at a time count as their halves.
     let (quads, rest) = bytes.as_chunks::<4>();
-    // Words are summed in pairs: 2^16 is 1 modulo 2^16 - 1, so a 32-bit word counts as the sum of its halves.
-    let mut sum: u64 = quads.iter().map(|q| u64::from(u32::from_be_bytes(*q))).sum();
+    let mut sum: u64 = quads.iter().map(|q| u64::from(u32::from_ne_bytes(*q))).sum();
     let mut tail = [0; 4];
     tail[..rest.len()].copy_from_slice(rest);
-    sum += u64::from(u32::from_be_bytes(tail));
-    sum
+    sum += u64::from(u32::from_ne_bytes(tail));
+    u64::from(u16::from_be(fold(sum)))
 }
 
 fn fold(mut sum: u64) -> u16 {

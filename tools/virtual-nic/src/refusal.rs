@@ -127,7 +127,7 @@ refusals! {
 mod tests {
     //! | property | test |
     //! |---|---|
-    //! | no two refusals share a syndrome, here or in the engine, and none says OK | `syndromes_are_distinct_and_never_ok` |
+    //! | no two refusals share a syndrome, here or in the engine, none says OK, and each explains itself | `syndromes_are_distinct_and_never_ok` |
     use super::*;
     use std::collections::BTreeSet;
 
@@ -138,6 +138,7 @@ mod tests {
         assert_eq!(codes.len(), all.len());
         for (name, syndrome, status, prose) in all {
             assert!(*status != Status::OK && syndrome.0 != 0 && prose.ends_with('.'), "{name}");
+            assert_eq!((syndrome.status(), syndrome.prose()), (*status, Some(*prose)));
         }
     }
 }

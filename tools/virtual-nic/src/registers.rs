@@ -182,6 +182,12 @@ impl VirtualNic {
             o if o == at(InitSegment::CMDQ_ADDR_L_SZ) => {
                 self.registers.queue_low = value & !0xfff;
                 self.registers.interface = value >> INTERFACE_SHIFT & InitSegment::CMDQ_ADDR_L_SZ_NIC_INTERFACE.max();
+                if self.registers.interface == u32::from(NicInterface::SW_RESET.0) {
+                    // Firmware resets itself and waits for a driver with the interface disabled.
+                    self.reset();
+                    self.registers.interface = u32::from(NicInterface::DISABLED.0);
+                    return;
+                }
                 self.commands.base = u64::from(self.registers.queue_high) << 32 | u64::from(self.registers.queue_low);
             }
             o if o == at(InitSegment::CMD_DBELL) => self.command_doorbell(value),

@@ -87,10 +87,10 @@ syndromes! {
 
 impl Syndrome {
     fn row(self) -> Option<&'static (&'static str, Syndrome, Status, &'static str)> {
-        Self::TABLE.iter().find(|row| row.1 == self)
+        Self::TABLE.iter().chain(crate::refusal::TABLE).find(|row| row.1 == self)
     }
 
-    /// What it means, if it is one of ours.
+    /// What it means, if it is one of ours: of this table or of [`refusal::TABLE`](crate::refusal::TABLE).
     pub fn prose(self) -> Option<&'static str> {
         self.row().map(|row| row.3)
     }

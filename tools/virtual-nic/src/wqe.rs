@@ -319,7 +319,10 @@ fn parse_mkey_umr<'a>(wqe: &'a [u8], key: u32, size: impl Fn(u32) -> WqeFault + 
 
 /// UMR with opmod 2: a translation offset means a tag table fill (§4.5), none means static parameters (§4.4).
 fn parse_tir_umr<'a>(wqe: &'a [u8], id: u32, size: impl Fn(u32) -> WqeFault + Copy) -> Result<Operation<'a>, WqeFault> {
-    let umr = WqeUmrCtrlSeg::from_prefix(wqe.get(CTRL..).unwrap_or_default());
+    if wqe.len() < ENTRIES {
+        return Err(size((ENTRIES / OCTOWORD) as u32));
+    }
+    let umr = WqeUmrCtrlSeg::from_prefix(&wqe[CTRL..]);
     let fill = umr.is_set(WqeUmrCtrlSeg::FLAGS_TRANSLATION_OFFSET_EN);
     if !umr.is_set(WqeUmrCtrlSeg::FLAGS_INLINE) {
         return Err(WqeFault::Flags { flags: umr.get(WqeUmrCtrlSeg::FLAGS) });
@@ -344,6 +347,13 @@ fn parse_tir_umr<'a>(wqe: &'a [u8], id: u32, size: impl Fn(u32) -> WqeFault + Co
     must("bsf_octowords", umr.get(WqeUmrCtrlSeg::XLT_OFFSET), 4)?;
     must("const_2", params.get(StaticParams::CONST_2), 2)?;
     must("const_1", params.get(StaticParams::CONST_1), 1)?;
+    must("tls_version", params.get(StaticParams::TLS_VERSION), 0)?;
+    must("cccid_ttag", params.get(StaticParams::CCCID_TTAG), 1)?;
     must("acc_type", params.get(StaticParams::ACC_TYPE), ACC_TYPE_NVME_TCP)?;
     Ok(Operation::Static { tirn, params })
 }
+
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) mod vectors;

@@ -472,3 +472,6 @@ impl MkeyFault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

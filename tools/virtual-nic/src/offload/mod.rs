@@ -346,3 +346,8 @@ fn segment<'a>(packet: &Packet<'a>) -> Result<(u32, &'a [u8]), Bypass> {
     }
     Ok((tcp.seq, packet.payload_bytes()))
 }
+
+#[cfg(test)]
+mod oracle;
+#[cfg(test)]
+mod tests;

@@ -569,3 +569,6 @@ fn fresh_id(next: &mut u32, in_use: impl Fn(u32) -> bool) -> u32 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

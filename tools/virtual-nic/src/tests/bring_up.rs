@@ -7,6 +7,7 @@
 //! | SET_HCA_CAP is stored, and bounded by the maximum | `capabilities_are_stored_and_bounded` |
 //! | the offload's group exists only behind its general bit | `the_offload_group_hides_behind_its_bit` |
 //! | FLR forgets objects, pages and answers under way; the function starts again | `reset_forgets_everything` |
+//! | software reset through the interface field: all forgotten, disabled until the queue address is written | `software_reset_disables_the_interface` |
 //! | a function that is gone reads all ones and does nothing | `a_gone_function_reads_all_ones` |
 //! | objects that TEARDOWN_HCA finds are reported | `forgotten_objects_are_reported` |
 //! | registers of the port do what they say; foreign ones are refused | `port_registers_answer` |
@@ -252,6 +253,19 @@ fn reset_forgets_everything() {
     host.start_command_queue();
     host.start();
     assert_eq!(host.nic.inventory().pages, 262);
+}
+
+#[test]
+fn software_reset_disables_the_interface() {
+    let mut host = Host::running(Config::default());
+    host.nic.write32(0x14, 0x700);
+    assert!(host.nic.inventory().is_empty());
+    assert_eq!(host.nic.read32(0x14) >> 8 & 7, 1);
+    host.ring(1);
+    assert_eq!(host.nic.counters().misuse.command_slot, 1);
+    host.start_command_queue();
+    assert_eq!(host.nic.read32(0x14) >> 8 & 7, 0);
+    host.start();
 }
 
 #[test]

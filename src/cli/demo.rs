@@ -1,0 +1,139 @@
+//! `cxddp demo`: the progress bar, the summary, and the JSON object.
+
+use super::options::{DemoArgs, OffloadChoice};
+use super::text::{bytes, count, share};
+use connectx_ddp::demo::{self, Config, Outcome, Phase, Progress};
+use connectx_ddp::shard::OffloadPolicy;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use nvme_target::{Script, Segmentation};
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+fn config(args: &DemoArgs) -> Config {
+    let segmentation = if args.align_pdus { Segmentation::AlignPdus } else { Segmentation::Full };
+    Config {
+        image: args.image.clone(),
+        size: args.size,
+        io_size: args.io_size,
+        queue_size: args.queue_size,
+        queues: args.queues,
+        hdr_digest: args.hdr_digest,
+        data_digest: args.data_digest,
+        mtu: args.mtu,
+        offload: match args.offload {
+            OffloadChoice::Prefer => OffloadPolicy::Prefer,
+            OffloadChoice::Require => OffloadPolicy::Require,
+            OffloadChoice::Off => OffloadPolicy::Off,
+        },
+        write: args.write,
+        pcap: args.pcap.clone(),
+        seed: args.seed,
+        script: Script { segmentation, seed: args.seed, ..Script::default() },
+        pieces: 1,
+    }
+}
+
+/// A bar on a terminal, nothing anywhere else.
+struct Bar {
+    bar: ProgressBar,
+    phase: Option<Phase>,
+}
+
+impl Bar {
+    fn new(visible: bool) -> Bar {
+        let target = if visible { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(0), target);
+        let style = "{prefix:>7} [{bar:32}] {percent:>3} %  {binary_bytes_per_sec:>12}  {msg}";
+        if let Ok(style) = ProgressStyle::with_template(style) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Bar { bar, phase: None }
+    }
+
+    fn show(&mut self, progress: Progress) {
+        if self.phase != Some(progress.phase) {
+            self.phase = Some(progress.phase);
+            self.bar.set_length(progress.total);
+            self.bar.reset();
+            self.bar.set_prefix(match progress.phase {
+                Phase::Writing => "writing",
+                Phase::Reading => "reading",
+            });
+        }
+        self.bar.set_position(progress.done);
+        if progress.phase == Phase::Reading && !self.bar.is_hidden() {
+            self.bar.set_message(format!("{} placed by the NIC", share(progress.placed, progress.done)));
+        }
+    }
+}
+
+/// Runs the demonstration and tells what came of it.
+pub fn run(args: &DemoArgs) -> ExitCode {
+    let config = config(args);
+    let mut bar = Bar::new(!args.json && std::io::stderr().is_terminal());
+    let outcome = demo::run(&config, &mut |progress| bar.show(progress));
+    bar.bar.finish_and_clear();
+    let outcome = match outcome {
+        Ok(outcome) => outcome,
+        Err(error) => {
+            eprintln!("cxddp demo: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    let written = match args.json {
+        true => serde_json::to_writer(&mut out, &outcome).map_err(Into::into).and_then(|()| writeln!(out)),
+        false => summary(&mut out, &config, &outcome),
+    };
+    if let Err(error) = written {
+        eprintln!("cxddp demo: cannot write the result: {error}");
+        return ExitCode::from(2);
+    }
+    for problem in &outcome.problems {
+        eprintln!("cxddp demo: {problem}");
+    }
+    if outcome.verified { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn summary(out: &mut impl Write, config: &Config, o: &Outcome) -> std::io::Result<()> {
+    let verdict = match o.verified {
+        true => "every byte verified, nothing left behind".to_owned(),
+        false => format!("FAILED: {} bytes wrong, {} requests failed", count(o.bytes_wrong), count(o.failed)),
+    };
+    let rate = if o.read_s > 0.0 { format!("{}/s", bytes((o.bytes as f64 / o.read_s) as u64)) } else { "-".into() };
+    let part = |n: u64, whom: &str| format!("{:>10}  {:>8}  {whom}", bytes(n), share(n, o.bytes));
+    let mut row = |name: &str, value: String| writeln!(out, "  {name:<13} {value}");
+    row("result", verdict)?;
+    if o.writes > 0 {
+        row("written", format!("{:>10}            in {} writes", bytes(o.bytes_written), count(o.writes)))?;
+    }
+    row(
+        "read",
+        format!("{:>10}            in {} reads, {rate} (the model's work included)", bytes(o.bytes), count(o.reads)),
+    )?;
+    row("  placed", part(o.bytes_placed, "by the NIC, into the reader's buffer"))?;
+    row("  copied", part(o.bytes_copied, "by software"))?;
+    let digests = match (o.digests_hw, o.digests_sw) {
+        (0, 0) if config.data_digest => "none".to_owned(),
+        (0, 0) => "not negotiated (--data-digest)".to_owned(),
+        (hw, sw) => format!("{} checked by the NIC, {} by software", count(hw), count(sw)),
+    };
+    row("data digests", digests)?;
+    let (rx, placed, tx) = (count(o.packets_rx), count(o.packets_placed), count(o.packets_tx));
+    row("packets", format!("{rx} received, {placed} of them with placed payload; {tx} sent"))?;
+    row("PDUs", format!("{} received, {} sent", count(o.pdus_rx), count(o.pdus_tx)))?;
+    let requests = (o.reads + o.writes).max(1);
+    row("doorbells", format!("{}, {:.2} per request", count(o.doorbells), o.doorbells as f64 / requests as f64))?;
+    row(
+        "firmware",
+        format!("{} commands; left: {} objects, {} pages", count(o.commands), o.objects_left, o.pages_left),
+    )?;
+    row("I/O queues", format!("{} of {} offloaded", o.queues_offloaded, o.queues))?;
+    for (why, times) in &o.not_offloaded {
+        row("not offloaded", format!("{} × {why}", count(*times)))?;
+    }
+    for (n, (name, value)) in o.counters.iter().enumerate() {
+        row(if n == 0 { "counters" } else { "" }, format!("{name:<28} {:>14}", count(*value)))?;
+    }
+    row("time", format!("{:.2} s, peak memory {}", o.elapsed_s, bytes(o.peak_rss_bytes)))
+}

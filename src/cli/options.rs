@@ -1,0 +1,129 @@
+//! Command-line options, and the one clear line that a bad value gets.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// NVMe/TCP direct data placement on a ConnectX, from user space.
+#[derive(Debug, Parser)]
+#[command(name = "cxddp", version, about, arg_required_else_help = true)]
+pub struct Cli {
+    /// More messages: -v information, -vv debugging (RUST_LOG overrides).
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Read a whole namespace through a virtual ConnectX whose offload places the payload, and verify every byte.
+    Demo(DemoArgs),
+    /// Bring the function up and tell what it is and whether the offload is possible.
+    Probe(ProbeArgs),
+}
+
+/// Options of `cxddp demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// Serve this file; its size must be a multiple of 512 bytes. It is never changed.
+    #[arg(long, value_name = "FILE", conflicts_with = "size")]
+    pub image: Option<PathBuf>,
+    /// Without --image: serve a generated image of this size, whose blocks all differ.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "256MiB")]
+    pub size: u64,
+    /// Bytes of one read or write: a multiple of 512, at most 512KiB.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "128KiB")]
+    pub io_size: u64,
+    /// Requests in flight on each queue (1 to 1024, and not above the device's tag buffer table).
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub queue_size: u32,
+    /// I/O queues (1 to 8), each a TCP connection with an offload context of its own.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub queues: u32,
+    /// Negotiate header digests.
+    #[arg(long)]
+    pub hdr_digest: bool,
+    /// Negotiate data digests.
+    #[arg(long)]
+    pub data_digest: bool,
+    /// IP MTU of the wire: 1500 or 9000.
+    #[arg(long, value_name = "BYTES", default_value_t = 1500)]
+    pub mtu: u32,
+    /// What to do about the offload.
+    #[arg(long, value_enum, default_value_t = OffloadChoice::Prefer)]
+    pub offload: OffloadChoice,
+    /// First write the whole namespace (into a temporary overlay), then read it back.
+    #[arg(long)]
+    pub write: bool,
+    /// Let the target start every PDU in a packet of its own, so that every payload byte can be placed.
+    #[arg(long)]
+    pub align_pdus: bool,
+    /// Write every frame on the wire into a pcapng file.
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
+    /// Print one JSON object and nothing else on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Seed of everything that is random: the generated image, initial sequence numbers, ports.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+/// Options of `cxddp probe`.
+#[derive(Clone, Debug, Args)]
+pub struct ProbeArgs {
+    /// Which function: `virtual` is the ConnectX inside this process.
+    #[arg(long, value_name = "DEVICE", default_value = "virtual")]
+    pub device: String,
+    /// Print one JSON object and nothing else on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `--offload`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OffloadChoice {
+    /// Use it where possible.
+    Prefer,
+    /// Fail if it is not possible on every I/O queue.
+    Require,
+    /// Do not use it.
+    Off,
+}
+
+/// Bytes with an optional binary suffix: 4096, 128KiB, 256M, 4GiB.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let shift = match suffix.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        "t" | "tib" => 40,
+        _ => return Err(format!("unknown suffix {suffix:?}; use bytes or K, M, G, T, KiB, MiB, GiB, TiB (1024 each)")),
+    };
+    let number: u64 =
+        number.parse().map_err(|_| "expected a number of bytes, such as 4096, 128KiB or 4GiB".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | sizes are read with and without suffix, and nonsense is refused | `sizes_are_read` |
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("128KiB"), Ok(128 << 10));
+        assert_eq!(parse_size("4g"), Ok(4 << 30));
+        for bad in ["", "KiB", "12Q", "-1", "1.5G", "99999999999T"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `cxddp probe`: what the function is, and whether it can offload.
+
+use super::options::ProbeArgs;
+use connectx_ddp::adapter::Report;
+use connectx_ddp::demo;
+use serde_json::{Value, json};
+use std::io::Write;
+use std::process::ExitCode;
+
+/// Brings the function up and prints what it is.
+pub fn run(args: &ProbeArgs) -> ExitCode {
+    if args.device != "virtual" {
+        eprintln!("cxddp probe: --device {}: unknown; allowed today is: virtual", args.device);
+        return ExitCode::from(2);
+    }
+    let report = match demo::probe() {
+        Ok(report) => report,
+        Err(error) => {
+            eprintln!("cxddp probe: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut out = std::io::stdout().lock();
+    let written = match args.json {
+        true => writeln!(out, "{}", as_json(&report)),
+        false => writeln!(out, "{report}"),
+    };
+    if let Err(error) = written {
+        eprintln!("cxddp probe: cannot write the result: {error}");
+        return ExitCode::from(2);
+    }
+    ExitCode::SUCCESS
+}
+
+fn as_json(report: &Report) -> Value {
+    let [a, b, c, d, e, f] = report.mac;
+    let caps = &report.offload;
+    json!({
+        "device": report.identity.address,
+        "vendor_id": format!("{:#06x}", report.identity.vendor),
+        "device_id": format!("{:#06x}", report.identity.device),
+        "virtual_function": report.virtual_function,
+        "firmware": report.firmware.to_string(),
+        "psid": report.psid,
+        "mac": format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+        "mtu": report.mtu,
+        "max_mtu": report.max_mtu,
+        "link_up": report.link_up,
+        "vectors": report.vectors,
+        "firmware_pages": report.firmware_pages,
+        "commands": report.commands,
+        "offload": {
+            "possible": report.why_not.is_empty(),
+            "why_not": report.why_not.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "nvmeotcp": caps.nvmeotcp,
+            "zerocopy": caps.zerocopy,
+            "crc_rx": caps.crc_rx,
+            "crc_tx": caps.crc_tx,
+            "version": caps.version,
+            "cqe_128_always": caps.cqe_128_always,
+            "tag_buffer_table_object": caps.tag_buffer_table_object,
+            "log_max_nvmeotcp_tag_buffer_table": caps.log_max_tag_buffer_tables,
+            "log_max_nvmeotcp_tag_buffer_size": caps.log_max_tag_buffer_size,
+            "log_max_klm_list_size": caps.log_max_klm_list_size,
+            "max_wqe_sz_sq": caps.max_wqe_bytes_sq,
+            "max_queues": caps.max_queues(),
+            "max_queue_size": caps.max_queue_size(),
+            "max_sgl_entries": caps.max_sgl_entries(),
+        },
+    })
+}

@@ -1,0 +1,641 @@
+//! All offload queues of one owner, and the [`Offload`] contract over them.
+//!
+//! [`Offloads`] is what the receive path and the polling loop use; it needs nothing but itself. Adding and removing queues
+//! needs firmware and steering as well, which the owner lends for the time: [`Offloads::with`] makes a [`Device`], and that
+//! is what the layer-5 protocol knows as the driver.
+//!
+//! A queue is published in the lookup before its steering rule exists, so no flagged completion ever meets a flow tag that
+//! nobody knows, and it is taken out after the rule and the firmware objects are gone.
+
+use super::contract::{Config, Event, Limits, Offload, Setup, SetupError, Teardown, TeardownError};
+use super::create::{Capacity, CreateError, Created, ManyObjects, Plan, Removed};
+use super::lookup::{Lookup, NoQueueId, QueueId};
+use super::memory::{Memory, RingBytes};
+use super::queue::OffloadQueue;
+use super::rebuild::{self, Rebuilt, Rejected, Rejection};
+use super::stats::Stats;
+use super::wqe::ConnectionParams;
+use crate::command::CommandError;
+use crate::dma::IoBuf;
+use crate::frame::RxBuffer;
+use crate::platform::{Deadline, Platform};
+use crate::queue::Base;
+use crate::steering::{FiveTuple, RuleId, Steering, SteeringError};
+use hw_regs::cqe::OffloadCqe;
+use std::collections::VecDeque;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// How the offload is to be used.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Queue ids of this owner, disjoint from those of others on the same device.
+    pub ids: RangeInclusive<u16>,
+    /// Reads of fewer bytes are not offloaded; 0 for none. Linux has 32 KiB.
+    pub threshold: u32,
+    /// log2 of the control ring's blocks (5 to 15); `None` for rings that never run out.
+    pub log_ring: Option<u32>,
+    /// Event queue of the control rings' completions.
+    pub eqn: u32,
+    /// How long adding or removing a queue may take.
+    pub patience: Duration,
+}
+
+impl Settings {
+    /// All ids, every read, rings that never run out, and 3 seconds, as long as Linux waits for an offload context.
+    pub fn new(eqn: u32) -> Settings {
+        let ids = super::lookup::QUEUE_IDS;
+        Settings { ids, threshold: 0, log_ring: None, eqn, patience: Duration::from_secs(3) }
+    }
+}
+
+/// A connection to be offloaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Socket {
+    /// Its addresses, as received packets show them.
+    pub tuple: FiveTuple,
+    /// Sequence number of the next PDU header that the device will see: the end of everything that was consumed. No packet
+    /// may be on its way that the owner has not taken into account.
+    pub next_pdu: u32,
+}
+
+/// Why a connection could not be offloaded. Nothing is left behind, unless the log says so.
+#[derive(Debug, thiserror::Error)]
+pub enum AddError {
+    /// No queue id is free.
+    #[error(transparent)]
+    NoId(#[from] NoQueueId),
+    /// The queue could not be created.
+    #[error("offload queue: {0}")]
+    Create(#[from] CreateError),
+    /// The connection could not be steered.
+    #[error("steering rule of the offload queue: {0}")]
+    Rule(#[from] SteeringError),
+}
+
+#[derive(Debug)]
+struct Entry {
+    created: Created,
+    id: QueueId,
+    rule: Option<RuleId>,
+    /// Listed in `unflushed`, in `waiting`.
+    unflushed: bool,
+    waiting: bool,
+}
+
+/// The offload queues of one owner, by flow tag.
+#[derive(Debug)]
+pub struct Offloads {
+    capacity: Capacity,
+    settings: Settings,
+    queues: Lookup<Box<Entry>>,
+    /// Counters of what belongs to no queue, and of queues that are gone.
+    past: Stats,
+    /// Queues with work that the device was not told of.
+    unflushed: Vec<u32>,
+    /// Queues whose control rings have completions or room to wait for.
+    waiting: Vec<u32>,
+    /// Queues with events, each once.
+    eventful: VecDeque<u32>,
+}
+
+impl Offloads {
+    /// No queues.
+    ///
+    /// # Panics
+    /// If the settings' ids are empty or out of range.
+    pub fn new(capacity: Capacity, settings: Settings) -> Offloads {
+        Offloads {
+            queues: Lookup::new(settings.ids.clone()),
+            capacity,
+            settings,
+            past: Stats::default(),
+            unflushed: Vec::new(),
+            waiting: Vec::new(),
+            eventful: VecDeque::new(),
+        }
+    }
+
+    /// The driver as the layer-5 protocol sees it, with firmware and steering lent.
+    pub fn with<'a, O: ManyObjects, P: Platform>(
+        &'a mut self,
+        objects: &'a mut O,
+        steering: &'a mut Steering,
+        platform: &'a P,
+        base: &'a Base,
+    ) -> Device<'a, O, P> {
+        Device { offloads: self, objects, steering, platform, base }
+    }
+
+    /// What the device can do.
+    pub fn limits(&self) -> Limits {
+        let (first, last) = (self.settings.ids.start(), self.settings.ids.end());
+        Limits {
+            max_ddp_sgl_len: self.capacity.max_entries,
+            max_queue_size: self.capacity.max_tags,
+            max_queues: last - first + 1,
+            io_threshold: self.settings.threshold,
+            tls: false,
+            full_ccid_range: false,
+        }
+    }
+
+    /// A completion entry of a receive queue of 128-byte entries, whose packet is in a receive buffer of `capacity` bytes.
+    /// The frame names its queue; an entry that cannot be true is counted, and its buffer comes back with the reason.
+    #[inline(always)]
+    pub fn receive(&mut self, entry: &OffloadCqe, buffer: RxBuffer, capacity: u32) -> Result<Rebuilt, Rejected> {
+        if !rebuild::is_flagged(entry) {
+            return match rebuild::plain(entry, buffer, capacity) {
+                Ok(frame) => Ok(Rebuilt { frame, resync: None }),
+                Err(rejected) => Err(self.count(rejected)),
+            };
+        }
+        match self.queues.get_mut(rebuild::flow_tag(entry)) {
+            Some(published) => published.created.queue.receive(entry, buffer, capacity),
+            None => Err(self.count(rebuild::refuse(buffer, Rejection::NoQueue))),
+        }
+    }
+
+    #[cold]
+    fn count(&mut self, rejected: Rejected) -> Rejected {
+        self.past.count_rejection(rejected.why);
+        rejected
+    }
+
+    /// A queue, to be looked at.
+    pub fn queue(&self, queue: u32) -> Option<&OffloadQueue> {
+        Some(&self.queues.get(queue)?.created.queue)
+    }
+
+    /// Number of queues.
+    pub fn len(&self) -> usize {
+        self.queues.iter().count()
+    }
+
+    /// True if there is no queue.
+    pub fn is_empty(&self) -> bool {
+        self.queues.iter().next().is_none()
+    }
+
+    /// The memory of a queue's payload: what arrived in `ring` and what the device placed.
+    pub fn memory<'a, R: RingBytes>(&'a mut self, queue: u32, ring: &'a R) -> Option<Memory<'a, R>> {
+        let (tags, stats) = self.queues.get_mut(queue)?.created.queue.tags_and_stats();
+        Some(Memory::new(ring, tags, stats))
+    }
+
+    fn touch(&mut self, queue: u32) -> Option<&mut OffloadQueue> {
+        let entry = self.queues.get_mut(queue)?;
+        if !std::mem::replace(&mut entry.unflushed, true) {
+            self.unflushed.push(queue);
+        }
+        Some(&mut entry.created.queue)
+    }
+
+    /// Takes the buffer of a read; see [`Offload::setup`].
+    #[inline]
+    pub fn setup(&mut self, queue: u32, tag: u16, buffer: IoBuf) -> Result<Setup, SetupError> {
+        match self.touch(queue) {
+            Some(q) => Ok(q.setup(tag, buffer)?),
+            None => Err(SetupError::NoSuchQueue { queue, buffer }),
+        }
+    }
+
+    /// Holds the buffer of a command that is not to be offloaded, such as the source of a write.
+    pub fn hold(&mut self, queue: u32, tag: u16, buffer: IoBuf) -> Result<(), SetupError> {
+        match self.queues.get_mut(queue) {
+            Some(entry) => Ok(entry.created.queue.hold(tag, buffer)?),
+            None => Err(SetupError::NoSuchQueue { queue, buffer }),
+        }
+    }
+
+    /// Asks for the buffer of a tag back; see [`Offload::teardown`].
+    #[inline]
+    pub fn teardown(&mut self, queue: u32, tag: u16) -> Result<Teardown, TeardownError> {
+        Ok(self.touch(queue).ok_or(TeardownError::NoSuchQueue(queue))?.teardown(tag)?)
+    }
+
+    /// Confirms a PDU header; see [`Offload::resync`].
+    pub fn resync(&mut self, queue: u32, sequence: u32) -> bool {
+        self.touch(queue).map(|q| q.resync(sequence)).is_some()
+    }
+
+    /// Shows the device all work of all queues, one doorbell for each that has some. Returns how many.
+    pub fn flush(&mut self, platform: &impl Platform) -> u32 {
+        let mut doorbells = 0;
+        for queue in self.unflushed.drain(..) {
+            let Some(entry) = self.queues.get_mut(queue) else { continue };
+            entry.unflushed = false;
+            doorbells += u32::from(entry.created.queue.flush(platform));
+            if entry.created.queue.is_waiting() && !std::mem::replace(&mut entry.waiting, true) {
+                self.waiting.push(queue);
+            }
+        }
+        doorbells
+    }
+
+    /// Reaps the control rings that have something to wait for. Returns the number of completions. What they mean comes
+    /// with [`Offloads::next_event`], after the receive queue was drained (see the module [`ddp`](super)).
+    pub fn poll(&mut self) -> u32 {
+        let mut read = 0;
+        let (queues, unflushed, eventful) = (&mut self.queues, &mut self.unflushed, &mut self.eventful);
+        self.waiting.retain(|queue| {
+            let Some(entry) = queues.get_mut(*queue) else { return false };
+            let had_events = entry.created.queue.has_events();
+            let completions = entry.created.queue.poll();
+            read += completions;
+            if !had_events && entry.created.queue.has_events() {
+                eventful.push_back(*queue);
+            }
+            // Room may have let work through that waited for it.
+            if completions != 0 && !std::mem::replace(&mut entry.unflushed, true) {
+                unflushed.push(*queue);
+            }
+            entry.waiting = entry.created.queue.is_waiting() && !entry.created.queue.has_failed();
+            entry.waiting
+        });
+        read
+    }
+
+    /// The next thing that the L5P of a queue (first of the pair) has to know.
+    pub fn next_event(&mut self) -> Option<(u32, Event)> {
+        while let Some(&queue) = self.eventful.front() {
+            if let Some(event) = self.queues.get_mut(queue).and_then(|entry| entry.created.queue.next_event()) {
+                return Some((queue, event));
+            }
+            self.eventful.pop_front();
+        }
+        None
+    }
+
+    /// A CQ error event named completion queue `cqn`. False if it belongs to no control ring.
+    pub fn on_cq_error(&mut self, cqn: u32, syndrome: u8) -> bool {
+        let entry = self.queues.iter_mut().find(|entry| entry.created.queue.icosq().cqn() == cqn);
+        entry.map(|entry| entry.created.queue.on_cq_error(syndrome)).is_some()
+    }
+
+    /// Counters over all queues, those that are gone included.
+    pub fn stats(&self) -> Stats {
+        let mut sum = self.past;
+        self.queues.iter().for_each(|entry| sum += entry.created.queue.stats());
+        sum
+    }
+
+    /// Doorbells of all control rings.
+    pub fn doorbells(&self) -> u64 {
+        self.queues.iter().map(|entry| entry.created.queue.icosq().doorbells()).sum()
+    }
+}
+
+/// The offload queues with what it takes to add and remove them.
+pub struct Device<'a, O, P> {
+    offloads: &'a mut Offloads,
+    objects: &'a mut O,
+    steering: &'a mut Steering,
+    platform: &'a P,
+    base: &'a Base,
+}
+
+impl<O: ManyObjects, P: Platform> Device<'_, O, P> {
+    fn deadline(&self) -> Deadline {
+        Deadline::after(self.platform, self.offloads.settings.patience)
+    }
+
+    /// Takes a queue's steering rule back, so that its packets go to the defaults. To be done before [`Offload::sk_del`]
+    /// where the owner wants to read what the device had already placed; `sk_del` does it otherwise. False if there is no
+    /// such queue.
+    pub fn stop(&mut self, queue: u32) -> Result<bool, CommandError> {
+        let deadline = self.deadline();
+        let Some(entry) = self.offloads.queues.get_mut(queue) else { return Ok(false) };
+        match entry.rule.take() {
+            Some(rule) => self.steering.remove_rule(self.objects, rule, deadline).map(|()| true),
+            None => Ok(true),
+        }
+    }
+
+    fn add(&mut self, socket: &Socket, config: &Config) -> Result<u32, AddError> {
+        let deadline = self.deadline();
+        let plan = Plan {
+            tags: config.queue_size,
+            params: ConnectionParams {
+                zero_copy: true,
+                check_data_digest: config.data_digest && self.offloads.capacity.check_digest,
+                data_digest: config.data_digest,
+                header_digest: config.header_digest,
+                pda: config.cpda,
+            },
+            next_pdu: socket.next_pdu,
+            rqtn: config.rqtn,
+            eqn: self.offloads.settings.eqn,
+            log_ring: self.offloads.settings.log_ring,
+            threshold: self.offloads.settings.threshold,
+        };
+        let id = self.offloads.queues.reserve()?;
+        let queue = id.flow_tag();
+        let capacity = self.offloads.capacity;
+        let created = match Created::create(self.objects, self.platform, self.base, &capacity, &plan, deadline) {
+            Ok(created) => created,
+            Err(error) => {
+                self.offloads.queues.release(id);
+                return Err(error.into());
+            }
+        };
+        let tirn = created.queue.tirn();
+        let entry = Box::new(Entry { created, id, rule: None, unflushed: false, waiting: false });
+        self.offloads.queues.publish(queue, entry);
+        match self.steering.add_rule(self.objects, socket.tuple, tirn, queue, deadline) {
+            Ok(rule) => {
+                if let Some(entry) = self.offloads.queues.get_mut(queue) {
+                    entry.rule = Some(rule);
+                }
+                Ok(queue)
+            }
+            Err(error) => {
+                if let Some(removed) = self.remove(queue)
+                    && !removed.errors.is_empty()
+                {
+                    log::error!("after a failed steering rule: {removed}");
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn remove(&mut self, queue: u32) -> Option<Removed> {
+        let stopped = self.stop(queue);
+        let deadline = self.deadline();
+        let entry = *self.offloads.queues.remove(queue)?;
+        let mut removed = entry.created.remove(self.objects, self.platform, deadline);
+        removed.errors.extend(stopped.err());
+        self.offloads.past += &removed.stats;
+        match removed.errors.is_empty() {
+            true => self.offloads.queues.release(entry.id),
+            // Packets may still come with this flow tag: nobody else may have it.
+            false => log::error!("offload queue {queue}: {removed}; its id is not used again"),
+        }
+        Some(removed)
+    }
+}
+
+impl<O: ManyObjects, P: Platform> Offload for Device<'_, O, P> {
+    type Socket = Socket;
+    type AddError = AddError;
+    type Removed = Removed;
+
+    fn limits(&self) -> Limits {
+        self.offloads.limits()
+    }
+
+    fn sk_add(&mut self, socket: &Socket, config: &Config) -> Result<u32, AddError> {
+        let added = self.add(socket, config);
+        *(if added.is_ok() { &mut self.offloads.past.sk_add } else { &mut self.offloads.past.sk_add_fail }) += 1;
+        added
+    }
+
+    fn sk_del(&mut self, queue: u32) -> Option<Removed> {
+        self.offloads.queues.get(queue)?;
+        self.offloads.past.sk_del += 1;
+        self.remove(queue)
+    }
+
+    fn setup(&mut self, queue: u32, tag: u16, buffer: IoBuf) -> Result<Setup, SetupError> {
+        self.offloads.setup(queue, tag, buffer)
+    }
+
+    fn teardown(&mut self, queue: u32, tag: u16) -> Result<Teardown, TeardownError> {
+        self.offloads.teardown(queue, tag)
+    }
+
+    fn resync(&mut self, queue: u32, sequence: u32) -> bool {
+        self.offloads.resync(queue, sequence)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | a connection gets objects, a rule with its number as flow tag, and loses all of it again | `a_connection_comes_and_goes` |
+    //! | a failure at any step leaves nothing and is counted | `a_failure_leaves_nothing` |
+    //! | packets reach the queue that their flow tag names; flags without a queue are dropped and counted | `flow_tags_name_queues` |
+    //! | work of many queues: a doorbell for each that has some, events in the order of completion | `queues_share_the_loop` |
+    //! | a rule that firmware will not give up keeps the number from reuse | `a_number_in_use_is_not_used_again` |
+    //! | unknown queues are errors, and buffers come back | `unknown_queues_are_errors` |
+    use super::super::fake::Fake;
+    use super::super::fixture::io;
+    use super::*;
+    use crate::adapter::ObjectLog;
+    use crate::dma::DmaHeap;
+    use crate::queue::Logged;
+    use crate::steering::{Defaults, SteeringCaps, SteeringParams};
+    use firmware_iface::Opcode;
+    use hw_regs::layout::{Access, Layout};
+
+    struct World {
+        fake: Fake,
+        port: Fake,
+        log: ObjectLog,
+        base: Base,
+        steering: Steering,
+        offloads: Offloads,
+        heap: DmaHeap,
+        /// Objects of the log that are not the offload's.
+        others: usize,
+    }
+
+    impl World {
+        fn new() -> World {
+            let fake = Fake::new();
+            let (mut port, mut log, heap) = (fake.clone(), ObjectLog::default(), fake.heap());
+            let base = Base { heap: heap.clone(), pd: 3, uar: 16, transport_domain: 9, data_mkey: 0x600 };
+            let caps = SteeringCaps { log_max_table_size: 16, log_max_rules: 16, max_level: 64, ip_version: true };
+            let deadline = Deadline::after(&fake, Duration::from_secs(1));
+            let steering = Steering::create(
+                &mut Logged { port: &mut port, log: &mut log },
+                &caps,
+                &SteeringParams { connections_ipv4: 16, connections_ipv6: 0 },
+                &Defaults { other: 1, tcp_ipv4: None, tcp_ipv6: None },
+                deadline,
+            );
+            let capacity = super::super::fixture::capacity();
+            let offloads = Offloads::new(capacity, Settings { ids: 10..=20, ..Settings::new(5) });
+            let others = log.len();
+            World { fake, port, log, base, steering: steering.expect("created"), offloads, heap, others }
+        }
+
+        fn device<R>(&mut self, each: impl FnOnce(&mut Device<'_, Logged<'_>, Fake>) -> R) -> R {
+            let mut objects = Logged { port: &mut self.port, log: &mut self.log };
+            each(&mut self.offloads.with(&mut objects, &mut self.steering, &self.fake, &self.base))
+        }
+
+        fn add(&mut self, port: u16) -> Result<u32, AddError> {
+            let source = ([10, 0, 0, 2], 4420).into();
+            let tuple = FiveTuple { source, destination: ([10, 0, 0, 1], port).into() };
+            let config = Config { cpda: 0, header_digest: true, data_digest: true, queue_size: 8, rqtn: 0x77 };
+            self.device(|device| device.sk_add(&Socket { tuple, next_pdu: 99 }, &config))
+        }
+
+        fn del(&mut self, queue: u32) -> Removed {
+            self.device(|device| device.sk_del(queue)).expect("a queue")
+        }
+
+        fn assert_no_queue(&self) {
+            assert!(self.offloads.is_empty());
+            assert_eq!((self.fake.state.borrow().objects(), self.log.len()), (0, self.others));
+            assert_eq!(self.fake.state.borrow().rules.len(), 1, "the default entry");
+            assert_eq!(self.heap.usage().1, 0);
+        }
+    }
+
+    fn placed(queue: u32, tag: u16) -> OffloadCqe {
+        OffloadCqe::zeroed()
+            .with(OffloadCqe::CQE64_FLOW_TAG, queue)
+            .with(OffloadCqe::CCID, u32::from(tag))
+            .with(OffloadCqe::CCLEN, 100)
+            .with(OffloadCqe::HLEN, 78)
+            .with(OffloadCqe::CQE64_B1_NVMEOTCP_ZC, 1)
+            .with(OffloadCqe::CQE64_BYTE_CNT_BYTES, 200)
+    }
+
+    fn buffer(rebuilt: Result<Rebuilt, Rejected>) -> u32 {
+        rebuilt.map_or_else(|rejected| rejected.buffer, |rebuilt| rebuilt.frame.into_buffer()).0
+    }
+
+    #[test]
+    fn a_connection_comes_and_goes() {
+        let mut world = World::new();
+        assert_eq!(world.offloads.limits().max_queues, 11);
+        let queue = world.add(1000).expect("added");
+        assert_eq!(queue, 10);
+        let tirn = world.offloads.queue(queue).expect("published").tirn();
+        assert_eq!(world.fake.state.borrow().rules.values().filter(|rule| **rule == (tirn, queue)).count(), 1);
+        assert!(matches!(world.add(1000), Err(AddError::Rule(SteeringError::Duplicate(_)))));
+        world.offloads.setup(queue, 3, io(&world.heap, &[8192])).expect("free");
+        let stopped = world.device(|device| device.stop(queue));
+        assert!(stopped.expect("removed") && world.steering.rules() == 0);
+        let mut removed = world.del(queue);
+        assert!(removed.errors.is_empty() && removed.quarantined.is_none());
+        assert_eq!(removed.released.pop().expect("one").tag(), 3);
+        world.assert_no_queue();
+        let stats = world.offloads.stats();
+        assert_eq!((stats.sk_add, stats.sk_add_fail, stats.sk_del, stats.setup), (1, 1, 1, 1));
+        assert_eq!(world.add(1000).expect("added"), 12, "numbers are used again as late as possible");
+        drop(world.del(12));
+        world.assert_no_queue();
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing() {
+        for opcode in [Opcode::CREATE_TIR, Opcode::CREATE_MKEY, Opcode::SET_FLOW_TABLE_ENTRY] {
+            let mut world = World::new();
+            world.fake.state.borrow_mut().refuse = Some((opcode, 0));
+            let error = world.add(1000).expect_err("refused");
+            assert!(error.to_string().contains("NO_RES_ERR"), "{error}");
+            world.assert_no_queue();
+            assert_eq!(world.offloads.stats().sk_add_fail, 1);
+            // Nothing is used up either.
+            world.fake.state.borrow_mut().refuse = None;
+            for n in 0..11 {
+                world.add(1000 + n).expect("added");
+            }
+            assert!(matches!(world.add(2000), Err(AddError::NoId(NoQueueId(11)))));
+        }
+    }
+
+    #[test]
+    fn flow_tags_name_queues() {
+        let mut world = World::new();
+        let (a, b) = (world.add(1000).expect("added"), world.add(1001).expect("added"));
+        world.offloads.setup(b, 1, io(&world.heap, &[8192])).expect("free");
+        let rebuilt = world.offloads.receive(&placed(b, 1), RxBuffer(4), 2048).expect("true");
+        assert_eq!((rebuilt.frame.queue(), rebuilt.frame.placed_len()), (b, 100));
+        let _ = rebuilt.frame.into_buffer();
+        for (queue, why) in [(a, Rejection::TagNotBound), (0, Rejection::NoQueue), (0xff_ffff, Rejection::NoQueue)] {
+            let rejected = world.offloads.receive(&placed(queue, 1), RxBuffer(4), 2048).expect_err("false");
+            assert_eq!((rejected.why, rejected.buffer), (why, RxBuffer(4)));
+        }
+        // An ordinary packet needs no queue.
+        let plain = placed(0, 1).with(OffloadCqe::CQE64_B1_NVMEOTCP_ZC, 0);
+        let rebuilt = world.offloads.receive(&plain, RxBuffer(4), 2048).expect("ordinary");
+        assert_eq!((rebuilt.frame.queue(), rebuilt.frame.placed_len(), rebuilt.frame.len()), (0, 0, 200));
+        let _ = rebuilt.frame.into_buffer();
+        let rejected = world.offloads.receive(&plain, RxBuffer(4), 199).expect_err("too long");
+        assert_eq!(rejected.why, Rejection::Length);
+        let stats = world.offloads.stats();
+        assert_eq!((stats.rejected(Rejection::NoQueue), stats.rejections(), stats.packets), (2, 4, 1));
+        assert_eq!(stats.seed()[5], ("rx_nvmeotcp_drop", 4));
+        let removed = world.del(b);
+        assert_eq!(removed.stats.packets, 1);
+        assert_eq!(buffer(world.offloads.receive(&placed(b, 1), RxBuffer(9), 2048)), 9, "a late packet is dropped");
+        assert_eq!(world.offloads.stats().packets, 1, "counted on after the removal");
+        drop((removed, world.del(a)));
+        world.assert_no_queue();
+    }
+
+    #[test]
+    fn queues_share_the_loop() {
+        let mut world = World::new();
+        let queues: Vec<u32> = (0..3).map(|n| world.add(1000 + n).expect("added")).collect();
+        let doorbells = world.offloads.doorbells();
+        for queue in [queues[0], queues[2]] {
+            for tag in 0..4 {
+                world.offloads.setup(queue, tag, io(&world.heap, &[4096])).expect("free");
+            }
+        }
+        assert_eq!((world.offloads.flush(&world.fake), world.offloads.flush(&world.fake)), (2, 0));
+        assert_eq!(world.offloads.poll(), 0, "bindings ask for no completion");
+        for (queue, tag) in [(queues[2], 1), (queues[0], 2), (queues[2], 0)] {
+            assert!(matches!(world.offloads.teardown(queue, tag), Ok(Teardown::Pending)));
+        }
+        assert!(world.offloads.next_event().is_none());
+        assert_eq!(world.offloads.flush(&world.fake), 2);
+        assert_eq!(world.offloads.poll(), 3);
+        let mut events = Vec::new();
+        while let Some((queue, event)) = world.offloads.next_event() {
+            let Event::TeardownDone(released) = event else { panic!("{event:?}") };
+            events.push((queue, released.tag()));
+        }
+        assert_eq!(events, [(queues[2], 1), (queues[2], 0), (queues[0], 2)]);
+        assert_eq!(world.offloads.doorbells() - doorbells, 4);
+        assert!(world.offloads.resync(queues[1], 5) && !world.offloads.resync(19, 5));
+        assert_eq!(world.offloads.flush(&world.fake), 1);
+        assert_eq!((world.offloads.poll(), world.offloads.poll()), (1, 0));
+        let cqn = world.offloads.queue(queues[1]).expect("a queue").icosq().cqn();
+        assert!(world.offloads.on_cq_error(cqn, 1) && !world.offloads.on_cq_error(0x123, 1));
+        assert!(world.offloads.queue(queues[1]).expect("a queue").has_failed());
+        for queue in queues {
+            drop(world.del(queue));
+        }
+        world.assert_no_queue();
+    }
+
+    #[test]
+    fn a_number_in_use_is_not_used_again() {
+        let mut world = World::new();
+        let queue = world.add(1000).expect("added");
+        world.fake.state.borrow_mut().refuse = Some((Opcode::DELETE_FLOW_TABLE_ENTRY, 0));
+        let removed = world.del(queue);
+        assert_eq!(removed.errors.len(), 3, "rule, TIR, table: {removed}");
+        world.fake.state.borrow_mut().refuse = None;
+        let rest: Vec<u32> = std::iter::from_fn(|| world.add(2000 + world.offloads.len() as u16).ok()).collect();
+        assert_eq!(rest, (11..=20).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn unknown_queues_are_errors() {
+        let mut world = World::new();
+        match world.offloads.setup(10, 0, io(&world.heap, &[77])) {
+            Err(SetupError::NoSuchQueue { queue: 10, buffer }) => assert_eq!(buffer.len(), 77),
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(world.offloads.teardown(10, 0), Err(TeardownError::NoSuchQueue(10))));
+        assert!(world.device(|device| device.sk_del(10)).is_none());
+        assert!(matches!(world.device(|device| device.stop(10)), Ok(false)));
+        let queue = world.add(1000).expect("added");
+        assert!(matches!(world.offloads.teardown(queue, 0), Err(TeardownError::Tag(_))));
+        world.offloads.hold(queue, 0, io(&world.heap, &[77])).expect("free");
+        assert!(matches!(world.offloads.setup(queue, 0, io(&world.heap, &[7])), Err(SetupError::NotPinned(_))));
+        assert!(matches!(world.offloads.teardown(queue, 0), Ok(Teardown::Done(_))));
+        drop(world.del(queue));
+        world.assert_no_queue();
+    }
+}

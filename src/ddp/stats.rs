@@ -1,0 +1,225 @@
+//! What the offload counts, under the names that people know (`nvme-tcp-offload.md` §9).
+
+use super::rebuild::Rejection;
+use std::ops::AddAssign;
+
+/// Why a read went un-offloaded. Its payload arrives in the receive ring and is copied: slower, never wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum NotOffloaded {
+    /// Smaller than the configured threshold: registering would cost more than copying.
+    #[error("the read is smaller than the offload threshold")]
+    BelowThreshold,
+    /// More device-contiguous pieces than a tag's memory key holds.
+    #[error("the buffer has more pieces than a tag's memory key holds")]
+    TooManyEntries,
+    /// Longer than a memory key entry can say.
+    #[error("the buffer is longer than a memory key entry can say")]
+    TooLong,
+    /// The control ring has no room until the device completes earlier work.
+    #[error("the control ring is full until the device completes earlier work")]
+    Busy,
+    /// The control ring failed; the queue should be removed.
+    #[error("the control ring is in error")]
+    QueueError,
+}
+
+impl NotOffloaded {
+    /// All of them, in the order in which [`Stats`] keeps them.
+    pub const ALL: [NotOffloaded; 5] = [
+        NotOffloaded::BelowThreshold,
+        NotOffloaded::TooManyEntries,
+        NotOffloaded::TooLong,
+        NotOffloaded::Busy,
+        NotOffloaded::QueueError,
+    ];
+}
+
+/// Counters of one offload queue, or the sum over queues. They only grow; every one is a plain number, no lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Queues added.
+    pub sk_add: u64,
+    /// Queues that could not be added.
+    pub sk_add_fail: u64,
+    /// Queues removed, counted when the removal starts.
+    pub sk_del: u64,
+    /// Tags bound: KLM UMRs posted.
+    pub setup: u64,
+    /// Reads that went un-offloaded, by reason, in the order of [`NotOffloaded::ALL`]. Those below the threshold are not failures.
+    setup_failures: [u64; NotOffloaded::ALL.len()],
+    /// Tags unbound: invalidates posted.
+    pub teardown: u64,
+    /// Invalidates completed.
+    pub teardown_done: u64,
+    /// Completion entries that were refused and their packets dropped, by reason, in the order of [`Rejection::ALL`].
+    rejected: [u64; Rejection::ALL.len()],
+    /// Resync requests of the device.
+    pub resync: u64,
+    /// Resync requests that the L5P confirmed.
+    pub resync_confirmed: u64,
+    /// Packets of which a run was placed.
+    pub packets: u64,
+    /// Bytes placed.
+    pub bytes: u64,
+    /// Packets whose data digest the device vouched for.
+    pub digest_ok: u64,
+    /// Runs that the device placed elsewhere than the PDU header says; each taints the reads it touched.
+    pub misplaced: u64,
+    /// Work requests on the control ring that failed.
+    pub control_errors: u64,
+}
+
+impl Stats {
+    /// Counts a read that went un-offloaded.
+    pub fn count_not_offloaded(&mut self, why: NotOffloaded) {
+        self.setup_failures[why as usize] += 1;
+    }
+
+    /// Counts a refused completion entry.
+    #[cold]
+    pub fn count_rejection(&mut self, why: Rejection) {
+        self.rejected[why as usize] += 1;
+    }
+
+    /// Reads that went un-offloaded for this reason.
+    pub fn not_offloaded(&self, why: NotOffloaded) -> u64 {
+        self.setup_failures[why as usize]
+    }
+
+    /// Completion entries that were refused for this reason.
+    pub fn rejected(&self, why: Rejection) -> u64 {
+        self.rejected[why as usize]
+    }
+
+    /// Completion entries that were refused. Their packets were given up; TCP asks for the bytes again.
+    pub fn rejections(&self) -> u64 {
+        self.rejected.iter().sum()
+    }
+
+    /// Reads that should have been offloaded and were not: every reason but the threshold.
+    pub fn setup_fail(&self) -> u64 {
+        NotOffloaded::ALL.iter().filter(|w| **w != NotOffloaded::BelowThreshold).map(|w| self.not_offloaded(*w)).sum()
+    }
+
+    /// The nine counters under the names of the seed (patch series v4). `drop` counts every refused entry; Linux, which
+    /// believes the device, has only those without a queue to count.
+    pub fn seed(&self) -> [(&'static str, u64); 9] {
+        [
+            ("rx_nvmeotcp_queue_init", self.sk_add),
+            ("rx_nvmeotcp_queue_teardown", self.sk_del),
+            ("rx_nvmeotcp_ddp_setup", self.setup),
+            ("rx_nvmeotcp_ddp_setup_fail", self.setup_fail()),
+            ("rx_nvmeotcp_ddp_teardown", self.teardown),
+            ("rx_nvmeotcp_drop", self.rejections()),
+            ("rx_nvmeotcp_resync", self.resync),
+            ("rx_nvmeotcp_offload_packets", self.packets),
+            ("rx_nvmeotcp_offload_bytes", self.bytes),
+        ]
+    }
+
+    /// The counters under the names of today's kernel interface (v30, netlink family `ulp_ddp`).
+    pub fn kernel(&self) -> [(&'static str, u64); 10] {
+        [
+            ("rx-nvme-tcp-sk-add", self.sk_add),
+            ("rx-nvme-tcp-sk-add-fail", self.sk_add_fail),
+            ("rx-nvme-tcp-sk-del", self.sk_del),
+            ("rx-nvme-tcp-setup", self.setup),
+            ("rx-nvme-tcp-setup-fail", self.setup_fail()),
+            ("rx-nvme-tcp-teardown", self.teardown),
+            ("rx-nvme-tcp-drop", self.rejections()),
+            ("rx-nvme-tcp-resync", self.resync),
+            ("rx-nvme-tcp-packets", self.packets),
+            ("rx-nvme-tcp-bytes", self.bytes),
+        ]
+    }
+}
+
+impl AddAssign<&Stats> for Stats {
+    fn add_assign(&mut self, other: &Stats) {
+        let pairs = [
+            (&mut self.sk_add, other.sk_add),
+            (&mut self.sk_add_fail, other.sk_add_fail),
+            (&mut self.sk_del, other.sk_del),
+            (&mut self.setup, other.setup),
+            (&mut self.teardown, other.teardown),
+            (&mut self.teardown_done, other.teardown_done),
+            (&mut self.resync, other.resync),
+            (&mut self.resync_confirmed, other.resync_confirmed),
+            (&mut self.packets, other.packets),
+            (&mut self.bytes, other.bytes),
+            (&mut self.digest_ok, other.digest_ok),
+            (&mut self.misplaced, other.misplaced),
+            (&mut self.control_errors, other.control_errors),
+        ];
+        for (sum, n) in pairs {
+            *sum += n;
+        }
+        for (sum, n) in self.setup_failures.iter_mut().zip(other.setup_failures) {
+            *sum += n;
+        }
+        for (sum, n) in self.rejected.iter_mut().zip(other.rejected) {
+            *sum += n;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | the names are the seed's and the kernel's | `names_are_those_that_people_know` |
+    //! | a sum holds every counter of both parts | `a_sum_forgets_no_counter` |
+    //! | a read below the threshold is no failure | `the_threshold_is_not_a_failure` |
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_people_know() {
+        let mut stats = Stats { bytes: 7, ..Stats::default() };
+        stats.count_rejection(Rejection::NoQueue);
+        stats.count_rejection(Rejection::EmptyRun);
+        let seed = stats.seed();
+        assert_eq!(
+            seed.map(|c| c.0).join(" "),
+            "rx_nvmeotcp_queue_init rx_nvmeotcp_queue_teardown \
+            rx_nvmeotcp_ddp_setup rx_nvmeotcp_ddp_setup_fail rx_nvmeotcp_ddp_teardown rx_nvmeotcp_drop \
+            rx_nvmeotcp_resync rx_nvmeotcp_offload_packets rx_nvmeotcp_offload_bytes"
+        );
+        assert_eq!((seed[8].1, seed[5].1), (7, 2));
+        assert!(stats.kernel().iter().all(|c| c.0.starts_with("rx-nvme-tcp-")));
+    }
+
+    #[test]
+    fn a_sum_forgets_no_counter() {
+        let mut one = Stats {
+            sk_add: 1,
+            sk_add_fail: 1,
+            sk_del: 1,
+            setup: 1,
+            setup_failures: [1; NotOffloaded::ALL.len()],
+            teardown: 1,
+            teardown_done: 1,
+            rejected: [1; Rejection::ALL.len()],
+            resync: 1,
+            resync_confirmed: 1,
+            packets: 1,
+            bytes: 1,
+            digest_ok: 1,
+            misplaced: 1,
+            control_errors: 1,
+        };
+        let mut sum = Stats::default();
+        sum += &one;
+        assert_eq!(sum, one);
+        one += &sum;
+        assert_eq!((one.bytes, one.rejections(), one.setup_fail()), (2, 2 * Rejection::ALL.len() as u64, 8));
+    }
+
+    #[test]
+    fn the_threshold_is_not_a_failure() {
+        let mut stats = Stats::default();
+        stats.count_not_offloaded(NotOffloaded::BelowThreshold);
+        assert_eq!((stats.setup_fail(), stats.not_offloaded(NotOffloaded::BelowThreshold)), (0, 1));
+        stats.count_not_offloaded(NotOffloaded::Busy);
+        assert_eq!(stats.setup_fail(), 1);
+    }
+}

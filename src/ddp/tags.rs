@@ -1,0 +1,486 @@
+//! The tag table of one NVMe queue: the one place where destination (and source) buffers live while the driver owns them,
+//! offloaded or not, indexed by command identifier (CID).
+//!
+//! Two arrays: what the receive path needs of a tag (8 bytes, so eight tags share a cache line and a packet touches one)
+//! and the buffers themselves. See the module [`ddp`](super) for the life of a buffer.
+//!
+//! A *generation* numbers the uses of a tag. It exists in software only: the device reports a tag, the table knows which
+//! use that is, and a range that outlives it is recognized as stale.
+
+use super::icosq::{BindPosted, UnbindCompleted, UnbindPosted};
+use crate::dma::IoBuf;
+use crate::frame::Placed;
+use crate::platform::{Platform, PlatformError};
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// Queue depths that CIDs can name: 0-based 16-bit numbers.
+pub const DEPTHS: RangeInclusive<u32> = 1..=0x1_0000;
+
+/// What the receive path needs of a tag.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Hot {
+    /// Bytes of the buffer that the device may place into; 0 unless bound.
+    pub size: u32,
+    /// Which use of the tag this is.
+    pub generation: u32,
+}
+
+/// Where a tag is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// No buffer.
+    Free,
+    /// The driver holds a buffer of which the device knows nothing.
+    Pinned,
+    /// The device may write the buffer.
+    Bound,
+    /// The device was told to forget the buffer and has not said that it did.
+    Draining,
+    /// The device has forgotten the buffer; it waits to be taken.
+    Forgotten,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            State::Free => "free",
+            State::Pinned => "pinned",
+            State::Bound => "bound",
+            State::Draining => "draining",
+            State::Forgotten => "forgotten by the device",
+        })
+    }
+}
+
+#[derive(Debug)]
+struct Slot {
+    state: State,
+    /// Present in every state but `Free`.
+    buffer: Option<IoBuf>,
+    suspect: bool,
+}
+
+/// A step in a tag's life that its state does not allow. The caller's order is wrong; nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TagError {
+    /// The queue has no such tag.
+    #[error("tag {tag} of a queue of depth {depth}")]
+    NoSuchTag {
+        /// The tag.
+        tag: u16,
+        /// Tags that the queue has.
+        depth: u32,
+    },
+    /// The tag is in a state in which this cannot be done.
+    #[error("tag {tag} is {state}: cannot {action}")]
+    WrongState {
+        /// The tag.
+        tag: u16,
+        /// Where it is in its life.
+        state: State,
+        /// What was asked.
+        action: &'static str,
+    },
+    /// A buffer of no bytes, or of more than a range can name (4 GiB).
+    #[error("a buffer of {bytes} bytes for tag {tag}")]
+    BadLength {
+        /// The tag.
+        tag: u16,
+        /// Bytes.
+        bytes: usize,
+    },
+}
+
+/// A buffer that was not taken, and why.
+#[derive(Debug, thiserror::Error)]
+#[error("{why}")]
+pub struct NotPinned {
+    /// The buffer, for the caller to keep.
+    pub buffer: IoBuf,
+    /// Why.
+    pub why: TagError,
+}
+
+/// A buffer that the device cannot write any more: the only way out of the table.
+///
+/// It cannot be made outside:
+///
+/// ```compile_fail
+/// use connectx_ddp::ddp::tags::Released;
+/// let buffer = connectx_ddp::dma::IoBuf::new(vec![]);
+/// let released = Released { tag: 1, generation: 1, buffer, suspect: false };
+/// ```
+///
+/// nor can what leads to it:
+///
+/// ```compile_fail
+/// use connectx_ddp::ddp::icosq::UnbindCompleted;
+/// let completed = UnbindCompleted { tag: 1 };
+/// ```
+///
+/// ```compile_fail
+/// use connectx_ddp::ddp::tags::Quiesced;
+/// let quiesced = Quiesced(());
+/// ```
+#[derive(Debug)]
+#[must_use = "the buffer belongs to a caller who waits for it"]
+pub struct Released {
+    tag: u16,
+    generation: u32,
+    buffer: IoBuf,
+    suspect: bool,
+}
+
+impl Released {
+    /// The tag it was held under, which may be used again.
+    pub fn tag(&self) -> u16 {
+        self.tag
+    }
+
+    /// Which use of the tag this was.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// True if the device placed something into this buffer, or beside it, that does not belong there: the bytes cannot
+    /// be vouched for and the read has to fail.
+    pub fn is_suspect(&self) -> bool {
+        self.suspect
+    }
+
+    /// The buffer.
+    pub fn into_buffer(self) -> IoBuf {
+        self.buffer
+    }
+}
+
+/// Proof that no memory key of a queue's tags exists any more in the device.
+#[derive(Debug)]
+pub struct Quiesced(());
+
+impl Quiesced {
+    /// The queue's TIR, tag buffer table and tag memory keys were destroyed, each confirmed by firmware.
+    pub(super) fn keys_destroyed() -> Quiesced {
+        Quiesced(())
+    }
+
+    /// Resets the function: it forgets every object.
+    pub fn by_reset(platform: &impl Platform) -> Result<Quiesced, PlatformError> {
+        platform.reset().map(|()| Quiesced(()))
+    }
+}
+
+/// The buffers of one NVMe queue, by CID.
+pub struct TagTable {
+    hot: Box<[Hot]>,
+    slots: Box<[Slot]>,
+    held: u32,
+    known: u32,
+}
+
+impl fmt::Debug for TagTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TagTable").field("depth", &self.hot.len()).field("held", &self.held).finish()
+    }
+}
+
+impl TagTable {
+    /// A table for CIDs 0 to `depth - 1`.
+    ///
+    /// # Panics
+    /// If `depth` is not in [`DEPTHS`].
+    pub fn new(depth: u32) -> TagTable {
+        assert!(DEPTHS.contains(&depth), "a queue of depth {depth}");
+        TagTable {
+            hot: vec![Hot::default(); depth as usize].into(),
+            slots: (0..depth).map(|_| Slot { state: State::Free, buffer: None, suspect: false }).collect(),
+            held: 0,
+            known: 0,
+        }
+    }
+
+    /// Number of tags.
+    pub fn depth(&self) -> u32 {
+        self.hot.len() as u32
+    }
+
+    /// Buffers in the table.
+    pub fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// Buffers that the device may write: bound or draining.
+    pub fn known_to_device(&self) -> u32 {
+        self.known
+    }
+
+    /// What the receive path needs.
+    #[inline(always)]
+    pub(super) fn hot(&self) -> &[Hot] {
+        &self.hot
+    }
+
+    fn slot(&self, tag: u16) -> Result<&Slot, TagError> {
+        self.slots.get(usize::from(tag)).ok_or(TagError::NoSuchTag { tag, depth: self.depth() })
+    }
+
+    fn slot_in(&mut self, tag: u16, states: &[State], action: &'static str) -> Result<&mut Slot, TagError> {
+        let depth = self.depth();
+        let slot = self.slots.get_mut(usize::from(tag)).ok_or(TagError::NoSuchTag { tag, depth })?;
+        match states.contains(&slot.state) {
+            true => Ok(slot),
+            false => Err(TagError::WrongState { tag, state: slot.state, action }),
+        }
+    }
+
+    /// Where a tag is in its life.
+    pub fn state(&self, tag: u16) -> Result<State, TagError> {
+        self.slot(tag).map(|s| s.state)
+    }
+
+    /// The present use of a tag; the one that begins next if it is free.
+    pub fn generation(&self, tag: u16) -> Result<u32, TagError> {
+        self.slot(tag)?;
+        Ok(self.hot[usize::from(tag)].generation)
+    }
+
+    /// The buffer held for a tag.
+    #[inline]
+    pub fn buffer(&self, tag: u16) -> Option<&IoBuf> {
+        self.slots.get(usize::from(tag))?.buffer.as_ref()
+    }
+
+    /// The buffer that a placed range lies in, if the tag is still in that use.
+    #[inline]
+    pub fn placed_in(&self, at: Placed) -> Option<&IoBuf> {
+        let hot = self.hot.get(usize::from(at.tag))?;
+        if hot.generation != at.generation {
+            return None;
+        }
+        self.buffer(at.tag)
+    }
+
+    /// Takes a buffer for a tag: `Free` → `Pinned`.
+    pub fn pin(&mut self, tag: u16, buffer: IoBuf) -> Result<(), NotPinned> {
+        let bytes = buffer.len();
+        let slot = match self.slot_in(tag, &[State::Free], "take another buffer") {
+            Ok(_) if bytes == 0 || u32::try_from(bytes).is_err() => {
+                return Err(NotPinned { buffer, why: TagError::BadLength { tag, bytes } });
+            }
+            Ok(slot) => slot,
+            Err(why) => return Err(NotPinned { buffer, why }),
+        };
+        *slot = Slot { state: State::Pinned, buffer: Some(buffer), suspect: false };
+        self.held += 1;
+        Ok(())
+    }
+
+    /// The device was told of the buffer: `Pinned` → `Bound`.
+    pub(super) fn bind(&mut self, posted: BindPosted) -> Result<(), TagError> {
+        let tag = posted.tag();
+        let slot = self.slot_in(tag, &[State::Pinned], "be bound")?;
+        slot.state = State::Bound;
+        let bytes = slot.buffer.as_ref().map_or(0, IoBuf::len);
+        self.known += 1;
+        // `pin` has checked that the length fits.
+        self.hot[usize::from(tag)].size = bytes as u32;
+        Ok(())
+    }
+
+    /// The device was told to forget the buffer: `Bound` → `Draining`. Packets that it placed before keep their meaning.
+    pub(super) fn unbind(&mut self, posted: UnbindPosted) -> Result<(), TagError> {
+        self.slot_in(posted.tag(), &[State::Bound], "be unbound")?.state = State::Draining;
+        Ok(())
+    }
+
+    /// The device has forgotten the buffer: `Draining` → `Forgotten`.
+    pub(super) fn forgotten(&mut self, completed: UnbindCompleted) -> Result<(), TagError> {
+        self.slot_in(completed.tag(), &[State::Draining], "complete an unbind")?.state = State::Forgotten;
+        self.known -= 1;
+        Ok(())
+    }
+
+    /// Gives a buffer up that the device does not know, or not any more: `Pinned` or `Forgotten` → `Free`. From here on
+    /// the tag is in its next use.
+    pub fn release(&mut self, tag: u16) -> Result<Released, TagError> {
+        self.slot_in(tag, &[State::Pinned, State::Forgotten], "give its buffer back")?;
+        Ok(self.take(tag).expect("a pinned or forgotten tag has a buffer"))
+    }
+
+    fn take(&mut self, tag: u16) -> Option<Released> {
+        let slot = &mut self.slots[usize::from(tag)];
+        let hot = &mut self.hot[usize::from(tag)];
+        let buffer = slot.buffer.take()?;
+        self.known -= u32::from(matches!(slot.state, State::Bound | State::Draining));
+        slot.state = State::Free;
+        let generation = hot.generation;
+        // Wraps after 4 Gi uses of one tag; a range that old cannot exist, because the stream delivers in order.
+        *hot = Hot { size: 0, generation: generation.wrapping_add(1) };
+        self.held -= 1;
+        Some(Released { tag, generation, buffer, suspect: slot.suspect })
+    }
+
+    /// Notes that the device wrote where it should not have: the buffer of this tag cannot be trusted.
+    pub(super) fn suspect(&mut self, tag: u16) {
+        if let Some(slot) = self.slots.get_mut(usize::from(tag)) {
+            slot.suspect = true;
+        }
+    }
+
+    /// Gives all buffers up at once: nothing is left in the device that could write them.
+    pub fn quiesce(mut self, _proof: &Quiesced) -> Vec<Released> {
+        (0..=u16::MAX).take(self.slots.len()).filter_map(|tag| self.take(tag)).collect()
+    }
+}
+
+impl Drop for TagTable {
+    fn drop(&mut self) {
+        for (tag, slot) in self.slots.iter_mut().enumerate() {
+            if matches!(slot.state, State::Bound | State::Draining) {
+                log::error!(
+                    "tag {tag} is {}: its buffer is kept for ever, because the device may still write it",
+                    slot.state
+                );
+                std::mem::forget(slot.buffer.take());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | no state can be skipped, and a refused step changes nothing | `no_step_can_be_skipped` |
+    //! | each use of a tag has its own generation, and the old one is stale | `a_tag_used_again_has_a_new_generation` |
+    //! | placed packets keep their meaning until the buffer is given out | `a_draining_tag_still_names_its_buffer` |
+    //! | a dropped table keeps memory that the device may write | `a_dropped_table_keeps_what_the_device_may_write` |
+    //! | a refused buffer comes back to its caller | `a_refused_buffer_comes_back` |
+    //! | proof that the keys are gone frees every state | `quiescence_frees_every_state` |
+    use super::super::fixture::{heap, io};
+    use super::*;
+
+    fn at(state: State) -> TagTable {
+        let heap = heap();
+        let mut tags = TagTable::new(2);
+        let to = [State::Free, State::Pinned, State::Bound, State::Draining, State::Forgotten];
+        let steps = to.iter().position(|s| *s == state).expect("a state");
+        for step in &to[1..=steps] {
+            step_to(&mut tags, *step, &heap).expect("in order");
+        }
+        assert_eq!(tags.state(1), Ok(state));
+        tags
+    }
+
+    fn step_to(tags: &mut TagTable, state: State, heap: &crate::dma::DmaHeap) -> Result<(), TagError> {
+        match state {
+            State::Free => tags.release(1).map(drop),
+            State::Pinned => tags.pin(1, io(heap, &[100])).map_err(|e| e.why),
+            State::Bound => tags.bind(BindPosted::for_test(1)),
+            State::Draining => tags.unbind(UnbindPosted::for_test(1)),
+            State::Forgotten => tags.forgotten(UnbindCompleted::for_test(1)),
+        }
+    }
+
+    #[test]
+    fn no_step_can_be_skipped() {
+        use State::*;
+        let heap = heap();
+        let allowed = [
+            (Free, Pinned),
+            (Pinned, Bound),
+            (Pinned, Free),
+            (Bound, Draining),
+            (Draining, Forgotten),
+            (Forgotten, Free),
+        ];
+        for from in [Free, Pinned, Bound, Draining, Forgotten] {
+            for to in [Free, Pinned, Bound, Draining, Forgotten] {
+                let mut tags = at(from);
+                let generation = tags.generation(1);
+                match step_to(&mut tags, to, &heap) {
+                    Ok(()) => {
+                        assert!(allowed.contains(&(from, to)), "{from} → {to}");
+                        assert_eq!(tags.state(1), Ok(to));
+                    }
+                    Err(error) => {
+                        assert!(!allowed.contains(&(from, to)), "{from} → {to}: {error}");
+                        assert!(matches!(error, TagError::WrongState { tag: 1, state, .. } if state == from));
+                        assert_eq!((tags.state(1), tags.generation(1)), (Ok(from), generation));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_tag_used_again_has_a_new_generation() {
+        let mut tags = at(State::Bound);
+        let first = Placed { tag: 1, generation: tags.generation(1).expect("a tag"), offset: 0 };
+        assert!(tags.placed_in(first).is_some());
+        let heap = heap();
+        for state in [State::Draining, State::Forgotten, State::Free] {
+            step_to(&mut tags, state, &heap).expect("in order");
+        }
+        assert!(tags.placed_in(first).is_none());
+        for state in [State::Pinned, State::Bound] {
+            step_to(&mut tags, state, &heap).expect("in order");
+            assert!(tags.placed_in(first).is_none(), "the buffer of the next use is not the old one");
+        }
+        assert!(tags.placed_in(Placed { generation: first.generation + 1, ..first }).is_some());
+    }
+
+    #[test]
+    fn a_draining_tag_still_names_its_buffer() {
+        for state in [State::Bound, State::Draining, State::Forgotten] {
+            let tags = at(state);
+            assert_eq!(tags.hot()[1].size, 100, "{state}");
+        }
+        for state in [State::Free, State::Pinned] {
+            assert_eq!(at(state).hot()[1].size, 0, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_dropped_table_keeps_what_the_device_may_write() {
+        for (state, kept) in
+            [(State::Pinned, false), (State::Bound, true), (State::Draining, true), (State::Forgotten, false)]
+        {
+            let heap = heap();
+            let mut tags = TagTable::new(2);
+            for step in [State::Pinned, State::Bound, State::Draining, State::Forgotten] {
+                step_to(&mut tags, step, &heap).expect("in order");
+                if step == state {
+                    break;
+                }
+            }
+            drop(tags);
+            assert_eq!(heap.usage().1 != 0, kept, "{state}");
+        }
+    }
+
+    #[test]
+    fn a_refused_buffer_comes_back() {
+        let heap = heap();
+        let mut tags = at(State::Pinned);
+        for (tag, bytes) in [(2, 10), (u16::MAX, 10), (1, 10)] {
+            let refused = tags.pin(tag, io(&heap, &[bytes])).expect_err("no such tag, or in use");
+            assert_eq!(refused.buffer.len(), bytes);
+        }
+        let refused = tags.pin(0, IoBuf::new(vec![])).expect_err("empty");
+        assert_eq!(refused.why, TagError::BadLength { tag: 0, bytes: 0 });
+        assert_eq!(tags.held(), 1);
+    }
+
+    #[test]
+    fn quiescence_frees_every_state() {
+        for state in [State::Free, State::Pinned, State::Bound, State::Draining, State::Forgotten] {
+            let released = at(state).quiesce(&Quiesced::keys_destroyed());
+            assert_eq!(released.len(), usize::from(state != State::Free), "{state}");
+            for r in released {
+                assert_eq!((r.tag(), r.is_suspect(), r.into_buffer().len()), (1, false, 100));
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The world around the driver: a virtual ConnectX, a wire, and the target at its other end, on one simulated clock.
+
+use crate::observe::{Direction, PcapWriter};
+use crate::platform::Platform;
+use crate::platform::virtual_nic::{Clock, VirtualPlatform};
+use nvme_target::Target;
+use std::fs::File;
+use std::io::{self, BufWriter};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Frames that cross the wire in one step towards the host: fewer than the receive queue holds, as a switch with flow
+/// control would see to.
+const BURST: usize = 512;
+/// Time that passes while a frame is worked on.
+const STEP: Duration = Duration::from_micros(1);
+
+/// Sees every frame on the wire.
+pub trait Tap {
+    /// A frame crossed the wire at `at`.
+    fn frame(&mut self, at: Duration, direction: Direction, frame: &[u8]);
+}
+
+/// Writes every frame into a file.
+pub struct PcapTap {
+    writer: PcapWriter<BufWriter<File>>,
+    error: Option<io::Error>,
+}
+
+impl PcapTap {
+    /// Starts a capture.
+    pub fn create(path: &std::path::Path) -> io::Result<PcapTap> {
+        let file = BufWriter::with_capacity(1 << 20, File::create(path)?);
+        Ok(PcapTap { writer: PcapWriter::new(file, "wire")?, error: None })
+    }
+
+    /// Ends the capture; an error of any frame comes out here.
+    pub fn finish(self) -> io::Result<()> {
+        match self.error {
+            Some(error) => Err(error),
+            None => self.writer.finish().map(drop),
+        }
+    }
+}
+
+impl Tap for PcapTap {
+    fn frame(&mut self, at: Duration, direction: Direction, frame: &[u8]) {
+        if self.error.is_none() {
+            self.error = self.writer.frame(at, direction, frame).err();
+        }
+    }
+}
+
+/// Looks at nothing.
+pub struct NoTap;
+
+impl Tap for NoTap {
+    fn frame(&mut self, _: Duration, _: Direction, _: &[u8]) {}
+}
+
+/// Device, wire and target.
+pub struct World {
+    /// The platform that the driver runs on.
+    pub platform: Arc<VirtualPlatform>,
+    /// The target.
+    pub target: Target,
+    clock: Clock,
+    burst: Vec<Vec<u8>>,
+}
+
+impl World {
+    /// A device of this configuration, and `target` at the other end of its wire.
+    pub fn new(config: virtual_nic::Config, target: Target) -> World {
+        let clock = Clock::default();
+        let platform = VirtualPlatform::on_clock("virtual", config, clock.clone());
+        World { platform: Arc::new(platform), target, clock, burst: Vec::with_capacity(BURST) }
+    }
+
+    /// The simulated time.
+    pub fn now(&self) -> Duration {
+        self.clock.now()
+    }
+
+    /// Lets frames cross the wire in both directions, and the target work on them. Returns true if any did.
+    pub fn step(&mut self, tap: &mut dyn Tap) -> bool {
+        let now = self.clock.now();
+        let mut moved = false;
+        {
+            let mut nic = self.platform.nic();
+            while let Some(frame) = nic.transmit() {
+                tap.frame(now, Direction::Outbound, &frame);
+                self.target.receive(&frame);
+                moved = true;
+            }
+        }
+        self.target.poll(now);
+        while self.burst.len() < BURST
+            && let Some(frame) = self.target.transmit()
+        {
+            self.burst.push(frame);
+        }
+        if !self.burst.is_empty() {
+            moved = true;
+            let mut nic = self.platform.nic();
+            for frame in self.burst.drain(..) {
+                tap.frame(now, Direction::Inbound, &frame);
+                nic.receive(&frame);
+                self.target.recycle(frame);
+            }
+        }
+        if moved {
+            let now = self.clock.advance(STEP);
+            self.platform.nic().advance(now);
+        }
+        moved
+    }
+
+    /// Nothing has anything to do: lets time pass until the first of the driver's and everybody else's deadlines. False if
+    /// there is none: nothing will ever happen.
+    pub fn sleep(&mut self, driver: Option<Duration>) -> bool {
+        let now = self.platform.now();
+        let nic = self.platform.nic().next_event();
+        let Some(next) = [driver, nic, self.target.next_deadline(now)].into_iter().flatten().min() else {
+            return false;
+        };
+        let now = self.clock.advance(next.saturating_sub(now).max(STEP));
+        self.platform.nic().advance(now);
+        true
+    }
+}

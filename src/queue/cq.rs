@@ -1,0 +1,492 @@
+//! The completion queue: a ring that the device writes and software reads, entry by entry.
+
+use super::ring::{DoorbellRecord, RingMemory};
+use crate::adapter::Handle;
+use crate::dma::{DmaBuf, DmaError, DmaHeap};
+use crate::platform::Platform;
+use hw_regs::barrier;
+use hw_regs::cqe::{Cqe64, CqeOpcode, CqeSyndrome, ErrCqe, OffloadCqe};
+use hw_regs::doorbell::CqArmDoorbellMmio;
+use hw_regs::layout::{Access, Layout};
+use hw_regs::uar;
+use std::marker::PhantomData;
+use zerocopy::FromBytes;
+
+/// Byte 63 of an entry that was never written: owner 1, so that it is invalid in lap 0, and opcode 0xf.
+const NEVER_WRITTEN: u8 = 0xf1;
+/// Byte 62 of an entry that was never written.
+const NO_SIGNATURE: u8 = 0xff;
+/// Counters are 24 bits wide in doorbells and records.
+const COUNTER_MASK: u32 = 0xff_ffff;
+/// Largest CQ: the lap parity must not be touched by the 24-bit wrap.
+pub(super) const MAX_LOG_ENTRIES: u32 = 22;
+
+mod sealed {
+    pub trait Sealed {}
+    impl Sealed for hw_regs::cqe::Cqe64 {}
+    impl Sealed for hw_regs::cqe::OffloadCqe {}
+}
+
+/// The two forms of entries that the driver asks for.
+pub trait CqeFormat: Layout + sealed::Sealed {
+    /// `cqc.cqe_sz`: 0 for 64 bytes, 2 for 128 bytes of which the second half is the 64-byte entry.
+    const CQE_SZ: u32;
+    /// The 64-byte entry in it.
+    fn base(&self) -> &Cqe64;
+}
+
+impl CqeFormat for Cqe64 {
+    const CQE_SZ: u32 = 0;
+    #[inline(always)]
+    fn base(&self) -> &Cqe64 {
+        self
+    }
+}
+
+impl CqeFormat for OffloadCqe {
+    const CQE_SZ: u32 = 2;
+    #[inline(always)]
+    fn base(&self) -> &Cqe64 {
+        Cqe64::ref_from_bytes(&self.0[64..]).expect("64 bytes of no alignment")
+    }
+}
+
+/// A work request that the device reports as failed. The queue it names is in the error state from then on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "work request {wqe_counter} of queue {queue:#x} failed: {syndrome}, vendor syndrome {vendor:#x}, \
+     hardware syndrome {hardware:#x}; {}", advice(*syndrome)
+)]
+pub struct ErrorCompletion {
+    /// SQN or, where the device fills it in, RQN.
+    pub queue: u32,
+    /// WQE index as the device reports it: unchecked.
+    pub wqe_counter: u16,
+    /// True for a send queue (opcode 13), false for a receive queue (opcode 14).
+    pub send: bool,
+    /// Why.
+    pub syndrome: CqeSyndrome,
+    /// Vendor's refinement of the syndrome.
+    pub vendor: u8,
+    /// Hardware syndrome, type in the high byte.
+    pub hardware: u16,
+}
+
+fn advice(syndrome: CqeSyndrome) -> &'static str {
+    match syndrome {
+        CqeSyndrome::LOCAL_LENGTH_ERR => "the frame is longer than the buffer that was posted: check the MTU",
+        CqeSyndrome::LOCAL_PROT_ERR => "a data segment names memory that its key does not cover",
+        CqeSyndrome::LOCAL_QP_OP_ERR => "the device could not read the work request",
+        CqeSyndrome::WR_FLUSH_ERR => "flushed because the queue was already in the error state",
+        _ => "the queue must be recovered",
+    }
+}
+
+impl ErrorCompletion {
+    /// What an error entry says; `None` for an entry that is not an error.
+    #[inline(always)]
+    pub fn of(cqe: &Cqe64) -> Option<ErrorCompletion> {
+        let opcode = CqeOpcode(cqe.0[63] >> 4);
+        if opcode != CqeOpcode::REQ_ERR && opcode != CqeOpcode::RESP_ERR {
+            return None;
+        }
+        Some(ErrorCompletion::parse(cqe))
+    }
+
+    #[cold]
+    fn parse(cqe: &Cqe64) -> ErrorCompletion {
+        let error = ErrCqe::from_prefix(cqe.bytes());
+        ErrorCompletion {
+            queue: error.get(ErrCqe::S_WQE_OPCODE_QPN_QPN),
+            wqe_counter: error.get(ErrCqe::WQE_COUNTER) as u16,
+            send: error.get(ErrCqe::OP_OWN_OPCODE) == u32::from(CqeOpcode::REQ_ERR.0),
+            syndrome: CqeSyndrome(error.get(ErrCqe::SYNDROME) as u8),
+            vendor: error.get(ErrCqe::VENDOR_ERR_SYND) as u8,
+            hardware: (error.get(ErrCqe::HW_SYNDROME_TYPE) << 8 | error.get(ErrCqe::HW_ERROR_SYNDROME)) as u16,
+        }
+    }
+
+    /// True if the work request was only swept out because an earlier one failed.
+    pub fn is_flush(&self) -> bool {
+        self.syndrome == CqeSyndrome::WR_FLUSH_ERR
+    }
+}
+
+/// What the device is asked to tell by an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arm {
+    /// The next completion.
+    Next,
+    /// The next completion that is solicited or an error.
+    Solicited,
+}
+
+/// A completion queue cannot take one more queue: it might overrun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a completion queue of {entries} entries, {taken} of them promised, cannot take {wanted} more work requests")]
+pub struct CqTooSmall {
+    /// Entries of the ring.
+    pub entries: u32,
+    /// Entries promised to queues that were attached.
+    pub taken: u32,
+    /// Entries asked for.
+    pub wanted: u32,
+}
+
+/// Memory of a completion queue before firmware knows it.
+pub(super) struct CqMemory {
+    pub(super) ring: RingMemory,
+    pub(super) record: DoorbellRecord,
+}
+
+impl CqMemory {
+    /// Allocates the ring of `1 << log_entries` entries and marks all of them as never written.
+    pub(super) fn allocate<E: CqeFormat>(heap: &DmaHeap, log_entries: u32) -> Result<CqMemory, DmaError> {
+        Ok(CqMemory {
+            ring: RingMemory::allocate(heap, E::SIZE << log_entries)?,
+            record: DoorbellRecord::allocate(heap)?,
+        })
+    }
+}
+
+/// A completion queue of entries `E`: [`Cqe64`], or [`OffloadCqe`] for queues that carry the offload.
+///
+/// Whether an entry is valid is said by the owner bit in its last byte, whose meaning flips with each lap; an entry is
+/// copied out after that byte was loaded with acquire ordering, so what is parsed can no longer change. Entries cannot be
+/// overrun as long as every queue that completes here was [attached](CompletionQueue::attach) with the number of its work
+/// requests and [`update`](CompletionQueue::update) is called before new ones are posted.
+#[derive(Debug)]
+pub struct CompletionQueue<E: CqeFormat> {
+    ring: DmaBuf,
+    record: DoorbellRecord,
+    handle: Handle,
+    /// Entries of the ring, less 1.
+    mask: u32,
+    /// Entries read since the beginning; its low 24 bits are what the device knows.
+    consumer: u32,
+    /// Entries promised to attached queues.
+    attached: u32,
+    /// Completion events seen, modulo 4.
+    sequence: u32,
+    arm_register: u64,
+    error: Option<u8>,
+    _entry: PhantomData<fn() -> E>,
+}
+
+impl<E: CqeFormat> CompletionQueue<E> {
+    /// A queue over `ring` that firmware knows by `handle`, doorbells in UAR `uar_page`.
+    pub(super) fn new(
+        ring: DmaBuf,
+        record: DoorbellRecord,
+        log_entries: u32,
+        handle: Handle,
+        uar_page: u32,
+    ) -> CompletionQueue<E> {
+        let cq = CompletionQueue {
+            ring,
+            record,
+            handle,
+            mask: (1 << log_entries) - 1,
+            consumer: 0,
+            attached: 0,
+            sequence: 0,
+            arm_register: uar::offset(uar_page, uar::CQ_ARM),
+            error: None,
+            _entry: PhantomData,
+        };
+        cq.record.store_first(0);
+        cq.record.store_second(2 << 28); // a sequence that no arming uses before two events were seen
+        cq
+    }
+
+    /// Marks every entry of `ring` as never written; before the device knows it.
+    pub(super) fn initialize(ring: &DmaBuf) {
+        for entry in 1..=ring.len() / E::SIZE {
+            ring.write(entry * E::SIZE - 2, &[NO_SIGNATURE, NEVER_WRITTEN]);
+        }
+    }
+
+    /// Number by which firmware knows the queue.
+    pub fn cqn(&self) -> u32 {
+        self.handle.number()
+    }
+
+    pub(super) fn into_handle(self) -> Handle {
+        self.handle
+    }
+
+    /// Entries of the ring.
+    pub fn entries(&self) -> u32 {
+        self.mask + 1
+    }
+
+    /// Promises room for the completions of a queue of `wqes` work requests.
+    pub fn attach(&mut self, wqes: u32) -> Result<(), CqTooSmall> {
+        let too_small = CqTooSmall { entries: self.entries(), taken: self.attached, wanted: wqes };
+        let taken = self.attached.checked_add(wqes).ok_or(too_small)?;
+        if taken > self.entries() {
+            return Err(too_small);
+        }
+        self.attached = taken;
+        Ok(())
+    }
+
+    /// Takes a promise back when a queue was destroyed and its completions were read.
+    pub fn detach(&mut self, wqes: u32) {
+        self.attached = self.attached.saturating_sub(wqes);
+    }
+
+    /// The next entry, if the device has written one. What it says is unchecked.
+    #[inline(always)]
+    pub fn poll(&mut self) -> Option<E> {
+        let mut entry = E::zeroed();
+        self.poll_into(&mut entry).then_some(entry)
+    }
+
+    /// [`CompletionQueue::poll`] into `entry`, which is only written if there is one: a loop that keeps its entry saves a
+    /// copy.
+    #[inline(always)]
+    pub fn poll_into(&mut self, entry: &mut E) -> bool {
+        let at = (self.consumer & self.mask) as usize * E::SIZE;
+        let op_own = self.ring.load_acquire(at + E::SIZE - 1);
+        // Bit 0 flips with each lap. An entry that was never written has opcode 0xf and owner 1, as entries of lap 1 have.
+        let lap_is_odd = self.consumer & (self.mask + 1) != 0;
+        if (op_own & 1 != 0) != lap_is_odd || op_own >= 0xf0 {
+            return false;
+        }
+        barrier::dma_read();
+        self.ring.read(at, entry.bytes_mut());
+        self.consumer = self.consumer.wrapping_add(1);
+        true
+    }
+
+    /// Tells the device how far the ring was read. Once per batch, before work requests are posted anew.
+    #[inline]
+    pub fn update(&self) {
+        self.record.store_first(self.consumer & COUNTER_MASK);
+    }
+
+    /// Asks for one event when a completion is written that was not read yet, at once if there is one already.
+    pub fn arm(&self, platform: &impl Platform, what: Arm) {
+        self.update();
+        let doorbell = CqArmDoorbellMmio::zeroed()
+            .with(CqArmDoorbellMmio::ARM_SN, self.sequence)
+            .with(CqArmDoorbellMmio::ARM_CMD_SOLICITED_ONLY, u32::from(what == Arm::Solicited))
+            .with(CqArmDoorbellMmio::ARM_CI, self.consumer & COUNTER_MASK)
+            .with(CqArmDoorbellMmio::CQN_CQN_24, self.cqn());
+        self.record.store_second(doorbell.get(CqArmDoorbellMmio::ARM));
+        barrier::before_doorbell();
+        platform.write64(self.arm_register, u64::from_be_bytes(doorbell.0));
+    }
+
+    /// A completion event named this queue: the next arming is a new one.
+    pub fn on_event(&mut self) {
+        self.sequence = (self.sequence + 1) & 3;
+    }
+
+    /// A CQ error event named this queue; `syndrome` 1 is an overrun, 2 an access violation (`mlx5-bringup.md` §7). No
+    /// entry that follows can be trusted to be complete: the queue, and what completes in it, must be created anew.
+    pub fn on_error(&mut self, syndrome: u8) {
+        self.error = Some(syndrome);
+    }
+
+    /// The syndrome of a CQ error event, if there was one.
+    pub fn error(&self) -> Option<u8> {
+        self.error
+    }
+
+    /// Reads and drops every entry that is there, at most one lap. Returns how many. For recovery, when the queues that
+    /// complete here were reset.
+    pub fn discard(&mut self) -> u32 {
+        let count = (0..self.entries()).take_while(|_| self.poll().is_some()).count() as u32;
+        self.update();
+        count
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | every entry comes out once, in order, over many laps, whatever the timing, in both sizes | `entries_come_out_once_and_in_order` |
+    //! | nothing that was never written is valid, in lap 0 or later | `nothing_is_valid_before_it_is_written` |
+    //! | an entry is valid only once its last byte is | `an_entry_counts_when_its_owner_byte_does` |
+    //! | the 64-byte entry is the second half of a 128-byte one | `the_second_half_is_the_entry` |
+    //! | the consumer record has 24 bits, and is written per batch | `the_consumer_record_is_24_bits` |
+    //! | arming writes record and register alike, with a new sequence after each event | `arming_counts_events` |
+    //! | an error entry is decoded in full and its text names the cause | `an_error_entry_says_why` |
+    //! | queues that could overrun the ring together are refused | `overcommitment_is_refused` |
+    use super::*;
+    use crate::command::ObjectKind;
+    use crate::queue::testing::{self, TestPlatform};
+    use proptest::prelude::*;
+
+    /// A queue that no firmware knows.
+    pub(crate) fn cq<E: CqeFormat>(log_entries: u32) -> CompletionQueue<E> {
+        let heap = testing::heap();
+        let memory = CqMemory::allocate::<E>(&heap, log_entries).expect("memory");
+        CompletionQueue::<E>::initialize(memory.ring.buffer());
+        let handle = testing::handle(ObjectKind::Cq, 0x123);
+        CompletionQueue::new(memory.ring.into_buffer(), memory.record, log_entries, handle, 16)
+    }
+
+    /// The device's side: where it writes next.
+    pub(crate) struct Producer(pub(crate) u32);
+
+    impl Producer {
+        /// Writes an entry; body first, owner byte last, as a device must.
+        pub(crate) fn write<E: CqeFormat>(&mut self, cq: &CompletionQueue<E>, entry: &E) {
+            self.body(cq, entry);
+            self.own(cq, entry);
+        }
+
+        fn body<E: CqeFormat>(&self, cq: &CompletionQueue<E>, entry: &E) {
+            let at = (self.0 as usize % cq.entries() as usize) * E::SIZE;
+            cq.ring.write(at, &entry.bytes()[..E::SIZE - 1]);
+        }
+
+        fn own<E: CqeFormat>(&mut self, cq: &CompletionQueue<E>, entry: &E) {
+            let at = (self.0 as usize % cq.entries() as usize) * E::SIZE;
+            let lap = u8::from(self.0 & cq.entries() != 0);
+            cq.ring.store_release(at + E::SIZE - 1, entry.bytes()[E::SIZE - 1] & !1 | lap);
+            self.0 += 1;
+        }
+    }
+
+    fn numbered<E: CqeFormat>(n: u32) -> E {
+        let mut entry = E::zeroed();
+        entry.bytes_mut()[E::SIZE - 20..E::SIZE - 16].copy_from_slice(&n.to_be_bytes());
+        entry.bytes_mut()[E::SIZE - 1] = CqeOpcode::RESP_SEND.0 << 4;
+        entry
+    }
+
+    fn number<E: CqeFormat>(entry: &E) -> u32 {
+        u32::from_be_bytes(entry.bytes()[E::SIZE - 20..E::SIZE - 16].try_into().expect("4 bytes"))
+    }
+
+    fn in_order<E: CqeFormat>(log: u32, start: u32, bursts: &[(u32, u32)]) -> Result<(), TestCaseError> {
+        let mut cq = cq::<E>(log);
+        let mut device = Producer(0);
+        // Start anywhere: laps are played through so that owner bits are right.
+        for n in 0..start {
+            device.write(&cq, &numbered::<E>(n));
+            prop_assert_eq!(cq.poll().as_ref().map(number), Some(n));
+        }
+        for (writes, reads) in bursts {
+            for _ in 0..*writes {
+                if device.0 - cq.consumer < cq.entries() {
+                    device.write(&cq, &numbered::<E>(device.0));
+                }
+            }
+            for _ in 0..*reads {
+                let expected = (cq.consumer != device.0).then_some(cq.consumer);
+                prop_assert_eq!(cq.poll().as_ref().map(number), expected);
+            }
+            cq.update();
+            prop_assert_eq!(cq.record.load().0, cq.consumer);
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn entries_come_out_once_and_in_order(
+            log in 0u32..6, start in 0u32..100, bursts in prop::collection::vec((0u32..40, 0u32..40), 1..40),
+        ) {
+            in_order::<Cqe64>(log, start, &bursts)?;
+            in_order::<OffloadCqe>(log, start, &bursts)?;
+        }
+    }
+
+    #[test]
+    fn nothing_is_valid_before_it_is_written() {
+        let mut cq = cq::<Cqe64>(2);
+        assert!(cq.poll().is_none());
+        assert_eq!(cq.ring.read_array::<2>(62), [0xff, 0xf1]);
+        // A device that skips a lap: the entries it never wrote must not become valid because the meaning of the bit
+        // flipped.
+        cq.consumer = 4;
+        assert!(cq.poll().is_none());
+    }
+
+    #[test]
+    fn an_entry_counts_when_its_owner_byte_does() {
+        let mut cq = cq::<OffloadCqe>(1);
+        let mut device = Producer(0);
+        for n in 0..9 {
+            device.body(&cq, &numbered(n));
+            assert!(cq.poll().is_none(), "the body of entry {n} is there, its owner byte is not");
+            device.own(&cq, &numbered(n));
+            assert_eq!(cq.poll().as_ref().map(number), Some(n));
+            assert!(cq.poll().is_none());
+        }
+    }
+
+    #[test]
+    fn the_second_half_is_the_entry() {
+        let mut entry = OffloadCqe::zeroed().with(OffloadCqe::CCLEN, 5).with(OffloadCqe::CQE64_FLOW_TAG, 0xabcdef);
+        entry.set(OffloadCqe::CQE64_WQE_COUNTER, 77);
+        let base = entry.base();
+        assert_eq!(base.get(Cqe64::SOP_DROP_QPN_QPN_OR_FLOW_TAG), 0xabcdef);
+        assert_eq!(base.get(Cqe64::WQE_COUNTER), 77);
+    }
+
+    #[test]
+    fn the_consumer_record_is_24_bits() {
+        let mut cq = cq::<Cqe64>(4);
+        cq.consumer = 0xffff_ffff;
+        cq.update();
+        assert_eq!(cq.record.load().0, 0x00ff_ffff);
+        cq.consumer = 0x0100_0001;
+        cq.update();
+        assert_eq!(cq.record.load().0, 1);
+    }
+
+    #[test]
+    fn arming_counts_events() {
+        let platform = TestPlatform::new();
+        let mut cq = cq::<Cqe64>(4);
+        assert_eq!(cq.record.load(), (0, 2 << 28));
+        cq.consumer = 0x12_3456;
+        for n in 0..6u64 {
+            cq.arm(&platform, if n == 5 { Arm::Solicited } else { Arm::Next });
+            let word = (n & 3) << 28 | u64::from(n == 5) << 24 | 0x12_3456;
+            assert_eq!(platform.writes.borrow_mut().pop(), Some((16 * 4096 + 0x20, word << 32 | 0x123)));
+            assert_eq!(cq.record.load(), (0x12_3456, word as u32));
+            cq.on_event();
+        }
+    }
+
+    #[test]
+    fn an_error_entry_says_why() {
+        let mut cqe = Cqe64::zeroed();
+        assert_eq!(ErrorCompletion::of(&cqe), None);
+        cqe.0[52..64].copy_from_slice(&[0x11, 0x22, 0x33, 0x01, 0x0a, 0x00, 0x01, 0x45, 0x12, 0x34, 0xff, 0xd1]);
+        let error = ErrorCompletion::of(&cqe).expect("an error");
+        let expected = ErrorCompletion {
+            queue: 0x145,
+            wqe_counter: 0x1234,
+            send: true,
+            syndrome: CqeSyndrome::LOCAL_LENGTH_ERR,
+            vendor: 0x33,
+            hardware: 0x2211,
+        };
+        assert_eq!(error, expected);
+        assert!(!error.is_flush());
+        let text = error.to_string();
+        assert!(text.contains("LOCAL_LENGTH_ERR") && text.contains("0x145") && text.contains("MTU"), "{text}");
+        cqe.0[63] = 0xe0;
+        cqe.0[55] = 5;
+        assert!(ErrorCompletion::of(&cqe).is_some_and(|e| e.is_flush() && !e.send));
+    }
+
+    #[test]
+    fn overcommitment_is_refused() {
+        let mut cq = cq::<Cqe64>(4);
+        assert_eq!(cq.attach(10), Ok(()));
+        assert_eq!(cq.attach(7), Err(CqTooSmall { entries: 16, taken: 10, wanted: 7 }));
+        assert!(cq.attach(u32::MAX).is_err());
+        cq.detach(10);
+        assert_eq!(cq.attach(16), Ok(()));
+    }
+}

@@ -1,0 +1,117 @@
+//! What can be refused, and why connections end.
+
+use crate::command::CommandError;
+use crate::ddp::device::AddError;
+use crate::dma::DmaError;
+use crate::net::InterfaceError;
+use crate::nvme::controller::ControllerError;
+use crate::nvme::queue::{BadQueue, Reason, SubmitError};
+use crate::queue::{ErrorCompletion, QueueError};
+use crate::steering::{Missing, SteeringError};
+use crate::tcp::{ConfigError, ConnectionError};
+
+/// Why a shard could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum NotOpened {
+    /// The address cannot be.
+    #[error("network interface: {0}")]
+    Interface(#[from] InterfaceError),
+    /// No memory.
+    #[error(transparent)]
+    Memory(#[from] DmaError),
+    /// A queue could not be created.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
+    /// Steering could not be set up.
+    #[error("receive steering: {0}")]
+    Steering(#[from] SteeringError),
+    /// Firmware refused a command.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+}
+
+impl NotOpened {
+    pub(super) fn steering(missing: Vec<Missing>) -> NotOpened {
+        NotOpened::Steering(SteeringError::Unsupported { missing })
+    }
+}
+
+/// Why a connection or a request was not begun. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The shard is broken.
+    #[error("the function has failed: {0}")]
+    Broken(String),
+    /// All connections are in use.
+    #[error("all {limit} connections are in use")]
+    TooManyConnections {
+        /// How many there are.
+        limit: u32,
+    },
+    /// A TCP parameter cannot be.
+    #[error("TCP: {0}")]
+    Tcp(#[from] ConfigError),
+    /// The connection is no ready I/O queue.
+    #[error("the connection is not a ready I/O queue")]
+    NotReady,
+    /// Every command identifier is in use: poll, and try again.
+    #[error("every command identifier of the queue is in use")]
+    Busy,
+    /// The buffer does not fit the request.
+    #[error("a buffer of {buffer} bytes for a request of {request}")]
+    Length {
+        /// Bytes of the buffer.
+        buffer: usize,
+        /// Bytes of the request.
+        request: u64,
+    },
+    /// The queue does not take the command.
+    #[error(transparent)]
+    Submit(#[from] SubmitError),
+    /// The tag table does not take the buffer.
+    #[error(transparent)]
+    Tag(#[from] crate::ddp::tags::TagError),
+}
+
+/// Why a queue was not offloaded. It goes on without.
+#[derive(Debug, thiserror::Error)]
+pub enum OffloadRefused {
+    /// The function cannot.
+    #[error("the function cannot offload NVMe/TCP: {}", .0.join("; "))]
+    NotPossible(Vec<String>),
+    /// The connection is not a ready I/O queue at a PDU boundary without outstanding requests.
+    #[error("the connection is not a ready I/O queue without outstanding requests")]
+    NotReady,
+    /// Firmware or steering refused.
+    #[error(transparent)]
+    Refused(#[from] Box<AddError>),
+}
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub enum Disconnect {
+    /// It was closed on request.
+    #[error("closed")]
+    Closed,
+    /// The peer closed it.
+    #[error("closed by the peer")]
+    ClosedByPeer,
+    /// TCP failed.
+    #[error("TCP: {0}")]
+    Tcp(ConnectionError),
+    /// The NVMe queue could not be made.
+    #[error("NVMe queue: {0}")]
+    Queue(BadQueue),
+    /// The protocol failed.
+    #[error("NVMe/TCP: {0}")]
+    Protocol(Reason),
+    /// The controller failed.
+    #[error("controller: {0}")]
+    Controller(ControllerError),
+    /// The control ring of its offload failed.
+    #[error("offload: {0}")]
+    Offload(ErrorCompletion),
+    /// The function failed.
+    #[error("function: {0}")]
+    Function(String),
+}

@@ -1,0 +1,375 @@
+//! What leaves, and the timers (RFC 9293 §3.8).
+
+use std::time::Duration;
+
+use super::super::segment::{Flags, Header, Options, Timestamps};
+use super::super::{Payload, Position};
+use super::{Connection, ConnectionError, State, TxSegment, Waited};
+
+/// What the next segment is.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    seq: Position,
+    /// Payload bytes, from the send queue.
+    len: u32,
+    flags: Flags,
+    kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// SYN, data, FIN: takes sequence space and is sent again until acknowledged.
+    Sequence,
+    /// The first unacknowledged segment once more; SND.NXT stays.
+    Again,
+    /// One octet beyond a closed window; SND.NXT stays.
+    WindowProbe,
+    /// Nothing but an acknowledgment.
+    Bare,
+}
+
+impl<P: Payload> Connection<P> {
+    /// The next segment to send at `now`. Call it after everything that was received or queued and at
+    /// [`next_deadline`](Self::next_deadline), until it returns `None`.
+    ///
+    /// Received segments must be handed in first: a timer that a waiting acknowledgment would stop expires otherwise. What it
+    /// returned counts as sent: a caller that cannot send it treats it as lost on the wire.
+    pub fn poll_tx(&mut self, now: Duration) -> Option<TxSegment<'_>> {
+        self.run_timers(now);
+        if let Some(header) = self.stray_reset.take().or_else(|| self.take_reset(now)) {
+            self.counters.segments_out += 1;
+            return Some(TxSegment { header, payload: [&[], &[]] });
+        }
+        let Some(plan) = self.plan(now) else {
+            self.arm_persist(now);
+            return None;
+        };
+        self.commit(now, plan);
+        let header = self.header(now, plan);
+        self.counters.segments_out += 1;
+        Some(TxSegment { header, payload: self.send.slices(plan.seq, plan.len) })
+    }
+
+    /// RFC 9293 §3.10.5: `<SEQ=SND.NXT><CTL=RST>`. The highest position sent is what the peer expects if nothing is lost;
+    /// if it is, its challenge (RFC 5961 §3.2) gets an exact answer from the closed connection.
+    fn take_reset(&mut self, now: Duration) -> Option<Header> {
+        if !std::mem::take(&mut self.reset_pending) {
+            return None;
+        }
+        Some(Header {
+            seq: self.max.wire(),
+            ack: self.rcv_nxt().wire(),
+            flags: Flags::RST | Flags::ACK,
+            window: 0,
+            options: Options { timestamps: self.timestamps_option(now, true), ..Options::default() },
+        })
+    }
+
+    fn plan(&mut self, now: Duration) -> Option<Plan> {
+        let bare = |seq| Plan { seq, len: 0, flags: Flags::ACK, kind: Kind::Bare };
+        match self.state {
+            State::Closed => return None,
+            State::SynSent | State::SynReceived if self.nxt == self.iss => {
+                let ack = if self.state == State::SynReceived { Flags::ACK } else { Flags::empty() };
+                return Some(Plan { seq: self.iss, len: 0, flags: Flags::SYN | ack, kind: Kind::Sequence });
+            }
+            State::SynSent => return None,
+            State::SynReceived => {}
+            _ => {
+                if let Some(plan) = self.plan_again() {
+                    return Some(plan);
+                }
+                if let Some(plan) = self.plan_data(now) {
+                    return Some(plan);
+                }
+            }
+        }
+        if self.ack_now || self.duplicate_acks > 0 {
+            return Some(bare(self.max));
+        }
+        if std::mem::take(&mut self.probe_window) && self.nxt < self.send_limit() {
+            let len = self.send.end().window_since(self.nxt).min(1);
+            let fin = if len == 0 { Flags::FIN } else { Flags::empty() };
+            return Some(Plan { seq: self.nxt, len, flags: Flags::ACK | fin, kind: Kind::WindowProbe });
+        }
+        if std::mem::take(&mut self.probe_keepalive) {
+            // RFC 9293 §3.8.4: <SEQ=SND.NXT-1>, which is never acceptable and so is answered.
+            return Some(bare(self.max.back(1)));
+        }
+        None
+    }
+
+    /// Fast retransmit (RFC 5681 §3.2 step 3; RFC 6582 §3.2 step 3).
+    fn plan_again(&mut self) -> Option<Plan> {
+        if !std::mem::take(&mut self.retransmit) || self.una >= self.max {
+            return None;
+        }
+        let data = self.max.min(self.send.end()).window_since(self.una);
+        let len = data.min(self.segment_room()).min(self.window);
+        let fin = self.una + len == self.send.end() && self.max > self.send.end();
+        let mut flags = Flags::ACK;
+        flags.set(Flags::FIN, fin);
+        flags.set(Flags::PSH, len > 0 && self.una + len == self.send.end());
+        (len > 0 || fin).then_some(Plan { seq: self.una, len, flags, kind: Kind::Again })
+    }
+
+    fn plan_data(&mut self, now: Duration) -> Option<Plan> {
+        let (end, limit) = (self.send.end(), self.send_limit());
+        if self.nxt >= limit {
+            return None;
+        }
+        let in_flight = self.nxt.window_since(self.una);
+        if self.una == self.max && now.saturating_sub(self.last_sent) > self.rtt.timeout() {
+            // RFC 5681 §4.1.
+            self.reno.on_idle();
+        }
+        let usable = self.window.min(self.reno.window()).saturating_sub(in_flight);
+        let unsent = end.window_since(self.nxt);
+        let full = self.segment_room();
+        let len = unsent.min(full).min(usable);
+        let fin = self.fin_queued && len == unsent && len < usable;
+        if len == 0 && !fin {
+            return None;
+        }
+        // RFC 9293 §3.8.6.2.1 without Nagle: a full segment, or all there is, or half of the largest window ever offered,
+        // or the override timer (which is the persist timer here) has expired.
+        let worth = len >= full || len == unsent || len >= self.max_window / 2 || self.send_small;
+        if !worth {
+            return None;
+        }
+        let mut flags = Flags::ACK;
+        flags.set(Flags::FIN, fin);
+        // RFC 9293 §3.9.1.2 (MUST-61): the last of what is queued is pushed.
+        flags.set(Flags::PSH, len > 0 && len == unsent);
+        Some(Plan { seq: self.nxt, len, flags, kind: Kind::Sequence })
+    }
+
+    /// Payload bytes of a full segment now: SACK blocks take room.
+    fn segment_room(&self) -> u32 {
+        match self.sack_blocks_due() {
+            0 => self.mss,
+            n => self.mss - (4 + 8 * n as u32),
+        }
+    }
+
+    /// SACK blocks that the next segment carries, at most (RFC 2018 §3): the timestamps take 12 of the 40 bytes.
+    fn sack_blocks_due(&self) -> usize {
+        match (self.sack && !self.receive.in_order(), self.timestamps) {
+            (false, _) => 0,
+            (true, true) => 3,
+            (true, false) => 4,
+        }
+    }
+
+    /// Books the segment as sent.
+    fn commit(&mut self, now: Duration, plan: Plan) {
+        let Plan { seq, len, flags, kind } = plan;
+        let space = len + u32::from(flags.contains(Flags::SYN)) + u32::from(flags.contains(Flags::FIN));
+        let end = seq + space;
+        if flags.contains(Flags::ACK) {
+            self.last_ack_sent = self.rcv_nxt();
+            (self.ack_now, self.ack_at, self.unacked_segments) = (false, None, 0);
+        }
+        if kind == Kind::Bare {
+            self.duplicate_acks = self.duplicate_acks.saturating_sub(1);
+            if seq < self.max {
+                self.counters.keepalive_probes += 1;
+            } else {
+                self.counters.pure_acks_out += 1;
+            }
+            return;
+        }
+        if kind == Kind::WindowProbe {
+            self.counters.window_probes += 1;
+        }
+        if self.una == self.max {
+            self.stalled_since = now;
+        }
+        if seq < self.max {
+            // RFC 6298 §3 (Karn).
+            self.timing = None;
+            self.sent_again = Some((self.max.max(end), self.timestamp(now)));
+            if kind != Kind::WindowProbe {
+                self.counters.retransmitted_segments += 1;
+                self.counters.retransmitted_bytes += u64::from(len);
+            }
+        } else {
+            self.counters.bytes_out += u64::from(len);
+            if self.timing.is_none() && kind == Kind::Sequence {
+                self.timing = Some((end, now));
+            }
+        }
+        self.max = self.max.max(end);
+        self.last_sent = now;
+        if kind == Kind::WindowProbe {
+            return;
+        }
+        if kind == Kind::Sequence {
+            self.nxt = end;
+            (self.persist_at, self.probe_window, self.send_small) = (None, false, false);
+        }
+        // RFC 6298 (5.1).
+        if self.retransmit_at.is_none() {
+            self.retransmit_at = Some(self.retransmission_deadline(now));
+        }
+    }
+
+    fn header(&mut self, now: Duration, plan: Plan) -> Header {
+        let syn = plan.flags.contains(Flags::SYN);
+        let acks = plan.flags.contains(Flags::ACK);
+        let mut options = Options { timestamps: self.timestamps_option(now, acks), ..Options::default() };
+        let window = if syn {
+            options.mss = Some(self.config.mss);
+            options.sack_permitted = self.sack;
+            // RFC 7323 §2.2: in an answer only if the peer offered it.
+            let offered = !acks || self.receive_shift > 0 || self.window_shift > 0;
+            options.window_scale = offered.then_some(self.receive_shift);
+            self.receive_budget().min(u32::from(u16::MAX)) as u16
+        } else {
+            options.sack = self.receive.sack_blocks(self.sack_blocks_due());
+            self.advertise()
+        };
+        let ack = if acks { self.rcv_nxt().wire() } else { 0 };
+        Header { seq: plan.seq.wire(), ack, flags: plan.flags, window, options }
+    }
+
+    /// The window field, and with it the right edge that holds from now on.
+    fn advertise(&mut self) -> u16 {
+        let rcv_nxt = self.rcv_nxt();
+        let unit = 1 << self.receive_shift;
+        let field = |bytes: u32| (bytes >> self.receive_shift).min(u32::from(u16::MAX));
+        let opened = field(self.edge_if_opened().window_since(rcv_nxt));
+        let told = self.edge.window_since(rcv_nxt);
+        // RFC 7323 §2.4: the window must not shrink, also not by rounding, so an edge that stays is rounded up. A peer
+        // that sends byte by byte could push it ahead like this for ever: an eighth beyond the budget it stops, and then
+        // seems to take a few bytes back, which stay accepted.
+        let kept = field(told.saturating_add(unit - 1));
+        let budget = self.config.receive_bytes;
+        let most = (self.recv_position() + budget + (budget / 8).max(unit)).window_since(rcv_nxt);
+        let kept = if kept * unit <= most { kept } else { field(told) };
+        let field = opened.max(kept);
+        self.edge = self.edge.max(rcv_nxt + field * unit);
+        field as u16
+    }
+
+    /// Our timestamp clock: milliseconds (RFC 7323 §5.4 allows 1 ms to 1 s) and an offset of the connection's own.
+    pub(super) fn timestamp(&self, now: Duration) -> u32 {
+        (now.as_millis() as u32).wrapping_add(self.config.timestamp_offset)
+    }
+
+    fn timestamps_option(&self, now: Duration, acks: bool) -> Option<Timestamps> {
+        let echo = if acks { self.ts_recent } else { 0 };
+        self.timestamps.then(|| Timestamps { value: self.timestamp(now), echo })
+    }
+
+    /// When the retransmission timer expires if it starts now; never later than the connection is given up.
+    pub(super) fn retransmission_deadline(&self, now: Duration) -> Duration {
+        (now + self.rtt.timeout()).min(self.stalled_since + self.patience().1)
+    }
+
+    /// What is waited for while something is outstanding, and how long.
+    fn patience(&self) -> (Waited, Duration) {
+        match self.state {
+            State::SynSent | State::SynReceived => (Waited::Handshake, self.config.connect_timeout),
+            _ => (Waited::Acknowledgment, self.config.user_timeout),
+        }
+    }
+
+    /// When the next keepalive probe is due, or the verdict (RFC 9293 §3.8.4): only while nothing is outstanding.
+    pub(super) fn keepalive_at(&self) -> Option<Duration> {
+        let keepalive = self.config.keepalive?;
+        let idle = matches!(self.state, State::Established | State::CloseWait)
+            && self.retransmit_at.is_none()
+            && self.persist_at.is_none();
+        // From the last probe as it was sent: a caller that comes late must not send all probes at once.
+        idle.then(|| match self.keepalive_sent {
+            0 => self.last_heard + keepalive.idle,
+            _ => self.last_keepalive + keepalive.interval,
+        })
+    }
+
+    fn run_timers(&mut self, now: Duration) {
+        let due = |deadline: Option<Duration>| deadline.is_some_and(|at| at <= now);
+        if due(self.linger_at) {
+            self.linger_at = None;
+            match self.state {
+                State::TimeWait => {
+                    self.state = State::Closed;
+                    self.stop_timers();
+                }
+                State::FinWait2 => {
+                    self.fail(ConnectionError::TimedOut { what: Waited::Fin, after: self.config.user_timeout });
+                }
+                _ => {}
+            }
+        }
+        if due(self.ack_at) {
+            (self.ack_at, self.ack_now) = (None, true);
+        }
+        if due(self.retransmit_at) {
+            self.on_retransmission_timeout(now);
+        }
+        if due(self.persist_at) {
+            self.on_persist_timeout(now);
+        }
+        if due(self.keepalive_at())
+            && let Some(keepalive) = self.config.keepalive
+        {
+            if self.keepalive_sent >= keepalive.probes {
+                let after = now.saturating_sub(self.last_heard);
+                self.fail(ConnectionError::TimedOut { what: Waited::Keepalive, after });
+            } else {
+                self.keepalive_sent += 1;
+                self.last_keepalive = now;
+                self.probe_keepalive = true;
+            }
+        }
+    }
+
+    /// RFC 6298 (5.4) to (5.6): everything from the first unacknowledged position on is sent again as the window allows.
+    fn on_retransmission_timeout(&mut self, now: Duration) {
+        self.retransmit_at = None;
+        let (what, patience) = self.patience();
+        let after = now.saturating_sub(self.stalled_since);
+        if after >= patience {
+            self.fail(ConnectionError::TimedOut { what, after });
+            return;
+        }
+        self.counters.timeouts += 1;
+        self.rtt.back_off();
+        if matches!(self.state, State::SynSent | State::SynReceived) {
+            self.syn_lost = true;
+        } else {
+            let flight = self.max.window_since(self.una);
+            self.reno.on_timeout(self.max, flight, self.timed_out_before);
+        }
+        (self.timed_out_before, self.retransmit) = (true, false);
+        self.nxt = self.una;
+    }
+
+    /// RFC 9293 §3.8.6.1: the window is closed, or too small to be worth a segment, and nothing is in flight that would
+    /// bring news of it.
+    fn arm_persist(&mut self, now: Duration) {
+        let sending = !matches!(self.state, State::Closed | State::SynSent | State::SynReceived | State::TimeWait);
+        let stuck = sending && self.nxt == self.una && self.nxt < self.send_limit() && self.retransmit_at.is_none();
+        if stuck && self.persist_at.is_none() {
+            let wait = self.rtt.timeout().saturating_mul(1 << self.persist_backoff.min(6));
+            self.persist_at = Some(now + wait.min(Duration::from_secs(60)));
+        }
+    }
+
+    fn on_persist_timeout(&mut self, now: Duration) {
+        self.persist_at = None;
+        // RFC 9293 §3.8.6.1 (MUST-37): as long as the peer answers, its window may stay closed.
+        let silent = now.saturating_sub(self.last_heard);
+        if self.persist_backoff > 0 && silent >= self.config.user_timeout {
+            self.fail(ConnectionError::TimedOut { what: Waited::WindowProbe, after: silent });
+            return;
+        }
+        self.persist_backoff += 1;
+        match self.window {
+            0 => self.probe_window = true,
+            _ => self.send_small = true,
+        }
+    }
+}

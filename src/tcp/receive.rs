@@ -1,0 +1,384 @@
+//! The receive queue: segments by reference, in order and out of order.
+//!
+//! ```text
+//!            delivered        ready                out of order
+//!  ──────────────────────┬─────────────────┬ ─ ─ ─ ─┬───────┬─ ─ ─┬───┬─ ─ ─ ─►
+//!                        first           next     island        island   edge
+//! ```
+//!
+//! A payload cannot be split, because it owns a receive buffer, but it can be trimmed. So overlapping segments are kept as
+//! they came, sorted by where they begin, and are trimmed when the gap before them closes: every position is delivered
+//! once, and nothing of length zero ever. What ends up with no byte of its own goes back to the caller.
+//!
+//! What is held is bounded by the window (bytes), by a number of payloads (each may own a receive buffer, however short it
+//! is) and by a number of islands; a segment is only kept if it brings at least one new byte.
+
+use std::collections::VecDeque;
+
+use super::Payload;
+use super::segment::{SackBlock, SackBlocks};
+use super::seq::Position;
+
+/// Runs of out-of-order data that are told apart. A window of 1 MiB with each tenth segment lost has 72 at most.
+const MAX_ISLANDS: usize = 128;
+
+/// What became of a segment's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accepted {
+    /// `next` advanced. `filled`: out-of-order data was waiting, so the sender should hear at once (RFC 5681 §4.2).
+    InOrder { filled: bool },
+    /// Kept for later.
+    OutOfOrder,
+    /// Every byte was there already.
+    Duplicate,
+    /// Not kept: no more payloads may be held.
+    NoRoom,
+}
+
+#[derive(Debug)]
+struct Held<P> {
+    at: Position,
+    payload: P,
+}
+
+impl<P: Payload> Held<P> {
+    fn end(&self) -> Position {
+        self.at + self.payload.len()
+    }
+}
+
+/// A run of positions out of order without a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Island {
+    start: Position,
+    end: Position,
+}
+
+/// The receive side of a connection's data.
+#[derive(Debug)]
+pub(super) struct ReceiveQueue<P> {
+    next: Position,
+    ready: VecDeque<Held<P>>,
+    ready_bytes: u32,
+    /// Sorted by start.
+    early: VecDeque<Held<P>>,
+    /// Sorted, not touching each other: the union of `early`.
+    islands: Vec<Island>,
+    /// Where the segment that came last and early begins: its island is reported first.
+    newest: Position,
+    max_payloads: usize,
+}
+
+impl<P: Payload> ReceiveQueue<P> {
+    /// A queue that expects `next` and never holds more than `max_payloads`, three quarters of them out of order: what
+    /// closes a gap always finds room. This is the only allocation.
+    pub(super) fn new(next: Position, max_payloads: usize) -> ReceiveQueue<P> {
+        ReceiveQueue {
+            next,
+            ready: VecDeque::with_capacity(max_payloads),
+            ready_bytes: 0,
+            early: VecDeque::with_capacity(max_payloads),
+            islands: Vec::with_capacity(MAX_ISLANDS),
+            newest: next,
+            max_payloads,
+        }
+    }
+
+    /// RCV.NXT as far as data goes.
+    pub(super) fn next(&self) -> Position {
+        self.next
+    }
+
+    /// Restarts at `next`: the peer's initial sequence number is known now. The queue must be empty.
+    pub(super) fn start_at(&mut self, next: Position) {
+        debug_assert!(self.ready.is_empty() && self.early.is_empty());
+        self.next = next;
+        self.newest = next;
+    }
+
+    /// Bytes ready and not taken.
+    pub(super) fn ready_bytes(&self) -> u32 {
+        self.ready_bytes
+    }
+
+    /// Payloads that in-order data may still bring before something is taken.
+    pub(super) fn free_payloads(&self) -> u32 {
+        u32::try_from(self.max_payloads - self.ready.len().min(self.max_payloads)).unwrap_or(u32::MAX)
+    }
+
+    /// Payloads held.
+    pub(super) fn held(&self) -> usize {
+        self.ready.len() + self.early.len()
+    }
+
+    /// True if nothing waits out of order.
+    pub(super) fn in_order(&self) -> bool {
+        self.early.is_empty()
+    }
+
+    /// Position after the last byte that was accepted.
+    pub(super) fn last(&self) -> Position {
+        self.islands.last().map_or(self.next, |island| island.end)
+    }
+
+    /// Offers the payload at `at`, not empty and already trimmed to the window. What is not kept, now or because this
+    /// closed a gap, goes to `unused`.
+    pub(super) fn accept(&mut self, at: Position, mut payload: P, unused: &mut Vec<P>) -> Accepted {
+        let end = at + payload.len();
+        if end <= self.next || payload.is_empty() {
+            unused.push(payload);
+            return Accepted::Duplicate;
+        }
+        if at > self.next {
+            return self.accept_early(at, payload, unused);
+        }
+        if self.held() >= self.max_payloads {
+            unused.push(payload);
+            return Accepted::NoRoom;
+        }
+        payload.trim_front(self.next.window_since(at));
+        let filled = !self.early.is_empty();
+        self.append(payload);
+        if filled {
+            self.close_gap(unused);
+        }
+        Accepted::InOrder { filled }
+    }
+
+    fn append(&mut self, payload: P) {
+        let len = payload.len();
+        self.ready.push_back(Held { at: self.next, payload });
+        self.ready_bytes += len;
+        self.next += len;
+    }
+
+    /// Moves what has become in-order from `early` to `ready`.
+    fn close_gap(&mut self, unused: &mut Vec<P>) {
+        while self.early.front().is_some_and(|held| held.at <= self.next) {
+            let Some(mut held) = self.early.pop_front() else { break };
+            if held.end() <= self.next {
+                unused.push(held.payload);
+            } else {
+                held.payload.trim_front(self.next.window_since(held.at));
+                self.append(held.payload);
+            }
+        }
+        let gone = self.islands.partition_point(|island| island.end <= self.next);
+        self.islands.drain(..gone);
+    }
+
+    fn accept_early(&mut self, at: Position, payload: P, unused: &mut Vec<P>) -> Accepted {
+        let (start, end) = (at, at + payload.len());
+        // Islands that the segment overlaps or touches are [from, to).
+        let from = self.islands.partition_point(|island| island.end < start);
+        let to = from + self.islands[from..].partition_point(|island| island.start <= end);
+        if self.islands[from..to].iter().any(|island| island.start <= start && end <= island.end) {
+            unused.push(payload);
+            return Accepted::Duplicate;
+        }
+        let max_early = self.max_payloads - self.max_payloads.div_ceil(4);
+        let full = self.early.len() >= max_early || self.held() >= self.max_payloads;
+        if full || (from == to && self.islands.len() >= MAX_ISLANDS) {
+            unused.push(payload);
+            return Accepted::NoRoom;
+        }
+        if from == to {
+            self.islands.insert(from, Island { start, end });
+        } else {
+            let merged = Island { start: start.min(self.islands[from].start), end: end.max(self.islands[to - 1].end) };
+            self.islands[from] = merged;
+            self.islands.drain(from + 1..to);
+        }
+        let held = Held { at, payload };
+        // Mostly the newest begins last.
+        match self.early.back() {
+            Some(last) if last.at > at => {
+                let index = self.early.partition_point(|other| other.at <= at);
+                self.early.insert(index, held);
+            }
+            _ => self.early.push_back(held),
+        }
+        self.newest = at;
+        Accepted::OutOfOrder
+    }
+
+    /// The next payload in order and where its first byte is.
+    pub(super) fn take(&mut self) -> Option<(Position, P)> {
+        let held = self.ready.pop_front()?;
+        self.ready_bytes -= held.payload.len();
+        Some((held.at, held.payload))
+    }
+
+    /// Takes any payload that is left, in no useful order: the connection is over.
+    pub(super) fn drain_one(&mut self) -> Option<P> {
+        let held = self.ready.pop_front().or_else(|| self.early.pop_front())?;
+        if self.held() == 0 {
+            self.ready_bytes = 0;
+            self.islands.clear();
+        }
+        Some(held.payload)
+    }
+
+    /// What to tell the sender, at most `max` blocks (RFC 2018 §4): first the island of the newest segment, then the
+    /// others, nearest first, because the sender mends those first.
+    pub(super) fn sack_blocks(&self, max: usize) -> SackBlocks {
+        let mut blocks = SackBlocks::default();
+        let block = |island: &Island| SackBlock { start: island.start.wire(), end: island.end.wire() };
+        let newest = self.islands.partition_point(|island| island.end <= self.newest);
+        if let Some(island) = self.islands.get(newest).filter(|_| max > 0) {
+            blocks.push(block(island));
+        }
+        let others = self.islands.iter().enumerate().filter(|&(index, _)| index != newest);
+        for (_, island) in others.take(max.saturating_sub(1)) {
+            blocks.push(block(island));
+        }
+        blocks
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | any segments of one stream in any order, overlapping: each byte is delivered once, in order, and every payload comes back exactly once | `every_byte_once_and_every_payload_back` |
+    //! | the islands are exactly the runs that were accepted early | `every_byte_once_and_every_payload_back` |
+    //! | no more payloads are held than allowed, and in-order data still gets through | `the_bound_on_payloads_leaves_room_for_order` |
+    //! | islands are bounded | `islands_are_bounded` |
+    //! | a segment that spans others is trimmed, not split; what it covers comes back | `a_covered_segment_comes_back` |
+    //! | the first SACK block is the newest segment's (RFC 2018 4) | `the_first_sack_block_is_the_newest` |
+    use super::*;
+    use crate::tcp::testing::Bytes;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    const BASE: u32 = 0xffff_ffc0;
+
+    fn stream(from: u32, len: u32) -> Vec<u8> {
+        (from..from + len).map(|i| (i * 31 + 7) as u8).collect()
+    }
+
+    fn piece(from: u32, len: u32) -> Bytes {
+        Bytes::new(&stream(from, len))
+    }
+
+    fn delivered(queue: &mut ReceiveQueue<Bytes>, base: Position) -> Vec<(u64, Vec<u8>)> {
+        std::iter::from_fn(|| queue.take()).map(|(at, bytes)| (at.since(base), bytes.to_vec())).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_once_and_every_payload_back(
+            pieces in vec((0u32..300, 1u32..40), 1..120), max in 2usize..64, take in any::<u64>(),
+        ) {
+            let base = Position::initial(BASE);
+            let mut queue = ReceiveQueue::new(base, max);
+            let mut covered = vec![false; 400];
+            let (mut unused, mut bytes, mut taken) = (Vec::new(), Vec::new(), 0);
+            for (i, &(from, len)) in pieces.iter().enumerate() {
+                let accepted = queue.accept(base + from, piece(from, len), &mut unused);
+                if matches!(accepted, Accepted::InOrder { .. } | Accepted::OutOfOrder) {
+                    covered[from as usize..(from + len) as usize].fill(true);
+                }
+                prop_assert!(queue.held() <= max);
+                let prefix = covered.iter().take_while(|&&c| c).count();
+                prop_assert_eq!(queue.next(), base + prefix as u32);
+                // The islands are the runs of `covered` beyond the prefix.
+                let mut runs = Vec::new();
+                for at in prefix..covered.len() {
+                    match (covered[at], covered[at - usize::from(at > 0)] && at > prefix) {
+                        (true, false) => runs.push((at, at + 1)),
+                        (true, true) => runs.last_mut().unwrap().1 = at + 1,
+                        _ => {}
+                    }
+                }
+                let islands: Vec<_> =
+                    queue.islands.iter().map(|i| (i.start.since(base) as usize, i.end.since(base) as usize)).collect();
+                prop_assert_eq!(islands, runs);
+                if take >> (i % 64) & 1 == 1 {
+                    for (at, piece) in delivered(&mut queue, base) {
+                        prop_assert_eq!(at as usize, bytes.len());
+                        prop_assert!(!piece.is_empty());
+                        bytes.extend(piece);
+                        taken += 1;
+                    }
+                    prop_assert_eq!(queue.ready_bytes(), 0);
+                }
+            }
+            for (at, piece) in delivered(&mut queue, base) {
+                prop_assert_eq!(at as usize, bytes.len());
+                bytes.extend(piece);
+                taken += 1;
+            }
+            prop_assert_eq!(bytes.len(), covered.iter().take_while(|&&c| c).count());
+            prop_assert_eq!(&bytes, &stream(0, bytes.len() as u32));
+            let left = std::iter::from_fn(|| queue.drain_one()).count();
+            prop_assert_eq!(taken + left + unused.len(), pieces.len());
+        }
+    }
+
+    #[test]
+    fn the_bound_on_payloads_leaves_room_for_order() {
+        let base = Position::initial(BASE);
+        let mut queue = ReceiveQueue::new(base, 8);
+        let mut unused = Vec::new();
+        for i in 0..10 {
+            let expected = if i < 6 { Accepted::OutOfOrder } else { Accepted::NoRoom };
+            assert_eq!(queue.accept(base + 10 + i * 2, piece(10 + i * 2, 1), &mut unused), expected);
+        }
+        assert_eq!(unused.len(), 4);
+        for i in 0..2 {
+            assert_eq!(queue.accept(base + i, piece(i, 1), &mut unused), Accepted::InOrder { filled: true });
+        }
+        assert_eq!(queue.accept(base + 2, piece(2, 1), &mut unused), Accepted::NoRoom);
+        assert_eq!(queue.take().map(|(at, _)| at), Some(base));
+        assert_eq!(queue.accept(base + 2, piece(2, 1), &mut unused), Accepted::InOrder { filled: true });
+    }
+
+    #[test]
+    fn islands_are_bounded() {
+        let base = Position::initial(BASE);
+        let mut queue = ReceiveQueue::new(base, 4096);
+        let mut unused = Vec::new();
+        for i in 0..MAX_ISLANDS as u32 + 5 {
+            queue.accept(base + 2 + 2 * i, piece(2 + 2 * i, 1), &mut unused);
+        }
+        assert_eq!((queue.islands.len(), unused.len()), (MAX_ISLANDS, 5));
+        // What joins two islands needs no new one.
+        assert_eq!(queue.accept(base + 3, piece(3, 1), &mut unused), Accepted::OutOfOrder);
+        assert_eq!(queue.islands.len(), MAX_ISLANDS - 1);
+    }
+
+    #[test]
+    fn a_covered_segment_comes_back() {
+        let base = Position::initial(BASE);
+        let mut queue = ReceiveQueue::new(base, 8);
+        let mut unused = Vec::new();
+        queue.accept(base + 20, piece(20, 10), &mut unused);
+        assert_eq!(queue.accept(base + 10, piece(10, 30), &mut unused), Accepted::OutOfOrder);
+        assert_eq!(queue.accept(base + 22, piece(22, 18), &mut unused), Accepted::Duplicate);
+        assert_eq!(unused.len(), 1);
+        assert_eq!(queue.accept(base, piece(0, 12), &mut unused), Accepted::InOrder { filled: true });
+        let pieces: Vec<_> = delivered(&mut queue, base).into_iter().map(|(at, b)| (at, b.len())).collect();
+        assert_eq!(pieces, [(0, 12), (12, 28)]);
+        assert_eq!(unused[1].to_vec(), stream(20, 10));
+        assert!(queue.in_order() && queue.held() == 0);
+    }
+
+    #[test]
+    fn the_first_sack_block_is_the_newest() {
+        let base = Position::initial(BASE);
+        let mut queue = ReceiveQueue::new(base, 64);
+        let mut unused = Vec::new();
+        for at in [100, 10, 30, 50, 70] {
+            queue.accept(base + at, piece(at, 5), &mut unused);
+        }
+        let starts = |queue: &ReceiveQueue<Bytes>, max| -> Vec<u32> {
+            queue.sack_blocks(max).as_slice().iter().map(|b| b.start.wrapping_sub(BASE)).collect()
+        };
+        assert_eq!(starts(&queue, 3), [70, 10, 30]);
+        queue.accept(base + 35, piece(35, 5), &mut unused);
+        assert_eq!(starts(&queue, 4), [30, 10, 50, 70]);
+        assert_eq!(queue.sack_blocks(4).as_slice()[0].end.wrapping_sub(BASE), 40);
+        assert_eq!(starts(&queue, 0), [0u32; 0]);
+    }
+}
