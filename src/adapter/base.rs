@@ -46,6 +46,8 @@ pub struct Teardown {
     pub pages_returned: usize,
     /// Pages that firmware did not return; their memory is never used again.
     pub pages_kept: usize,
+    /// Commands that never completed; their memory is never used again.
+    pub commands_stuck: usize,
     /// Objects that firmware refused to destroy.
     pub refused: Vec<Refused>,
     /// What went wrong with pages.
@@ -57,13 +59,20 @@ pub struct Teardown {
 impl Teardown {
     /// True if nothing is left behind.
     pub fn is_clean(&self) -> bool {
-        self.pages_kept == 0 && self.refused.is_empty() && self.page_errors.is_empty() && self.command_errors.is_empty()
+        self.pages_kept == 0
+            && self.commands_stuck == 0
+            && self.refused.is_empty()
+            && self.page_errors.is_empty()
+            && self.command_errors.is_empty()
     }
 }
 
 impl fmt::Display for Teardown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} objects destroyed, {} pages returned", self.objects_destroyed, self.pages_returned)?;
+        if self.commands_stuck > 0 {
+            write!(f, "\n{} commands never completed: what they created is unknown", self.commands_stuck)?;
+        }
         for refused in &self.refused {
             write!(f, "\n{} {:#x} not destroyed: {}", refused.kind, refused.number, refused.error)?;
         }
@@ -152,12 +161,12 @@ impl<P: Platform> Base<P> {
             }
         }
         report.pages_kept = self.firmware.pages.held();
+        report.commands_stuck = self.firmware.queue.in_flight();
         if down {
             // Firmware has forgotten all objects, also those that it refused to destroy one by one.
             self.log.forget();
-            self.stage = Stage::Down;
-            if report.pages_kept > 0 {
-                self.firmware.pages.leak();
+            if report.pages_kept == 0 {
+                self.stage = Stage::Down;
             }
         }
         report
@@ -183,9 +192,9 @@ impl<P> Drop for Base<P> {
         let pages = self.firmware.pages.leak();
         let pieces = self.log.leak() + self.firmware.queue.leak();
         log::error!(
-            "{function}: dropped without teardown: {objects} objects and {pages} pages are left in firmware; the memory \
-             of these pages and {pieces} more pieces are never used again, because the device may still access them. \
-             Call Adapter::teardown, or Adapter::reset"
+            "{function}: let go without a complete teardown or a reset: {objects} objects and {pages} pages are left in \
+             firmware; the memory of these pages and {pieces} more pieces are never used again, because the device may \
+             still access them"
         );
     }
 }

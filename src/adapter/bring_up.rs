@@ -58,7 +58,7 @@ pub(super) fn is_virtual_function(device: u16) -> bool {
     VIRTUAL_FUNCTIONS.contains(&device)
 }
 
-/// Steps 1 to 27. On failure everything done so far is undone.
+/// Steps 1 to 27. On failure everything done so far is undone, by a reset if it cannot be done in order.
 pub(super) fn bring_up<P: Platform>(platform: Arc<P>, config: Config) -> Result<Adapter<P>, AdapterError> {
     let mut base = Base::start(platform, &config)?;
     match steps(&mut base, &config) {
@@ -67,7 +67,11 @@ pub(super) fn bring_up<P: Platform>(platform: Arc<P>, config: Config) -> Result<
             log::error!("{error}: undoing the bring-up");
             let report = base.teardown(Deadline::after(&*base.platform, config.command_timeout));
             if !report.is_clean() {
-                log::error!("{}: undoing the bring-up: {report}", base.function());
+                log::error!("{}: undoing the bring-up: {report}; resetting the function", base.function());
+                // Firmware then has nothing of ours, and the memory is free.
+                if let Err(error) = base.reset(Deadline::after(&*base.platform, config.ready_timeout)) {
+                    log::error!("{error}");
+                }
             }
             Err(error)
         }

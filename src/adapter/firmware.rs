@@ -13,9 +13,14 @@ use hw_regs::eqe::{Eqe, EqeCmd, EqePageReq, EventType};
 use hw_regs::layout::{Access, Layout};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Events that are kept for a caller who does not poll.
 const MAX_EVENTS: usize = 4096;
+/// How long firmware may return no page before it is said to keep them (`mlx5-numbers.md`, "timeouts").
+const RECLAIM_PATIENCE: Duration = Duration::from_secs(5);
+/// How often it is asked meanwhile.
+const RECLAIM_PACE: Duration = Duration::from_millis(10);
 /// Demands for pages that wait for their turn. Firmware repeats what it still needs (`mlx5-bringup.md` §9).
 const MAX_DEMANDS: usize = 64;
 
@@ -269,7 +274,8 @@ impl<P: Platform> Firmware<P> {
     /// After TEARDOWN_HCA: takes every page back. Returns how many came, and what went wrong.
     pub fn take_all_pages(&mut self, deadline: Deadline) -> (usize, Vec<PageError>) {
         let (mut came, mut errors) = (0, Vec::new());
-        let started = self.platform.now();
+        let platform = Arc::clone(&self.platform);
+        let mut progress = platform.now();
         while self.pages.held() > 0 {
             let asked = TAKE_AT_ONCE.min(self.pages.held() as u32);
             let request = self.pages.take(self.owner, asked);
@@ -279,13 +285,15 @@ impl<P: Platform> Firmware<P> {
             came += before - self.pages.held();
             match outcome {
                 // Firmware needs time to let go of its pages.
-                Ok(0) if !deadline.passed(&*self.platform) => self.platform.pause(),
                 Ok(0) => {
-                    let waited = self.platform.now().saturating_sub(started);
-                    errors.push(PageError::Kept { held: self.pages.held(), waited });
-                    break;
+                    let waited = platform.now().saturating_sub(progress);
+                    if waited >= RECLAIM_PATIENCE || deadline.passed(&*platform) {
+                        errors.push(PageError::Kept { held: self.pages.held(), waited });
+                        break;
+                    }
+                    _ = Deadline::after(&*platform, RECLAIM_PACE).wait(&*platform, || None::<()>);
                 }
-                Ok(_) => {}
+                Ok(_) => progress = platform.now(),
                 // A foreign page does not keep the others, as long as some came back.
                 Err(error @ PageError::Foreign { .. }) if self.pages.held() < before => errors.push(error),
                 Err(error) => {

@@ -483,10 +483,17 @@ impl<P: Platform> CommandQueue<P> {
     ) {
         let platform = Arc::clone(&queue(context).platform);
         // Whether there is one at the end shows when it is used.
+        let mut check_at = platform.now() + PRESENCE_CHECK;
         _ = deadline.wait(&*platform, || {
             serve(context);
             let queue = queue(context);
             queue.poll();
+            if platform.now() >= check_at {
+                check_at = platform.now() + PRESENCE_CHECK;
+                if queue.is_gone() {
+                    return Some(());
+                }
+            }
             queue.free_slot(request.opcode()).map(drop)
         });
     }
@@ -528,8 +535,8 @@ impl<P> Drop for CommandQueue<P> {
 impl<P: Platform> CommandPort for CommandQueue<P> {
     fn post(&mut self, request: &Request) -> Result<Ticket, CommandError> {
         let Some(slot) = self.free_slot(request.opcode()) else {
-            let fault = Fault::NoSlot { busy: self.in_flight(), stuck: self.stuck() };
-            return Err(self.error(request, fault));
+            let full = Fault::NoSlot { busy: self.in_flight(), stuck: self.stuck() };
+            return Err(self.error(request, if self.gone { Fault::DeviceGone } else { full }));
         };
         self.start_command(request, slot).map_err(|fault| self.error(request, fault))
     }

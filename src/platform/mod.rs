@@ -73,6 +73,9 @@ pub trait Platform {
     fn pause(&self);
 
     /// A heap of DMA memory on this platform.
+    ///
+    /// A platform whose function is brought up more than once returns the same heap each time: memory that is quarantined
+    /// stays mapped, and a second heap would hand its addresses out again.
     fn dma_heap(&self) -> DmaHeap {
         DmaHeap::new(self.dma_mapper(), crate::dma::IovaAllocator::new(&self.iova_ranges()))
     }

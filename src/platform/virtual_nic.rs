@@ -5,7 +5,7 @@
 //! [`Platform::pause`]; so a run is repeatable, and a timeout of a minute costs no minute.
 
 use super::{Identity, Platform, PlatformError};
-use crate::dma::{Arena, DmaError, DmaMapper, Iova};
+use crate::dma::{Arena, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -44,6 +44,7 @@ pub struct VirtualPlatform {
     identity: Identity,
     bar_size: u64,
     fired: Arc<[AtomicBool]>,
+    heap: DmaHeap,
 }
 
 fn lock(nic: &Mutex<VirtualNic>) -> MutexGuard<'_, VirtualNic> {
@@ -70,7 +71,9 @@ impl VirtualPlatform {
         let identity = Identity { address: name.to_owned(), vendor: VENDOR, device: nic.device_id() };
         let bar_size = nic.bar_size();
         nic.advance(clock.now());
-        VirtualPlatform { nic: Arc::new(Mutex::new(nic)), clock, identity, bar_size, fired }
+        let nic = Arc::new(Mutex::new(nic));
+        let heap = DmaHeap::new(Arc::new(Mapper(Arc::clone(&nic))), IovaAllocator::new(&[IOVA]));
+        VirtualPlatform { nic, clock, identity, bar_size, fired, heap }
     }
 
     /// The device: its wire side, its counters, its faults.
@@ -124,6 +127,10 @@ impl Platform for VirtualPlatform {
 
     fn iova_ranges(&self) -> Vec<RangeInclusive<u64>> {
         vec![IOVA]
+    }
+
+    fn dma_heap(&self) -> DmaHeap {
+        self.heap.clone()
     }
 
     fn reset(&self) -> Result<(), PlatformError> {
@@ -190,14 +197,14 @@ mod tests {
     #[test]
     fn memory_is_shared_while_mapped() {
         let platform = VirtualPlatform::new("virtual", virtual_nic::Config::default());
-        let heap = platform.dma_heap();
-        let buffer = heap.allocate(4096, 4096).expect("memory");
+        let nic = Arc::clone(&platform.nic);
+        let buffer = platform.dma_heap().allocate(4096, 4096).expect("memory");
         let iova = buffer.iova().get();
         // A second mapping of the same address is refused, so the first exists.
         let arena = Arena::new(4096).expect("memory");
-        assert!(lock(&platform.nic).dma_map(iova, arena.file(), 4096).is_err());
-        drop((buffer, heap));
-        assert!(lock(&platform.nic).dma_map(iova, arena.file(), 4096).is_ok(), "unmapped with its heap");
+        assert!(lock(&nic).dma_map(iova, arena.file(), 4096).is_err());
+        drop((buffer, platform));
+        assert!(lock(&nic).dma_map(iova, arena.file(), 4096).is_ok(), "unmapped with its heap");
     }
 
     #[test]
