@@ -37,10 +37,10 @@ pub struct DemoArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "128KiB")]
     pub io_size: u64,
     /// Requests in flight on each queue (1 to 1024, and not above the device's tag buffer table).
-    #[arg(long, value_name = "N", default_value_t = 32)]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = |text: &str| number(text, "1 to 1024"))]
     pub queue_size: u32,
     /// I/O queues (1 to 8), each a TCP connection with an offload context of its own.
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = |text: &str| number(text, "1 to 8"))]
     pub queues: u32,
     /// Negotiate header digests.
     #[arg(long)]
@@ -49,7 +49,7 @@ pub struct DemoArgs {
     #[arg(long)]
     pub data_digest: bool,
     /// IP MTU of the wire: 1500 or 9000.
-    #[arg(long, value_name = "BYTES", default_value_t = 1500)]
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = |text: &str| number(text, "1500 or 9000"))]
     pub mtu: u32,
     /// What to do about the offload.
     #[arg(long, value_enum, default_value_t = OffloadChoice::Prefer)]
@@ -91,6 +91,11 @@ pub enum OffloadChoice {
     Require,
     /// Do not use it.
     Off,
+}
+
+/// A whole number; its range is checked with the rest of the configuration.
+fn number(text: &str, allowed: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| format!("allowed is {allowed}"))
 }
 
 /// Bytes with an optional binary suffix: 4096, 128KiB, 256M, 4GiB.
