@@ -60,6 +60,33 @@ pub struct DemoArgs {
     /// Let the target start every PDU in a packet of its own, so that every payload byte can be placed.
     #[arg(long)]
     pub align_pdus: bool,
+    /// Share of frames that the wire loses, in percent (0 to 50).
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    pub loss: f64,
+    /// Mean number of frames lost in a row.
+    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    pub burst: f64,
+    /// Share of frames that are overtaken by others, in percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    pub reorder: f64,
+    /// Frames by which a reordered one is overtaken.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub reorder_distance: u32,
+    /// Share of frames that arrive twice, in percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    pub duplicate: f64,
+    /// Share of frames with a flipped bit, in percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    pub corrupt: f64,
+    /// Time that a frame is under way, in microseconds of simulated time.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
+    pub delay: u64,
+    /// Cut what the target sends into segments of random size.
+    #[arg(long, conflicts_with = "align_pdus")]
+    pub segment: bool,
+    /// Which way frames suffer all that.
+    #[arg(long, value_enum, default_value_t = Towards::Both)]
+    pub towards: Towards,
     /// Write every frame on the wire into a pcapng file.
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
@@ -80,6 +107,17 @@ pub struct ProbeArgs {
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `--towards`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Towards {
+    /// Frames to the host.
+    Host,
+    /// Frames to the target.
+    Target,
+    /// All.
+    Both,
 }
 
 /// `--offload`.
