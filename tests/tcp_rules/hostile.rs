@@ -200,6 +200,8 @@ fn a_reset_that_loses_data_is_an_error() {
 
 #[test]
 fn any_segments_whatsoever() {
+    // Losses found, probes, duplicates reported, impossible blocks, timeouts, something thrown away.
+    let mut reached = [0; 6];
     for seed in 0..2000 {
         let mut random = Random(seed);
         let keepalive = Keepalive { idle: Duration::from_secs(1), interval: Duration::from_secs(1), probes: 3 };
@@ -279,8 +281,13 @@ fn any_segments_whatsoever() {
                 _ => now + Duration::from_millis(random.below(20)),
             };
         }
+        let of = tcp.counters();
+        let of =
+            [of.lost_segments, of.tail_loss_probes, of.dsacks_in, of.bad_sack_blocks, of.timeouts, of.sack_reneges];
+        reached.iter_mut().zip(of).for_each(|(all, of)| *all += of);
         tcp.abort();
         let left = tcp.drain().count();
         assert_eq!(given, unused.len() + taken + left, "seed {seed}: each payload comes back once");
     }
+    assert!(reached.iter().all(|&count| count > 10), "{reached:?}");
 }

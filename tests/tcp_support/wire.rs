@@ -22,8 +22,8 @@ pub trait Host {
 #[derive(Debug, Clone, Copy)]
 pub struct Wire {
     pub drop: u64,
-    /// How many frames a drop takes at most, one after the other.
-    pub burst: u64,
+    /// For how long at most a drop takes what follows as well.
+    pub burst: Duration,
     pub duplicate: u64,
     pub reorder: u64,
     pub corrupt: u64,
@@ -38,7 +38,7 @@ pub struct Wire {
 impl Wire {
     pub const CLEAN: Wire = Wire {
         drop: 0,
-        burst: 1,
+        burst: Duration::ZERO,
         duplicate: 0,
         reorder: 0,
         corrupt: 0,
@@ -52,21 +52,22 @@ impl Wire {
         let mut some = |most| if random.chance(400) { random.below(most) } else { 0 };
         Wire {
             drop: some(1500),
-            burst: 1,
+            burst: Duration::ZERO,
             duplicate: some(1000),
             reorder: some(3000),
             corrupt: some(500),
             delay: Duration::from_micros(1 + some(20_000)),
-            rate: some(1000) * 1_000_000,
-            queue: Duration::from_micros(300 + some(50_000)),
+            // The queue holds at least sixty full segments, or whoever sends again from the beginning never ends.
+            rate: (20 + some(1000)) * 1_000_000,
+            queue: Duration::from_micros(5000 + some(50_000)),
         }
         .bursting(random)
     }
 
-    /// In a third of the cases fewer drops, which take several frames each.
+    /// In a third of the cases fewer drops, which take everything for up to 5 ms.
     fn bursting(self, random: &mut Random) -> Wire {
         match random.chance(333) {
-            true => Wire { drop: self.drop / 8, burst: 2 + random.below(30), ..self },
+            true => Wire { drop: self.drop / 8, burst: Duration::from_micros(1 + random.below(5000)), ..self },
             false => self,
         }
     }
@@ -83,8 +84,8 @@ impl Wire {
         let mut in_flight = BinaryHeap::<Flying>::new();
         let mut number = 0;
         let mut idle_rounds = 0;
-        // Per direction: frames that a burst still takes, and until when the wire is busy.
-        let mut taken = [0; 2];
+        // Per direction: until when a drop takes everything, and until when the wire is busy.
+        let mut lost = [Duration::ZERO; 2];
         let mut busy = [now; 2];
         loop {
             for (side, host) in hosts.iter_mut().enumerate() {
@@ -96,15 +97,16 @@ impl Wire {
                         digest = (digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
                     }
                     let chance = |random: &mut Random, of: u64| random.below(10_000) < of;
-                    if chance(random, self.drop) {
-                        taken[side] = 1 + random.below(self.burst);
+                    let dropped = chance(random, self.drop);
+                    if dropped && !self.burst.is_zero() {
+                        lost[side] = now + Duration::from_nanos(1 + random.below(self.burst.as_nanos() as u64));
                     }
                     let waits = busy[side].saturating_sub(now);
-                    let copies = match (taken[side] > 0 || waits > self.queue, chance(random, self.duplicate)) {
-                        (true, _) => 0,
-                        (false, duplicate) => 1 + u64::from(duplicate),
-                    };
-                    taken[side] = taken[side].saturating_sub(1);
+                    let copies =
+                        match (dropped || now < lost[side] || waits > self.queue, chance(random, self.duplicate)) {
+                            (true, _) => 0,
+                            (false, duplicate) => 1 + u64::from(duplicate),
+                        };
                     if copies > 0 && self.rate > 0 {
                         busy[side] = now + waits + Duration::from_nanos(frame.len() as u64 * 1_000_000_000 / self.rate);
                     }

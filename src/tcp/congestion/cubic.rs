@@ -134,6 +134,7 @@ mod tests {
     //! | a pause does not count (5.8) | `a_pause_does_not_count` |
     //! | after a timeout the plateau is where avoidance begins (4.8) | `after_a_timeout_the_plateau_is_here` |
     use super::*;
+    use proptest::collection::vec;
     use proptest::prelude::*;
 
     const MSS: u32 = 1000;
@@ -149,7 +150,7 @@ mod tests {
 
         #[test]
         fn growth_is_bounded(
-            loss in 2u32..100_000, mss in 88u32..9000, rtt in 0u64..500, acks in proptest::collection::vec((1u32..30, 0u64..2000), 1..100),
+            loss in 2u32..100_000, mss in 88u32..9000, rtt in 0u64..500, acks in vec((1u32..30, 0u64..2000), 1..100),
         ) {
             let mut cubic = Cubic::default();
             cubic.on_congestion(loss * mss);

@@ -1,4 +1,5 @@
-//! Proportional rate reduction (RFC 9937, which obsoletes RFC 6937): what may be sent during fast recovery, acknowledgment by acknowledgment.
+//! Proportional rate reduction (RFC 9937, which obsoletes RFC 6937): what may be sent during fast recovery, acknowledgment
+//! by acknowledgment.
 //!
 //! By the end of recovery as many bytes are in flight as the threshold says, without first falling silent for half a round
 //! trip (as halving at once would) and without a burst at the end. When losses alone have brought the flight below the

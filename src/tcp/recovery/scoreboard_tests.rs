@@ -180,14 +180,15 @@ proptest! {
             prop_assert_eq!(&records, &model.list);
             prop_assert_eq!((board.start, board.end()), (una, nxt));
             prop_assert_eq!((board.sacked(), board.lost()), (model.count(Fate::Sacked), model.count(Fate::Lost)));
-            let mut flying: Vec<_> =
-                model.list.iter().filter(|record| record.fate == Fate::InFlight).map(|record| (record.at, record.end)).collect();
+            let in_flight = model.list.iter().filter(|record| record.fate == Fate::InFlight);
+            let mut flying: Vec<_> = in_flight.map(|record| (record.at, record.end)).collect();
             flying.sort();
             prop_assert_eq!(walk(&board), flying);
             let pipe: u32 = model.list.iter().filter(|record| record.fate == Fate::InFlight)
                 .map(|record| record.end.window_since(record.start)).sum();
             prop_assert_eq!(board.pipe(), pipe);
-            prop_assert_eq!(board.head_is_sacked(), model.list.first().is_some_and(|record| record.fate == Fate::Sacked));
+            let first = model.list.first().is_some_and(|record| record.fate == Fate::Sacked);
+            prop_assert_eq!(board.head_is_sacked(), first);
             let (mut seen, mut expected) = (delivered.clone(), model.delivered.clone());
             seen.sort();
             expected.sort();
