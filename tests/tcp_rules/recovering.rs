@@ -25,6 +25,10 @@
 //! | and network duplicates do not | `more_duplicates_than_were_sent_undo_nothing` |
 //! | an echo from before undoes a timeout, and nothing else is sent again (RFC 3522, RFC 4015) | `a_late_acknowledgment_undoes_the_timeout` |
 //! | silence in recovery is broken by the highest segment, once without progress (RFC 6675 4, NextSeg 4) | `silence_in_recovery_is_broken_by_a_rescue` |
+//! | the rescue does not wait for a delayed acknowledgment | `a_rescue_does_not_wait_for_the_peers_delay` |
+//! | what is sent again leaves out blocks for which there is no room (RFC 2018 3) | `blocks_give_way_to_what_is_sent_again` |
+//! | a reduction is undone only by duplicates of what came after it | `a_later_loss_cannot_be_undone_by_an_earlier_duplicate` |
+//! | the first round-trip time is exact, also with timestamps of milliseconds | `the_handshake_is_measured_by_our_own_clock` |
 //! | what is sent again stays in the peer's window (RFC 9293 3.8.6) | `a_window_taken_back_holds_for_what_is_lost` |
 //! | and probes it if it is closed | `a_window_closed_on_what_is_lost_is_probed` |
 //! | segments in flight are bounded, more data then makes larger ones | `the_scoreboard_bounds_the_segments_in_flight` |
@@ -138,10 +142,15 @@ fn one_reduction_per_window() {
     // 4001 is lost as well: of the same window.
     t.expect_sent(&[4001, 10001]);
     assert_eq!((t.tcp.congestion_window(), t.tcp.counters().fast_retransmits), (5000, 1));
-    // 10001 was sent in recovery, and is lost.
+    t.pass(MS);
+    t.inject(ack(1, &[(5001, 10001), (1001, 4001)]));
+    t.expect_sent(&[11001, 12001]);
+    // 10001 was sent in recovery, and is lost: found in it, dealt with as the next.
     t.pass(PATH);
+    t.inject(ack(1, &[(11001, 12001), (5001, 10001), (1001, 4001)]));
     t.inject(ack(10001, &[(11001, 12001)]));
-    assert_eq!((t.tcp.congestion_window(), t.tcp.counters().fast_retransmits), (5000, 1));
+    t.expect_sent(&[10001]);
+    assert_eq!((t.tcp.congestion_window(), t.tcp.counters().fast_retransmits), (2000, 2));
 }
 
 #[test]
@@ -384,6 +393,34 @@ fn more_duplicates_than_were_sent_undo_nothing() {
 }
 
 #[test]
+fn a_later_loss_cannot_be_undone_by_an_earlier_duplicate() {
+    let mut t = one_is_late();
+    t.tcp.send(&[1; 3000]);
+    t.expect_sent(&[10001, 11001, 12001]);
+    t.wait(80 * MS);
+    t.expect_sent(&[12001]);
+    t.pass(PATH);
+    t.inject(ack(13001, &[]));
+    t.tcp.send(b"x");
+    t.expect_sent(&[13001]);
+    t.pass(PATH);
+    t.inject(ack(13002, &[]));
+    let window = t.tcp.congestion_window();
+    assert_eq!((t.tcp.counters().probes_mended, window < 5000), (1, true));
+    t.inject(ack(13002, &[(1, 1001)]));
+    assert_eq!((t.tcp.counters().spurious_recoveries, t.tcp.congestion_window()), (0, window));
+}
+
+#[test]
+fn the_handshake_is_measured_by_our_own_clock() {
+    let mut t = Script::connect(Config { timestamps: true, ..plain(Config::default()) });
+    t.tcp.poll_tx(t.now).unwrap();
+    t.pass(Duration::from_micros(400));
+    t.inject(seg("S.").ack(1).window(60000).ts(7, 100_000));
+    assert_eq!(t.tcp.smoothed_rtt(), Some(Duration::from_micros(400)));
+}
+
+#[test]
 fn a_late_acknowledgment_undoes_the_timeout() {
     // The echo is that of the first transmission, or that of the second.
     for late in [true, false] {
@@ -432,15 +469,38 @@ fn silence_in_recovery_is_broken_by_a_rescue() {
 }
 
 #[test]
+fn a_rescue_does_not_wait_for_the_peers_delay() {
+    let mut t = all_sent(10000);
+    t.inject(ack(1, &[(1001, 9001)]));
+    t.expect_sent(&[1]);
+    t.pass(PATH);
+    t.inject(ack(9001, &[]));
+    t.expect_sent(&[9001]);
+    t.wait(80 * MS);
+    t.expect_sent(&[9001]);
+    assert_eq!(t.tcp.counters().rescues, 1);
+}
+
+#[test]
+fn blocks_give_way_to_what_is_sent_again() {
+    let mut t = all_sent(4000);
+    t.inject(ack(1, &[(1001, 4001)]).seq(1001).data(10));
+    t.expect(". 1:1000 ack 1 win 60000");
+    t.tcp.send(&[1; 1000]);
+    t.expect(". 4001:964 ack 1 win 60000 <sack 1001-1011>");
+}
+
+#[test]
 fn a_window_taken_back_holds_for_what_is_lost() {
     let mut t = all_sent(10000);
-    t.inject(ack(1, &[(2001, 6001)]).window(1500));
-    t.expect("  . 1:1000 ack 1 win 60000".trim());
+    // Both may be sent, but for the window: not half of what is not the first.
+    t.inject(ack(1, &[(2001, 9001)]).window(1500));
+    t.expect(". 1:1000 ack 1 win 60000");
     t.expect_nothing();
-    t.inject(ack(1001, &[(2001, 6001)]).window(500));
+    t.inject(ack(1001, &[(2001, 9001)]).window(500));
     t.expect(". 1001:500 ack 1 win 60000");
     t.expect_nothing();
-    t.inject(ack(1501, &[(2001, 6001)]).window(60000));
+    t.inject(ack(1501, &[(2001, 9001)]).window(60000));
     t.now = t.tcp.next_deadline().unwrap();
     assert!(t.tcp.poll_tx(t.now).is_some());
 }

@@ -18,6 +18,7 @@
 //! | a measurement is not taken from what was sent again (Karn), or only by its echo | `what_was_sent_again_is_measured_by_its_echo_only` |
 //! | the ring bounds what is queued | `the_ring_bounds_what_is_queued` |
 //! | after idling the window is the initial one (RFC 5681 4.1) | `idling_restarts_slowly` |
+//! | a congestion window that is not the limit does not grow (RFC 9438 5.8) | `a_window_that_is_not_the_limit_does_not_grow` |
 use std::time::Duration;
 
 use connectx_ddp::tcp::{Config, ConnectionError, State, Waited};
@@ -364,4 +365,20 @@ fn idling_restarts_slowly() {
     let sent = std::iter::from_fn(|| t.tcp.poll_tx(t.now).map(|_| ())).count();
     assert_eq!(sent, 10);
     assert_eq!(t.tcp.congestion_window(), 10_000);
+}
+
+#[test]
+fn a_window_that_is_not_the_limit_does_not_grow() {
+    // The peer's window, then what there is to send.
+    for (window, bytes) in [(3000, 30000), (60000, 3000)] {
+        let mut t = Script::established(Config::default());
+        t.inject(seg(".").seq(1).ack(1).window(window));
+        for _ in 0..10 {
+            t.tcp.send(&vec![1; bytes]);
+            assert_eq!(std::iter::from_fn(|| t.tcp.poll_tx(t.now).map(|_| ())).count(), 3);
+            let at = t.tcp.snd_nxt().wire().wrapping_sub(OUR_ISN);
+            t.inject(seg(".").seq(1).ack(i64::from(at)).window(window));
+        }
+        assert_eq!(t.tcp.congestion_window(), 10000);
+    }
 }

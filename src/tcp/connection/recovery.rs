@@ -230,7 +230,6 @@ impl<P: Payload> Connection<P> {
         self.loss_at = None;
         if let Recovery::Sack(sack) = &mut self.recovery {
             self.loss_at = sack.on_reordering_timer(&mut self.congestion, &mut self.counters, now, self.una);
-            self.arm_probe(now, self.probe_at.is_none());
         }
     }
 

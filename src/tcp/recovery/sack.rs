@@ -238,7 +238,8 @@ impl SackRecovery {
         {
             counters.probes_mended += 1;
             congestion.reduce(before.min(congestion.window()));
-            congestion.confirm();
+            // What came before can no longer be told from this.
+            self.sent_again = None;
         }
 
         let phase = self.phase;
