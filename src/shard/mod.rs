@@ -12,6 +12,7 @@
 //! command leaves only after the device was shown its binding. Nothing here waits, except where connections are added to
 //! and taken from the offload, which executes firmware commands under deadlines.
 
+mod completions;
 mod connection;
 mod error;
 mod receive;
@@ -32,11 +33,12 @@ use crate::nvme::controller::ControllerConfig;
 use crate::nvme::queue::{DigestBy, QueueConfig};
 use crate::nvme::status::Status;
 use crate::platform::{Deadline, Platform};
-use crate::queue::{Base, CompletionQueue, FrameQueueParams, ReceiveQueue, RxPool, SendQueue, create_tis};
+use crate::queue::{Base, FrameQueueParams, ReceiveQueue, RxPool, SendQueue, create_tis};
 use crate::steering::{
     Defaults, FiveTuple, Steering, SteeringCaps, SteeringParams, Target, TirParams, create_rqt, create_tir,
 };
 use crate::tcp::{FourTuple, IsnSecret};
+use completions::RxCompletions;
 use connection::Connection;
 use hw_regs::cqe::OffloadCqe;
 use hw_regs::layout::{Access, Layout};
@@ -164,7 +166,7 @@ pub struct Shard<P: Platform> {
     platform: Arc<P>,
     base: Base,
     config: Config,
-    cq: CompletionQueue<OffloadCqe>,
+    cq: RxCompletions,
     rq: ReceiveQueue,
     pool: RxPool,
     rqtn: u32,
@@ -243,8 +245,7 @@ impl<P: Platform> Shard<P> {
         let mtu = u32::from(adapter.mtu());
         let buffers = (1 << config.log_rx) + config.max_connections * config.rx_payloads_per_connection;
         let mut pool = RxPool::new(&base.heap, buffers, mtu + ETHERNET_BYTES)?;
-        let mut cq = CompletionQueue::create(adapter, &base, config.log_rx, eqn, deadline)?;
-        let mut rq = ReceiveQueue::create(adapter, &base, &mut cq, config.log_rx, &pool, 0, deadline)?;
+        let (cq, mut rq) = RxCompletions::create(adapter, &base, config.log_rx, eqn, &pool, deadline)?;
         let rqt = create_rqt(adapter, &[rq.rqn()], 1, deadline)?;
         let tir = create_tir(adapter, &base, &TirParams::new(Target::First { rqtn: rqt.number() }), deadline)?;
         let tis = create_tis(adapter, &base, deadline)?;
@@ -590,7 +591,7 @@ impl<P: Platform> Shard<P> {
 /// What [`Shard::create_queues`] made.
 struct Parts {
     base: Base,
-    cq: CompletionQueue<OffloadCqe>,
+    cq: RxCompletions,
     rq: ReceiveQueue,
     pool: RxPool,
     rqtn: u32,
