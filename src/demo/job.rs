@@ -445,7 +445,8 @@ impl Job<'_> {
                     next += len;
                     refused = 0;
                 }
-                Err((Refused::Busy, buffer)) => {
+                // A queue that has failed says why by an event, once its requests have come back.
+                Err((Refused::Busy | Refused::NotReady, buffer)) => {
                     self.queues[queue].free.push(buffer);
                     refused += 1;
                 }
