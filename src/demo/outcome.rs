@@ -37,6 +37,14 @@ pub struct Outcome {
     pub packets_placed: u64,
     /// Packets sent.
     pub packets_tx: u64,
+    /// Frames that the wire lost, both directions.
+    pub frames_lost: u64,
+    /// Frames that others overtook.
+    pub frames_reordered: u64,
+    /// Frames that arrived twice.
+    pub frames_duplicated: u64,
+    /// Frames with a flipped bit.
+    pub frames_corrupted: u64,
     /// PDUs received on all queues.
     pub pdus_rx: u64,
     /// PDUs sent on all queues.
