@@ -124,11 +124,11 @@ pub struct Progress {
 
 /// Carries a demonstration out. `progress` is called now and then.
 pub fn run(config: &Config, progress: &mut dyn FnMut(Progress)) -> Result<Outcome, DemoError> {
-    let io = |error| DemoError::Io { what: "--pcap".into(), error };
     match &config.pcap {
         None => run_tapped(config, virtual_nic::Config::default(), &mut NoTap, progress),
         Some(path) => {
             config.check()?;
+            let io = |error| DemoError::Io { what: format!("--pcap {}", path.display()), error };
             let mut tap = PcapTap::create(path).map_err(io)?;
             let outcome = run_tapped(config, virtual_nic::Config::default(), &mut tap, progress);
             tap.finish().map_err(io)?;
@@ -157,7 +157,8 @@ pub fn run_tapped(
         );
         return Err(BadOption::new("--queue-size", config.queue_size, allowed).into());
     }
-    let open_error = |error| DemoError::Io { what: "--image".into(), error };
+    let image = config.image.as_deref().map_or_else(|| "--image".into(), |path| format!("--image {}", path.display()));
+    let open_error = |error| DemoError::Io { what: image, error };
     let (base, expected) = image::open(config.image.as_deref(), config.seed, size).map_err(open_error)?;
     let overlay_error = |error| DemoError::Io { what: "temporary file for --write".into(), error };
     let (backing, expected): (Box<dyn Backing>, Expected) = match config.write {
