@@ -3,11 +3,15 @@
 mod cli;
 
 use clap::Parser;
+use clap::error::ErrorKind;
 use cli::options::{Cli, Command};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(error),
+    };
     let level = match cli.verbose {
         0 => "warn",
         1 => "info",
@@ -18,4 +22,21 @@ fn main() -> ExitCode {
         Command::Demo(args) => cli::demo::run(args),
         Command::Probe(args) => cli::probe::run(args),
     }
+}
+
+/// Help and version as they are; a bad option as one line that names the option, the value and what is allowed.
+fn refuse(error: clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        print!("{error}");
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        eprint!("{error}");
+        return ExitCode::from(2);
+    }
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("For more information"));
+    let lines: Vec<_> = lines.filter(|line| !line.is_empty() && !line.starts_with("Usage:")).collect();
+    eprintln!("cxddp: {}", lines.join("; ").trim_start_matches("error: "));
+    ExitCode::from(2)
 }

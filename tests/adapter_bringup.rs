@@ -11,6 +11,9 @@
 //! | noise in any answer never panics | `noise_in_any_answer_is_survived` |
 //! | a drop without teardown leaves the objects and keeps the memory; a reset frees both | `a_drop_keeps_the_memory_until_a_reset` |
 //! | a reset and a second bring-up work, as often as wanted | `reset_and_again` |
+//! | a creation whose answer comes too late is reported, and its memory is kept until the function is down | `a_late_creation_is_reported` |
+//! | a virtual function comes up as well | `a_virtual_function_comes_up` |
+//! | a function that manages the card's switch asks for frames to its own address | `a_switch_manager_claims_its_address` |
 //! | thousands of keys are created and destroyed with all slots busy, and firmware's pages follow | `thousands_of_keys` |
 //! | a limit on pages ends in an error that names it | `a_page_limit_is_named` |
 //! | options that the function does not suit are refused with what is allowed | `unsuitable_options_are_refused` |
@@ -349,6 +352,62 @@ fn reset_and_again() {
         assert_empty(&platform);
     }
     down(up(&platform));
+}
+
+#[test]
+fn a_late_creation_is_reported() {
+    let platform = platform(Nic::default());
+    let mut adapter = up(&platform);
+    let fault = CommandFault::Late(Duration::from_millis(50));
+    platform.nic().faults().next(Opcode::ALLOC_PD, fault);
+    let request = Request::new(&AllocPdIn::zeroed()).creates(ObjectKind::Pd);
+    let destroy = |pd| Request::new(&DeallocPdIn::zeroed().with(DeallocPdIn::PD, pd));
+    let memory = adapter.heap().allocate(1 << 20, 4096).expect("memory");
+    let heap = adapter.heap().clone();
+    let deadline = Deadline::after(&*platform, Duration::from_millis(20));
+    let error = adapter.create(ObjectKind::Pd, &request, destroy, &[&memory], deadline).expect_err("too late");
+    assert!(error.to_string().contains("new PD: no completion within"), "{error}");
+    let used = heap.usage().1;
+    drop(memory);
+    assert_eq!(heap.usage().1, used);
+    let later = Deadline::after(&*platform, Duration::from_millis(100));
+    _ = later.wait(&*platform, || adapter.poll().map(drop).filter(|()| false));
+    assert_eq!(adapter.command_counters().late, 1);
+    // Its slot works again.
+    let deadline = soon(&platform);
+    let handle = adapter.create(ObjectKind::Pd, &request, destroy, &[], deadline).expect("a PD");
+    adapter.destroy(handle, deadline).expect("destroyed");
+    let report = adapter.teardown(soon(&platform));
+    assert_eq!((report.objects_unknown, report.commands_stuck, report.pages_kept), (1, 0, 0));
+    assert!(!report.is_clean() && report.to_string().contains("1 creations got no answer"), "{report}");
+    assert_eq!(platform.nic().inventory().abandoned.pds, 1);
+    assert_eq!(heap.usage().1, 0, "the function is down: nothing can use the memory");
+}
+
+#[test]
+fn a_virtual_function_comes_up() {
+    let mut nic = Nic::default();
+    nic.device_id = 0x101e;
+    let platform = platform(nic);
+    let mut adapter = up(&platform);
+    // It may not say which byte order the host has, so it does not try.
+    assert_eq!(adapter.commands_executed(), u64::from(steps()) - 1);
+    let report = adapter.report(adapter.command_deadline()).expect("a report");
+    assert!(report.virtual_function && report.to_string().contains("virtual function"), "{report}");
+    down(adapter);
+}
+
+#[test]
+fn a_switch_manager_claims_its_address() {
+    let mut nic = Nic::default();
+    nic.capabilities.edit(|general: &mut CmdHcaCap| {
+        general.set(CmdHcaCap::ESWITCH_MANAGER, 1);
+        general.set(CmdHcaCap::LOG_MAX_L2_TABLE, 12);
+    });
+    let platform = platform(nic);
+    let adapter = up(&platform);
+    assert!(adapter.objects().by_kind().contains(&(ObjectKind::L2TableEntry, 1)));
+    down(adapter);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What ConnectX firmware defines: commands, contexts, capabilities, access registers and statuses.
 //!
-//! Tables in, typed accessors out; no I/O. A structure is its bytes ([`hw_regs::layout`]); offsets are the programmer's
+//! Tables in, typed accessors out; no I/O. A structure is its bytes ([`mod@hw_regs::layout`]); offsets are the programmer's
 //! reference manual's own (bits from the most significant bit of byte 0), and everything is big-endian.
 //!
 //! * HCA: host channel adapter, the function. ISSI: interface step sequence id. PD: protection domain.

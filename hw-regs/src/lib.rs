@@ -7,7 +7,7 @@
 //! * UMR: user-mode memory registration. KLM: an indirect memory key's entry {byte count, key, address}.
 //! * TIR: transport interface receive, the object that steering ends in and that carries the offload context.
 //!
-//! Both sides use it: the driver and the virtual device. Structures are byte arrays with tables ([`layout`]), so no side
+//! Both sides use it: the driver and the virtual device. Structures are byte arrays with tables ([`mod@layout`]), so no side
 //! ever reads a field of the device through a Rust reference with assumptions about alignment or validity. Everything
 //! is big-endian unless a field says otherwise.
 //!

@@ -48,6 +48,8 @@ pub struct Teardown {
     pub pages_kept: usize,
     /// Commands that never completed; their memory is never used again.
     pub commands_stuck: usize,
+    /// Objects that may have been created, but whose creation got no answer: TEARDOWN_HCA ended them, if it succeeded.
+    pub objects_unknown: usize,
     /// Objects that firmware refused to destroy.
     pub refused: Vec<Refused>,
     /// What went wrong with pages.
@@ -60,6 +62,7 @@ impl Teardown {
     /// True if nothing is left behind.
     pub fn is_clean(&self) -> bool {
         self.pages_kept == 0
+            && self.objects_unknown == 0
             && self.commands_stuck == 0
             && self.refused.is_empty()
             && self.page_errors.is_empty()
@@ -71,7 +74,14 @@ impl fmt::Display for Teardown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} objects destroyed, {} pages returned", self.objects_destroyed, self.pages_returned)?;
         if self.commands_stuck > 0 {
-            write!(f, "\n{} commands never completed: what they created is unknown", self.commands_stuck)?;
+            write!(f, "\n{} commands never completed", self.commands_stuck)?;
+        }
+        if self.objects_unknown > 0 {
+            write!(
+                f,
+                "\n{} creations got no answer: their objects were not destroyed one by one",
+                self.objects_unknown
+            )?;
         }
         for refused in &self.refused {
             write!(f, "\n{} {:#x} not destroyed: {}", refused.kind, refused.number, refused.error)?;
@@ -138,10 +148,12 @@ impl<P: Platform> Base<P> {
         let mut report = Teardown::default();
         let objects = self.log.len();
         report.refused = self.log.destroy_all(&mut self.firmware, deadline);
+        report.objects_unknown = self.log.unknown();
         report.objects_destroyed = objects - self.log.len();
         // An EQ that firmware refused to destroy is not relied on any further.
         self.firmware.queue.use_events(false);
         (self.firmware.command_eq, self.firmware.pages_eq) = (None, None);
+        self.firmware.drop_demands();
         let mut down = true;
         if self.stage == Stage::Initialized {
             let profile = u32::from(TeardownProfile::GRACEFUL_CLOSE.0);

@@ -64,7 +64,7 @@ pub(super) fn bring_up<P: Platform>(platform: Arc<P>, config: Config) -> Result<
     match steps(&mut base, &config) {
         Ok(parts) => Ok(Adapter { base, parts, monitor: Monitor::default(), config }),
         Err(error) => {
-            log::error!("{error}: undoing the bring-up");
+            log::warn!("{error}: undoing the bring-up");
             let report = base.teardown(Deadline::after(&*base.platform, config.command_timeout));
             if !report.is_clean() {
                 log::error!("{}: undoing the bring-up: {report}; resetting the function", base.function());

@@ -305,6 +305,11 @@ impl<P: Platform> Firmware<P> {
         (came, errors)
     }
 
+    /// Demands that were not begun are moot: the function goes down.
+    pub fn drop_demands(&mut self) {
+        self.demands.clear();
+    }
+
     /// The function was reset: nothing is in flight, no page is held, no event will come.
     pub fn forget(&mut self) {
         self.queue.forget();

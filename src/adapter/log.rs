@@ -54,8 +54,10 @@ pub struct Refused {
 pub struct ObjectLog {
     entries: BTreeMap<u64, Entry>,
     next: u64,
-    /// Memory of objects whose creation or destruction has an unknown end.
+    /// Memory of objects of which it is unknown whether they were created.
     quarantined: Vec<DmaHold>,
+    /// Number of these.
+    unknown: usize,
 }
 
 impl ObjectLog {
@@ -75,6 +77,7 @@ impl ObjectLog {
     ) -> Result<(Handle, Output), CommandError> {
         let output = port.exec(request, deadline).inspect_err(|error| {
             if error.may_still_run() {
+                self.unknown += 1;
                 self.quarantined.extend(memory.iter().map(|buffer| buffer.hold()));
             }
         })?;
@@ -98,6 +101,7 @@ impl ObjectLog {
         deadline: Deadline,
     ) -> Result<Vec<Handle>, CommandError> {
         let result = pipeline(port, requests, deadline);
+        let unknown = result.failed.iter().filter(|(_, error)| error.may_still_run()).count();
         let handles: Vec<_> = result
             .done
             .iter()
@@ -109,6 +113,7 @@ impl ObjectLog {
         match result.failed.into_iter().next() {
             None => Ok(handles),
             Some((_, error)) => {
+                self.unknown += unknown;
                 for refused in self.destroy_many(port, handles, deadline) {
                     log::error!(
                         "{} {:#x} stays after a failed creation: {}",
@@ -233,10 +238,16 @@ impl ObjectLog {
         counts.into_iter().collect()
     }
 
+    /// Creations that ended without an answer: such an object may exist, and nobody knows its number.
+    pub fn unknown(&self) -> usize {
+        self.unknown
+    }
+
     /// Forgets every object and lets go of all memory: the device was reset or has torn the function down.
     pub fn forget(&mut self) {
         self.entries.clear();
         self.quarantined.clear();
+        self.unknown = 0;
     }
 
     /// Takes every hold, so that the memory is never reused: the device may still access it.

@@ -94,7 +94,7 @@ pub struct Adapter<P> {
 }
 
 impl<P: Platform> Adapter<P> {
-    /// Brings the function up, steps 1 to 19 and 25 to 27 of `mlx5-bringup.md` §3. On failure all is undone,
+    /// Brings the function up, steps 1 to 20 and 25 to 27 of `mlx5-bringup.md` §3. On failure all is undone,
     /// by a reset of the function if it cannot be done in order.
     pub fn bring_up(platform: Arc<P>, config: Config) -> Result<Adapter<P>, AdapterError> {
         bring_up::bring_up(platform, config)
@@ -112,7 +112,7 @@ impl<P: Platform> Adapter<P> {
         self.base.reset(deadline)
     }
 
-    /// Creates a firmware object and logs it; returns it and the whole answer. See [`ObjectLog::create`].
+    /// Creates a firmware object and logs it. See [`ObjectLog::create`].
     pub fn create(
         &mut self,
         kind: ObjectKind,

@@ -1,16 +1,31 @@
 //! `cxddp demo`: the progress bar, the summary, and the JSON object.
 
-use super::options::{DemoArgs, OffloadChoice};
+use super::options::{DemoArgs, OffloadChoice, Towards};
 use super::text::{bytes, count, share};
-use connectx_ddp::demo::{self, Config, Outcome, Phase, Progress};
+use connectx_ddp::demo::{self, Config, Impairments, Outcome, Phase, Progress, WireConfig};
 use connectx_ddp::shard::OffloadPolicy;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nvme_target::{Script, Segmentation};
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 fn config(args: &DemoArgs) -> Config {
-    let segmentation = if args.align_pdus { Segmentation::AlignPdus } else { Segmentation::Full };
+    let segmentation = match (args.align_pdus, args.segment) {
+        (true, _) => Segmentation::AlignPdus,
+        (_, true) => Segmentation::Random { min: 1, max: 1460 },
+        _ => Segmentation::Full,
+    };
+    let bad = Impairments {
+        loss: args.loss / 100.0,
+        burst: args.burst,
+        reorder: args.reorder / 100.0,
+        distance: args.reorder_distance,
+        duplicate: args.duplicate / 100.0,
+        corrupt: args.corrupt / 100.0,
+        delay: Duration::from_micros(args.delay),
+    };
+    let lane = |suffers: bool| if suffers { bad } else { Impairments::default() };
     Config {
         image: args.image.clone(),
         size: args.size,
@@ -29,6 +44,11 @@ fn config(args: &DemoArgs) -> Config {
         pcap: args.pcap.clone(),
         seed: args.seed,
         script: Script { segmentation, seed: args.seed, ..Script::default() },
+        wire: WireConfig {
+            to_target: lane(args.towards != Towards::Host),
+            to_host: lane(args.towards != Towards::Target),
+            seed: args.seed,
+        },
         pieces: 1,
     }
 }
@@ -83,6 +103,8 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     let mut out = std::io::stdout().lock();
     let written = match args.json {
         true => serde_json::to_writer(&mut out, &outcome).map_err(Into::into).and_then(|()| writeln!(out)),
+        // Half a summary would look like a whole one.
+        false if !outcome.completed => Ok(()),
         false => summary(&mut out, &config, &outcome),
     };
     if let Err(error) = written {
@@ -121,6 +143,17 @@ fn summary(out: &mut impl Write, config: &Config, o: &Outcome) -> std::io::Resul
     row("data digests", digests)?;
     let (rx, placed, tx) = (count(o.packets_rx), count(o.packets_placed), count(o.packets_tx));
     row("packets", format!("{rx} received, {placed} of them with placed payload; {tx} sent"))?;
+    let wire = [
+        (o.frames_lost, "lost"),
+        (o.frames_reordered, "reordered"),
+        (o.frames_duplicated, "duplicated"),
+        (o.frames_corrupted, "corrupted"),
+    ];
+    if wire.iter().any(|(n, _)| *n != 0) {
+        let text: Vec<_> =
+            wire.iter().filter(|(n, _)| *n != 0).map(|(n, what)| format!("{} {what}", count(*n))).collect();
+        row("wire", text.join(", "))?;
+    }
     row("PDUs", format!("{} received, {} sent", count(o.pdus_rx), count(o.pdus_tx)))?;
     let requests = (o.reads + o.writes).max(1);
     row("doorbells", format!("{}, {:.2} per request", count(o.doorbells), o.doorbells as f64 / requests as f64))?;

@@ -1,5 +1,6 @@
 //! What a demonstration is to do, and the one clear line that an impossible wish gets.
 
+use super::world::WireConfig;
 use crate::shard::OffloadPolicy;
 use std::path::PathBuf;
 
@@ -7,6 +8,9 @@ use std::path::PathBuf;
 pub const BLOCK: u64 = 512;
 /// Largest read or write of the demonstration, bytes: what 128 scatter entries of 4 KiB hold (`nvme-tcp-offload.md` §2.3).
 pub const MAX_IO: u64 = 512 << 10;
+
+/// Longest one-way delay of the wire.
+const MAX_DELAY: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A demonstration. [`Config::default`] is what `cxddp demo` does without options.
 #[derive(Clone, Debug)]
@@ -37,6 +41,8 @@ pub struct Config {
     pub seed: u64,
     /// How the target lays out its PDUs.
     pub script: nvme_target::Script,
+    /// What the wire does to frames; its seed is [`Config::seed`].
+    pub wire: WireConfig,
     /// Pieces that a destination buffer is cut into, 1 to 128: of odd lengths and at odd offsets if more than one.
     pub pieces: u32,
 }
@@ -57,6 +63,7 @@ impl Default for Config {
             pcap: None,
             seed: 1,
             script: nvme_target::Script::default(),
+            wire: WireConfig::default(),
             pieces: 1,
         }
     }
@@ -99,6 +106,25 @@ impl Config {
         if !matches!(self.mtu, 1500 | 9000) {
             return Err(BadOption::new("--mtu", self.mtu, "allowed is 1500 or 9000"));
         }
+        for lane in [&self.wire.to_target, &self.wire.to_host] {
+            let rates = [
+                ("--loss", lane.loss),
+                ("--reorder", lane.reorder),
+                ("--duplicate", lane.duplicate),
+                ("--corrupt", lane.corrupt),
+            ];
+            for (option, rate) in rates {
+                if !(0.0..=0.5).contains(&rate) {
+                    return Err(BadOption::new(option, format!("{} %", rate * 100.0), "allowed is 0 to 50 %"));
+                }
+            }
+            if !(1.0..=1000.0).contains(&lane.burst) {
+                return Err(BadOption::new("--burst", lane.burst, "allowed is 1 to 1000"));
+            }
+            if lane.delay > MAX_DELAY {
+                return Err(BadOption::new("--delay", lane.delay.as_micros(), "allowed is 0 to 1000000 microseconds"));
+            }
+        }
         if self.pieces == 0 || self.pieces > 128 || u64::from(self.pieces) > self.io_size {
             return Err(BadOption::new(
                 "pieces",
@@ -119,21 +145,26 @@ impl Config {
             }
         };
         if size == 0 || !size.is_multiple_of(BLOCK) {
-            let (option, value) = match &self.image {
-                Some(path) => ("--image", path.display().to_string()),
-                None => ("--size", size.to_string()),
-            };
-            let allowed = format!(
-                "has {size} bytes; allowed is a positive multiple of the {BLOCK}-byte block (truncate -s %{BLOCK} extends a file)"
-            );
-            return Err(BadOption::new(option, value, allowed));
+            let allowed = format!("allowed is a positive multiple of the {BLOCK}-byte block");
+            return Err(match &self.image {
+                None => BadOption::new("--size", size, allowed),
+                Some(path) => {
+                    let what = format!("has {size} bytes; {allowed} (truncate -s %{BLOCK} extends a file)");
+                    BadOption::new("--image", path.display(), what)
+                }
+            });
         }
-        if let Some(path) = &self.pcap
-            && let Some(parent) = path.parent()
-            && !parent.as_os_str().is_empty()
-            && !parent.is_dir()
-        {
-            return Err(BadOption::new("--pcap", path.display(), "its folder does not exist; create it first"));
+        if let Some(path) = &self.pcap {
+            let bad = |what: &str| BadOption::new("--pcap", path.display(), what);
+            if path.is_dir() {
+                return Err(bad("is a folder; give a file"));
+            }
+            if let Some(parent) = path.parent()
+                && !parent.as_os_str().is_empty()
+                && !parent.is_dir()
+            {
+                return Err(bad("its folder does not exist; create it first"));
+            }
         }
         Ok(size)
     }
@@ -166,6 +197,7 @@ mod tests {
                 "--image /nonexistent/image: cannot be",
             ),
             (Config { image: Some("/".into()), ..ok.clone() }, "--image /: is not a regular file"),
+            (Config { pcap: Some("/".into()), ..ok.clone() }, "--pcap /: is a folder"),
             (Config { pcap: Some("/nonexistent/a.pcapng".into()), ..ok.clone() }, "--pcap /nonexistent/a.pcapng: "),
         ];
         for (config, begins) in cases {

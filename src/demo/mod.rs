@@ -11,12 +11,14 @@ mod config;
 mod image;
 mod job;
 mod outcome;
+mod wire;
 mod world;
 
 pub use config::{BLOCK, BadOption, Config, MAX_IO};
 pub use job::{DemoError, Phase, Progress, run, run_tapped};
 pub use outcome::{Outcome, peak_rss};
-pub use world::{NoTap, PcapTap, Tap, World};
+pub use wire::{Impairments, Lane, LaneCounters};
+pub use world::{NoTap, PcapTap, Tap, WireConfig, World};
 
 use crate::adapter::{Adapter, AdapterError, Report};
 use crate::platform::virtual_nic::VirtualPlatform;

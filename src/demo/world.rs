@@ -1,5 +1,6 @@
 //! The world around the driver: a virtual ConnectX, a wire, and the target at its other end, on one simulated clock.
 
+use super::wire::{Impairments, Lane};
 use crate::observe::{Direction, PcapWriter};
 use crate::platform::Platform;
 use crate::platform::virtual_nic::{Clock, VirtualPlatform};
@@ -8,6 +9,7 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::time::Duration;
+use virtual_nic::VirtualNic;
 
 /// Frames that cross the wire in one step towards the host: not more than the driver takes in one poll, so that the receive
 /// queue never overflows. On a real link flow control sees to that.
@@ -15,10 +17,26 @@ const BURST: usize = 256;
 /// Time that passes while a frame is worked on.
 const STEP: Duration = Duration::from_micros(1);
 
-/// Sees every frame on the wire.
+/// What the wire does to frames.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct WireConfig {
+    /// On the way to the target.
+    pub to_target: Impairments,
+    /// On the way to the host.
+    pub to_host: Impairments,
+    /// Seed of both lanes.
+    pub seed: u64,
+}
+
+/// Sees every frame at the host's end of the wire, what it sends and what reaches it, and the device before the driver does.
 pub trait Tap {
     /// A frame crossed the wire at `at`.
     fn frame(&mut self, at: Duration, direction: Direction, frame: &[u8]);
+
+    /// The device was powered on and nobody has touched it: the place to schedule its faults.
+    fn device(&mut self, nic: &mut VirtualNic) {
+        let _ = nic;
+    }
 }
 
 /// Writes every frame into a file.
@@ -65,15 +83,27 @@ pub struct World {
     /// The target.
     pub target: Target,
     clock: Clock,
-    burst: Vec<Vec<u8>>,
+    to_target: Lane,
+    to_host: Lane,
 }
 
 impl World {
     /// A device of this configuration, and `target` at the other end of its wire.
-    pub fn new(config: virtual_nic::Config, target: Target) -> World {
+    pub fn new(config: virtual_nic::Config, target: Target, wire: WireConfig) -> World {
         let clock = Clock::default();
         let platform = VirtualPlatform::on_clock("virtual", config, clock.clone());
-        World { platform: Arc::new(platform), target, clock, burst: Vec::with_capacity(BURST) }
+        World {
+            platform: Arc::new(platform),
+            target,
+            clock,
+            to_target: Lane::new(wire.to_target, wire.seed),
+            to_host: Lane::new(wire.to_host, wire.seed.rotate_left(32) ^ 1),
+        }
+    }
+
+    /// The two lanes of the wire: towards the target, towards the host.
+    pub fn lanes(&self) -> [&Lane; 2] {
+        [&self.to_target, &self.to_host]
     }
 
     /// The simulated time.
@@ -85,29 +115,29 @@ impl World {
     pub fn step(&mut self, tap: &mut dyn Tap) -> bool {
         let now = self.clock.now();
         let mut moved = false;
-        {
-            let mut nic = self.platform.nic();
-            while let Some(frame) = nic.transmit() {
-                tap.frame(now, Direction::Outbound, &frame);
-                self.target.receive(&frame);
-                moved = true;
-            }
+        while let Some(frame) = self.platform.nic().transmit() {
+            tap.frame(now, Direction::Outbound, &frame);
+            self.to_target.push(now, frame);
+            moved = true;
+        }
+        while let Some(frame) = self.to_target.pop(now) {
+            self.target.receive(&frame);
+            moved = true;
         }
         self.target.poll(now);
-        while self.burst.len() < BURST
-            && let Some(frame) = self.target.transmit()
-        {
-            self.burst.push(frame);
-        }
-        if !self.burst.is_empty() {
+        while let Some(frame) = self.target.transmit() {
+            self.to_host.push(now, frame);
             moved = true;
-            let mut nic = self.platform.nic();
-            for frame in self.burst.drain(..) {
-                tap.frame(now, Direction::Inbound, &frame);
-                nic.receive(&frame);
-                self.target.recycle(frame);
-            }
         }
+        let mut nic = self.platform.nic();
+        for _ in 0..BURST {
+            let Some(frame) = self.to_host.pop(now) else { break };
+            tap.frame(now, Direction::Inbound, &frame);
+            nic.receive(&frame);
+            self.target.recycle(frame);
+            moved = true;
+        }
+        drop(nic);
         if moved {
             let now = self.clock.advance(STEP);
             self.platform.nic().advance(now);
@@ -120,7 +150,9 @@ impl World {
     pub fn sleep(&mut self, driver: Option<Duration>) -> bool {
         let now = self.platform.now();
         let nic = self.platform.nic().next_event();
-        let Some(next) = [driver, nic, self.target.next_deadline(now)].into_iter().flatten().min() else {
+        let wire = [self.to_target.next_due(), self.to_host.next_due()];
+        let others = [driver, nic, self.target.next_deadline(now)];
+        let Some(next) = others.into_iter().chain(wire).flatten().min() else {
             return false;
         };
         let now = self.clock.advance(next.saturating_sub(now).max(STEP));

@@ -35,6 +35,7 @@ struct State {
 }
 
 struct Mapped {
+    mapper: Arc<dyn DmaMapper>,
     arena: Arena,
     iova: Iova,
     /// Free (offset, len), sorted, disjoint, not adjacent.
@@ -153,7 +154,8 @@ impl DmaHeap {
         let iova = state.space.allocate(len as u64, ARENA_ALIGN).ok_or(DmaError::NoIova { bytes: len as u64 })?;
         let arena = Arena::new(len).and_then(|arena| self.inner.mapper.map(iova, &arena).map(|()| arena));
         let arena = arena.inspect_err(|_| state.space.release(iova, len as u64))?;
-        let mapped = Arc::new(Mapped { arena, iova, free: Mutex::new(vec![(0, len)]) });
+        let mapped =
+            Arc::new(Mapped { mapper: Arc::clone(&self.inner.mapper), arena, iova, free: Mutex::new(vec![(0, len)]) });
         state.arenas.push(Arc::clone(&mapped));
         Ok(mapped)
     }
@@ -167,21 +169,12 @@ impl DmaHeap {
     }
 }
 
-impl Drop for Inner {
+impl Drop for Mapped {
+    /// The heap and every buffer of the arena are gone. A buffer that was quarantined never goes, so what the device may
+    /// still write stays mapped.
     fn drop(&mut self) {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for mapped in state.arenas.drain(..) {
-            let len = mapped.arena.len();
-            let free: usize = lock(&mapped.free).iter().map(|f| f.1).sum();
-            if free != len {
-                // Somebody still holds a buffer (or quarantined it): the memory must stay mapped, because the device may
-                // still write it.
-                log::warn!("{} bytes of DMA memory at {} are still in use: kept mapped", len - free, mapped.iova);
-                std::mem::forget(mapped);
-            } else if let Err(error) = self.mapper.unmap(mapped.iova, len as u64) {
-                log::warn!("DMA memory at {} stays mapped: {error}", mapped.iova);
-                std::mem::forget(mapped);
-            }
+        if let Err(error) = self.mapper.unmap(self.iova, self.arena.len() as u64) {
+            log::warn!("DMA memory at {} stays mapped: {error}", self.iova);
         }
     }
 }
@@ -192,7 +185,7 @@ mod tests {
     //! |---|---|
     //! | two buffers never share a cache line | `buffers_do_not_overlap` |
     //! | memory comes back when the last part of a split is dropped | `memory_comes_back` |
-    //! | memory that somebody holds stays mapped | `held_memory_stays_mapped` |
+    //! | memory stays mapped as long as somebody holds a piece of it | `held_memory_stays_mapped` |
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -255,5 +248,7 @@ mod tests {
         drop(heap);
         assert_eq!(mapper.unmapped.load(Ordering::Relaxed), 0);
         buffer.write(0, &[1]);
+        drop(buffer);
+        assert_eq!(mapper.unmapped.load(Ordering::Relaxed), 1);
     }
 }

@@ -96,12 +96,6 @@ impl ReceiveQueue {
         self.producer.wrapping_sub(self.consumer) - self.ahead
     }
 
-    /// Buffers that the device is done with although they were not taken: they are posted again, or go back to the pool with
-    /// recovery. Looks at the whole ring.
-    pub fn kept(&self) -> u32 {
-        self.slots.iter().filter(|slot| **slot != EMPTY && **slot & KEPT != 0).count() as u32
-    }
-
     /// True once the device reported an error: it fills no buffer until the queue was recovered.
     pub fn has_failed(&self) -> bool {
         self.failed

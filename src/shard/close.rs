@@ -47,7 +47,7 @@ impl<P: Platform> Shard<P> {
         if self.frames_held() != 0 {
             problems.push(format!("{} receive buffers were not given back", self.frames_held()));
         }
-        let Shard { adapter, mut rq, cq, pool, tx, steering, offloads, base, quarantine, platform, .. } = self;
+        let Shard { adapter, mut rq, cq, buffers: pool, tx, steering, offloads, base, quarantine, platform, .. } = self;
         let mut adapter = adapter;
         let teardown = match self.dead {
             true => {

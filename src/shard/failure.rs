@@ -131,13 +131,13 @@ impl<P: Platform> Shard<P> {
         };
         let recovered = stopped
             .map_err(QueueError::from)
-            .and_then(|()| self.rq.recover(&mut self.adapter, &mut self.cq, &mut self.pool, deadline));
+            .and_then(|()| self.cq.recover(&mut self.rq, &mut self.adapter, &mut self.buffers.pool, deadline));
         match (recovered, cause) {
             (Ok(()), _) => {
                 log::warn!("receive queue {:#x} was taken back to work: {cause:?}", self.rq.rqn());
                 self.counters.recoveries += 1;
                 self.unread = 0;
-                self.rq.post(&mut self.pool);
+                self.rq.post(&mut self.buffers.pool);
             }
             (Err(QueueError::NotFailed { .. }), Cause::Event) => self.recoveries.1 -= 1,
             (Err(error), _) => self.fail(now, format!("the receive queue cannot be taken back to work: {error}")),

@@ -106,7 +106,7 @@ impl<P: Platform> Shard<P> {
     /// Takes the TCP connection of an owner that is gone. It was closed or aborted.
     pub(super) fn linger(&mut self, tuple: FourTuple, mut tcp: tcp::Connection<Frame>, now: Duration) {
         for frame in tcp.drain() {
-            self.pool.give_back(frame.into_buffer());
+            self.buffers.give_back(frame.into_buffer());
         }
         if self.broken.is_some() {
             // Nothing will be heard any more: one reset has to do, if it can be said at all.
@@ -136,7 +136,7 @@ impl<P: Platform> Shard<P> {
     pub(super) fn end_lingering(&mut self, index: u32) {
         let Some(mut closing) = self.lingering.slots.get_mut(index as usize).and_then(Option::take) else { return };
         for frame in closing.tcp.drain() {
-            self.pool.give_back(frame.into_buffer());
+            self.buffers.give_back(frame.into_buffer());
         }
         self.lingering.free.push(index);
         self.lingering.remember(closing.tuple);
@@ -147,18 +147,18 @@ impl<P: Platform> Shard<P> {
     /// A segment of a connection that closes.
     pub(super) fn on_lingering_segment(&mut self, now: Duration, index: u32, segment: Segment<Frame>) {
         let Some(Some(closing)) = self.lingering.slots.get_mut(index as usize) else {
-            return self.pool.give_back(segment.payload.into_buffer());
+            return self.buffers.give_back(segment.payload.into_buffer());
         };
         let ahead = segment.header.seq.wrapping_sub(closing.tcp.rcv_nxt().wire()) as i32 > 0;
         if ahead && !segment.payload.is_empty() {
-            return self.pool.give_back(segment.payload.into_buffer());
+            return self.buffers.give_back(segment.payload.into_buffer());
         }
         closing.tcp.on_segment(now, segment, &mut self.unused);
         for unused in self.unused.drain(..) {
-            self.pool.give_back(unused.into_buffer());
+            self.buffers.give_back(unused.into_buffer());
         }
         while let Some((_, frame)) = closing.tcp.recv() {
-            self.pool.give_back(frame.into_buffer());
+            self.buffers.give_back(frame.into_buffer());
         }
         self.wake_lingering(index, now);
     }

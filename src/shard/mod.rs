@@ -21,11 +21,13 @@
 //! | `event`, `error` | what the caller is told |
 //! | `connection`, `run` | a connection's protocols and deadlines; how it ends |
 //! | `requests` | a buffer's way from the caller and back |
-//! | `receive`, `transmit` | packets |
+//! | `receive` (`completions`, `buffers`), `transmit` | packets |
 //! | `linger` | TCP after its owner is gone |
 //! | `failure`, `quarantine` | what goes wrong with the function, and buffers that are not safe |
 
+mod buffers;
 mod close;
+mod completions;
 mod config;
 mod connection;
 mod error;
@@ -57,11 +59,12 @@ use crate::net::Interface;
 use crate::nvme::controller::{Controller, ControllerConfig};
 use crate::nvme::queue::{HostQueue, QueueConfig};
 use crate::platform::Platform;
-use crate::queue::{Base, CompletionQueue, ReceiveQueue, RxPool, SendQueue};
+use crate::queue::{Base, ReceiveQueue, SendQueue};
 use crate::steering::{FiveTuple, Steering};
 use crate::tcp::{FourTuple, IsnSecret};
+use buffers::Buffers;
+use completions::RxCompletions;
 use connection::{Connection, Role};
-use hw_regs::cqe::OffloadCqe;
 use linger::{Lingering, Party};
 use open::FIRST_PORT;
 use quarantine::Quarantined;
@@ -80,9 +83,9 @@ pub struct Shard<P: Platform> {
     platform: Arc<P>,
     base: Base,
     config: Config,
-    cq: CompletionQueue<OffloadCqe>,
+    cq: RxCompletions,
     rq: ReceiveQueue,
-    pool: RxPool,
+    buffers: Buffers,
     rqtn: u32,
     tx: SendQueue,
     steering: Steering,
@@ -357,9 +360,8 @@ impl<P: Platform> Shard<P> {
         self.tx.doorbells() + self.past_doorbells + self.offloads.as_ref().map_or(0, Offloads::doorbells)
     }
 
-    /// Receive buffers that frames hold: packets that wait for others before them. Not for every packet: looks at the whole
-    /// receive queue.
+    /// Receive buffers that frames hold: packets that wait for others before them.
     pub fn frames_held(&self) -> u32 {
-        self.pool.outstanding() - self.rq.posted() - self.rq.kept()
+        self.buffers.in_frames()
     }
 }

@@ -1,5 +1,7 @@
 //! How a shard comes into being.
 
+use super::buffers::Buffers;
+use super::completions::RxCompletions;
 use super::{Config, NotOpened, Shard};
 use crate::adapter::Adapter;
 use crate::ddp::create::Capacity;
@@ -7,11 +9,10 @@ use crate::ddp::device::{Offloads, Settings};
 use crate::dma::DmaError;
 use crate::net::{Interface, InterfaceConfig, MacAddr};
 use crate::platform::Platform;
-use crate::queue::{Base, CompletionQueue, FrameQueueParams, ReceiveQueue, RxPool, SendQueue, create_tis};
+use crate::queue::{Base, FrameQueueParams, ReceiveQueue, SendQueue, create_tis};
 use crate::steering::{Defaults, Steering, SteeringCaps, SteeringParams, Target, TirParams, create_rqt, create_tir};
 use crate::tcp::IsnSecret;
 use firmware_iface::caps::CmdHcaCap;
-use hw_regs::cqe::OffloadCqe;
 use hw_regs::layout::Access;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -28,9 +29,9 @@ const PORT_SPREAD: u16 = 8192;
 /// What [`create`] made.
 struct Parts {
     base: Base,
-    cq: CompletionQueue<OffloadCqe>,
+    cq: RxCompletions,
     rq: ReceiveQueue,
-    pool: RxPool,
+    buffers: Buffers,
     rqtn: u32,
     tx: SendQueue,
     steering: Steering,
@@ -56,7 +57,7 @@ impl<P: Platform> Shard<P> {
     }
 
     fn assemble(adapter: Adapter<P>, config: Config, parts: Parts) -> Shard<P> {
-        let Parts { base, cq, rq, pool, rqtn, tx, steering, offloads, interface } = parts;
+        let Parts { base, cq, rq, buffers, rqtn, tx, steering, offloads, interface } = parts;
         // The first port depends on the secret, so that a restart does not meet its own old connections.
         let next_port = FIRST_PORT + u16::from_le_bytes([config.secret[0], config.secret[1]]) % PORT_SPREAD;
         Shard {
@@ -65,7 +66,7 @@ impl<P: Platform> Shard<P> {
             base,
             cq,
             rq,
-            pool,
+            buffers,
             rqtn,
             tx,
             steering,
@@ -123,10 +124,9 @@ fn create<P: Platform>(adapter: &mut Adapter<P>, config: &Config) -> Result<Part
     })?;
     let mtu = u32::from(adapter.mtu());
     let impossible = DmaError::BadRequest { bytes: usize::MAX, align: 1 };
-    let buffers = config.receive_buffers().ok_or(impossible)?;
-    let mut pool = RxPool::new(&base.heap, buffers, mtu + ETHERNET_BYTES)?;
-    let mut cq = CompletionQueue::create(adapter, &base, config.log_rx, eqn, deadline)?;
-    let mut rq = ReceiveQueue::create(adapter, &base, &mut cq, config.log_rx, &pool, 0, deadline)?;
+    let count = config.receive_buffers().ok_or(impossible)?;
+    let mut buffers = Buffers::new(&base.heap, count, mtu + ETHERNET_BYTES)?;
+    let (cq, mut rq) = RxCompletions::create(adapter, &base, config.log_rx, eqn, &buffers.pool, deadline)?;
     let rqt = create_rqt(adapter, &[rq.rqn()], 1, deadline)?;
     let tir = create_tir(adapter, &base, &TirParams::new(Target::First { rqtn: rqt.number() }), deadline)?;
     let tis = create_tis(adapter, &base, deadline)?;
@@ -145,11 +145,11 @@ fn create<P: Platform>(adapter: &mut Adapter<P>, config: &Config) -> Result<Part
     let connections = SteeringParams { connections_ipv4: config.max_connections, connections_ipv6: 0 };
     let defaults = Defaults { other: tir.number(), tcp_ipv4: None, tcp_ipv6: None };
     let steering = Steering::create(adapter, &flow, &connections, &defaults, deadline)?;
-    rq.post(&mut pool);
+    rq.post(&mut buffers.pool);
     let caps = adapter.capabilities().offload();
     let log_max_sq = adapter.capabilities().general().get(CmdHcaCap::LOG_MAX_QP_SZ);
     let offloads = caps.possible().then(|| Capacity::new(&caps, log_max_sq)).flatten().map(|capacity| {
         Offloads::new(capacity, Settings { threshold: config.offload_threshold, ..Settings::new(eqn) })
     });
-    Ok(Parts { base, cq, rq, pool, rqtn: rqt.number(), tx, steering, offloads, interface })
+    Ok(Parts { base, cq, rq, buffers, rqtn: rqt.number(), tx, steering, offloads, interface })
 }

@@ -52,8 +52,8 @@ impl<P: Platform> Shard<P> {
         }
         // Also if nothing was taken: buffers may have come back from elsewhere since the pool was empty.
         if self.rq.posted() < self.rq.capacity() {
-            self.rq.post(&mut self.pool);
-            let starved = self.rq.posted() < self.rq.capacity() / 2 && self.pool.outstanding() < self.pool.capacity();
+            self.rq.post(&mut self.buffers.pool);
+            let starved = self.rq.posted() < self.rq.capacity() / 2 && self.buffers.has_free();
             if starved && dry && self.broken.is_none() {
                 self.recover_receive(now, Cause::Starved);
             }
@@ -67,7 +67,8 @@ impl<P: Platform> Shard<P> {
             Err(fault) => return self.on_fault(fault),
         };
         self.counters.packets_rx += 1;
-        let capacity = self.pool.buffer_size();
+        self.buffers.note_taken();
+        let capacity = self.buffers.pool.buffer_size();
         let rebuilt = match &mut self.offloads {
             Some(offloads) => offloads.receive(entry, buffer, capacity),
             None => crate::ddp::rebuild::plain(entry, buffer, capacity).map(|frame| Rebuilt { frame, resync: None }),
@@ -76,7 +77,7 @@ impl<P: Platform> Shard<P> {
             Ok(Rebuilt { frame, resync }) => self.on_frame(now, frame, resync),
             Err(rejected) => {
                 self.counters.bad_completions += 1;
-                self.pool.give_back(rejected.buffer);
+                self.buffers.give_back(rejected.buffer);
             }
         }
     }
@@ -101,14 +102,14 @@ impl<P: Platform> Shard<P> {
         let mut head = [0; HEADROOM];
         // The hole holds stale bytes: headers are read in front of it only.
         let n = (frame.contiguous_front() as usize).min(HEADROOM);
-        self.pool.read(frame.buffer(), frame.start(), &mut head[..n]);
+        self.buffers.pool.read(frame.buffer(), frame.start(), &mut head[..n]);
         let tcp = match self.interface.receive(now, frame.len(), &head[..n], Checksum::Device) {
             Received::Tcp(tcp) => tcp,
-            Received::Arp | Received::Dropped(_) => return self.pool.give_back(frame.into_buffer()),
+            Received::Arp | Received::Dropped(_) => return self.buffers.give_back(frame.into_buffer()),
         };
         if !frame.checksum_ok() {
             self.counters.bad_checksums += 1;
-            return self.pool.give_back(frame.into_buffer());
+            return self.buffers.give_back(frame.into_buffer());
         }
         let index = match self.by_tuple.get(&tcp.tuple) {
             Some(&Party::Live(index)) => index,
@@ -118,26 +119,26 @@ impl<P: Platform> Shard<P> {
             }
             None => {
                 self.counters.no_connection += 1;
-                self.pool.give_back(frame.into_buffer());
+                self.buffers.give_back(frame.into_buffer());
                 return self.reset_stranger(now, &tcp);
             }
         };
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else {
-            return self.pool.give_back(frame.into_buffer());
+            return self.buffers.give_back(frame.into_buffer());
         };
         let connection: &mut Connection = connection;
         let ours = connection.offload == Some(frame.queue());
         // A placed run is in the buffers of the queue that the device named; it means nothing to another connection.
         if frame.placed_len() != 0 && !ours {
             self.counters.foreign_placements += 1;
-            return self.pool.give_back(frame.into_buffer());
+            return self.buffers.give_back(frame.into_buffer());
         }
         // Nor does its word for digests, or a question about another stream.
         let mut frame = if ours { frame } else { frame.with_digest_ok(false) };
         tcp.trim(&mut frame);
         connection.tcp.on_segment(now, Segment { header: tcp.header, payload: frame }, &mut self.unused);
         for unused in self.unused.drain(..) {
-            self.pool.give_back(unused.into_buffer());
+            self.buffers.give_back(unused.into_buffer());
         }
         connection.start_if_connected(now);
         if let (Some(sequence), true, Some(queue)) = (resync, ours, connection.l5p.host_queue()) {
@@ -145,14 +146,14 @@ impl<P: Platform> Shard<P> {
         }
         while let Some((position, frame)) = connection.tcp.recv() {
             if let Some(queue) = connection.l5p.host_queue() {
-                let offloaded = connection.offload.and_then(|q| self.offloads.as_mut()?.memory(q, &self.pool));
+                let offloaded = connection.offload.and_then(|q| self.offloads.as_mut()?.memory(q, &self.buffers.pool));
                 let mut memory = match offloaded {
                     Some(memory) => memory,
-                    None => Memory::new(&self.pool, &mut connection.tags, &mut connection.stats),
+                    None => Memory::new(&self.buffers.pool, &mut connection.tags, &mut connection.stats),
                 };
                 queue.receive_frame(position.wire(), &frame, &mut memory);
             }
-            self.pool.give_back(frame.into_buffer());
+            self.buffers.give_back(frame.into_buffer());
         }
         self.mark(index);
     }

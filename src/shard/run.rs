@@ -65,18 +65,33 @@ impl<P: Platform> Shard<P> {
     /// Lets a connection's protocols do what is due, and passes on what they report.
     fn run(&mut self, index: u32, now: Duration) {
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
-        let connection: &mut Connection = connection;
         connection.start_if_connected(now);
+        // The L5P first: a controller that says why it ends the connection and then closes it says more than its FIN does.
+        self.poll_l5p(index, now);
+        let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
         connection.look_for_end(now);
+        if connection.closing && connection.ended.is_none() && connection.may_close(now) {
+            connection.end(Disconnect::Closed, now);
+        }
         if connection.ended.is_some() {
             connection.l5p.connection_closed();
+            self.poll_l5p(index, now);
         }
+        if self.may_finish(index, now) {
+            self.finish(index, now);
+        }
+    }
+
+    /// Passes on what a connection's L5P reports.
+    fn poll_l5p(&mut self, index: u32, now: Duration) {
+        let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
+        let connection: &mut Connection = connection;
         let mut completed = std::mem::take(&mut self.completed);
         let id = connection.id;
+        let mut why = None;
         match &mut connection.l5p {
             L5p::Waiting(_) => {}
             L5p::Admin(controller) => {
-                let mut failed = None;
                 while let Some(event) = controller.poll(now) {
                     match event {
                         ControllerEvent::Ready => self.events.push_back(Event::ControllerReady(id)),
@@ -84,16 +99,12 @@ impl<P: Platform> Shard<P> {
                             connection.down = true;
                             self.events.push_back(Event::ControllerDown(id));
                         }
-                        ControllerEvent::Failed(error) => failed = Some(error),
+                        ControllerEvent::Failed(error) => why = Some(Disconnect::Controller(error)),
                     }
-                }
-                if let Some(error) = failed {
-                    connection.end(Disconnect::Controller(error), now);
                 }
             }
             L5p::Io(queue) => {
                 queue.poll_deadline(now);
-                let mut failed = None;
                 while let Some(event) = queue.poll_event() {
                     match event {
                         queue::Event::Ready { .. } => self.events.push_back(Event::QueueReady(id)),
@@ -103,25 +114,18 @@ impl<P: Platform> Shard<P> {
                                 offloads.resync(offload, seq);
                             }
                         }
-                        queue::Event::Failed(reason) => failed = Some(reason),
+                        queue::Event::Failed(reason) => why = Some(Disconnect::Protocol(reason)),
                     }
-                }
-                if let Some(reason) = failed {
-                    connection.end(Disconnect::Protocol(reason), now);
                 }
             }
         }
-        if connection.closing && connection.ended.is_none() && connection.may_close(now) {
-            connection.end(Disconnect::Closed, now);
-            connection.l5p.connection_closed();
+        if let Some(why) = why {
+            connection.end(why, now);
         }
         for done in completed.drain(..) {
             self.on_completed(index, done, now);
         }
         self.completed = completed;
-        if self.may_finish(index, now) {
-            self.finish(index, now);
-        }
     }
 
     /// True if a connection has ended and nothing is left that is worth waiting for.

@@ -202,10 +202,10 @@ impl<P: Platform> Shard<P> {
         let connection: &mut Connection = connection;
         let room = connection.tcp.send_room().min(self.scratch.len());
         let Some(queue) = connection.l5p.host_queue().filter(|queue| room > 0 && queue.has_output()) else { return 0 };
-        let offloaded = connection.offload.and_then(|q| self.offloads.as_mut()?.memory(q, &self.pool));
+        let offloaded = connection.offload.and_then(|q| self.offloads.as_mut()?.memory(q, &self.buffers.pool));
         let memory = match offloaded {
             Some(memory) => memory,
-            None => Memory::new(&self.pool, &mut connection.tags, &mut connection.stats),
+            None => Memory::new(&self.buffers.pool, &mut connection.tags, &mut connection.stats),
         };
         let was_ready = queue.is_ready();
         let moved = queue.transmit(&memory, &mut self.scratch[..room]);

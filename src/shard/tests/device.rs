@@ -170,7 +170,7 @@ fn an_empty_pool_is_filled_again() {
     let mut world = World::new();
     let (admin, id) = connected(&mut world);
     // Somebody takes every buffer; what the queue has left is used up.
-    let mut taken: Vec<_> = std::iter::from_fn(|| world.shard.pool.lend()).collect();
+    let mut taken: Vec<_> = std::iter::from_fn(|| world.shard.buffers.pool.lend()).collect();
     reads(&mut world, id, 0, 8);
     while world.shard.rq.posted() != 0 {
         let mut worked = world.wire();
@@ -184,10 +184,10 @@ fn an_empty_pool_is_filled_again() {
         if !worked {
             world.sleep();
         }
-        taken.extend(std::iter::from_fn(|| world.shard.pool.lend()));
+        taken.extend(std::iter::from_fn(|| world.shard.buffers.pool.lend()));
     }
     for buffer in taken {
-        world.shard.pool.give_back(buffer);
+        world.shard.buffers.pool.give_back(buffer);
     }
     world.until("reads", 30, |world| world.done.len() == 8);
     whole(&world, 8);
