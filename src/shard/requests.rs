@@ -178,6 +178,10 @@ impl<P: Platform> Shard<P> {
         }
         let id = ConnectionId(index);
         if lost(connection) {
+            // What ended TCP says more than what the L5P makes of it.
+            if let Some(error) = connection.tcp.error() {
+                connection.ended.get_or_insert(Disconnect::Tcp(error));
+            }
             match &mut connection.l5p {
                 L5p::Waiting(_) => {}
                 L5p::Admin(controller) => controller.connection_closed(),
