@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::congestion::CongestionControl;
+
 /// Keepalive (RFC 9293 §3.8.4): probes on a connection on which nothing is outstanding and nothing comes in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
@@ -34,8 +36,15 @@ pub struct Config {
     pub timestamp_offset: u32,
     /// Offer timestamps (RFC 7323).
     pub timestamps: bool,
-    /// Offer selective acknowledgments (RFC 2018).
+    /// Offer selective acknowledgments (RFC 2018). If the peer does too, losses are found and mended as RFC 8985 and RFC
+    /// 6675 say; otherwise one per round trip (RFC 6582).
     pub sack: bool,
+    /// How the congestion window grows and shrinks.
+    pub congestion: CongestionControl,
+    /// How long the peer may hold back an acknowledgment while only one segment is outstanding, before a tail loss probe is
+    /// sent (RFC 8985 §7.2, TLP.max_ack_delay). The RFC suggests 200 ms, which is the retransmission timeout; 40 ms is what
+    /// common stacks begin with. If the peer waits longer, one segment is sent for nothing.
+    pub peer_ack_delay: Duration,
     /// How long an acknowledgment may wait for company; RFC 9293 §3.8.6.3 (MUST-40) allows less than 500 ms.
     pub ack_delay: Duration,
     /// Lower bound of the retransmission timeout. RFC 6298 (2.4) says 1 s; 200 ms is what servers in data centres use, and
@@ -62,6 +71,8 @@ impl Default for Config {
             timestamp_offset: 0,
             timestamps: true,
             sack: true,
+            congestion: CongestionControl::Cubic,
+            peer_ack_delay: Duration::from_millis(40),
             ack_delay: Duration::from_millis(10),
             min_rto: Duration::from_millis(200),
             connect_timeout: Duration::from_secs(10),
@@ -104,6 +115,7 @@ impl Config {
         within("receive_payloads", u64::from(self.receive_payloads), 2, 1 << 20)?;
         within("send_bytes", u64::from(self.send_bytes), 1, MAX_WINDOW)?;
         within("ack_delay", millis(self.ack_delay), 0, 499)?;
+        within("peer_ack_delay", millis(self.peer_ack_delay), 0, 60_000)?;
         within("min_rto", millis(self.min_rto), 1, 60_000)?;
         within("connect_timeout", millis(self.connect_timeout), 1, day)?;
         within("user_timeout", millis(self.user_timeout), 1, day)?;
@@ -134,12 +146,13 @@ mod tests {
     fn a_bad_value_is_refused_by_its_name() {
         assert_eq!(Config::default().check(), Ok(()));
         type Change = fn(&mut Config);
-        let changes: [(&str, Change); 7] = [
+        let changes: [(&str, Change); 8] = [
             ("mss", |c| c.mss = 87),
             ("receive_bytes", |c| c.receive_bytes = 1 << 30),
             ("receive_payloads", |c| c.receive_payloads = 1),
             ("send_bytes", |c| c.send_bytes = 0),
             ("ack_delay", |c| c.ack_delay = Duration::from_millis(500)),
+            ("peer_ack_delay", |c| c.peer_ack_delay = Duration::from_secs(61)),
             ("min_rto", |c| c.min_rto = Duration::ZERO),
             ("user_timeout", |c| c.user_timeout = Duration::MAX),
         ];

@@ -16,8 +16,26 @@ pub struct Counters {
     pub retransmitted_segments: u64,
     /// Bytes sent again.
     pub retransmitted_bytes: u64,
-    /// Fast retransmits: recoveries begun by the third duplicate acknowledgment.
+    /// Fast recoveries begun: by a loss that RACK found, or without SACK by the third duplicate acknowledgment.
     pub fast_retransmits: u64,
+    /// Segments taken as lost, by RACK or by the retransmission timer. With SACK only.
+    pub lost_segments: u64,
+    /// Tail loss probes sent (RFC 8985 §7).
+    pub tail_loss_probes: u64,
+    /// Tail loss probes that mended a loss (RFC 8985 §7.4).
+    pub probes_mended: u64,
+    /// Rescue retransmissions (RFC 6675 §4, NextSeg rule 4).
+    pub rescues: u64,
+    /// Recoveries and timeouts that were undone because nothing had been lost (RFC 3522, RFC 3708).
+    pub spurious_recoveries: u64,
+    /// Duplicates that the peer reported (D-SACK, RFC 2883).
+    pub dsacks_in: u64,
+    /// Duplicates reported to the peer.
+    pub dsacks_out: u64,
+    /// SACK blocks of what was never sent, or that end before they begin: ignored.
+    pub bad_sack_blocks: u64,
+    /// Timeouts at which the peer had thrown away what it had selectively acknowledged (RFC 2018 §8).
+    pub sack_reneges: u64,
     /// Expiries of the retransmission timer.
     pub timeouts: u64,
     /// Duplicate acknowledgments received (RFC 5681 §2).

@@ -19,9 +19,11 @@
 //! The caller owns time: every call takes `now`, a [`std::time::Duration`] since any epoch, and
 //! [`Connection::next_deadline`] says when [`Connection::poll_tx`] must be called next although nothing came in.
 //!
-//! RFC 9293 is the base; also RFC 5681, 6582, 3042, 6928 (congestion), 6298 (timeout), 7323 (window scale, timestamps,
-//! PAWS), 2018 (SACK: we report it to the peer; our own recovery is NewReno), 5961 (blind attacks), 6528 (initial
-//! sequence numbers). Left out: urgent data (received and ignored), ECN, TCP Fast Open, path MTU discovery, Nagle's
+//! RFC 9293 is the base; also RFC 7323 (window scale, timestamps, PAWS), 6298 (timeout), 5961 (blind attacks), 6528
+//! (initial sequence numbers); for a network that loses and reorders RFC 2018 and 2883 (SACK and D-SACK, both ways), 8985
+//! (RACK-TLP), 6675 (what is sent again, and in which order), 6937 (how fast), 3522 and 3708 (undoing what was for nothing),
+//! or with a peer without SACK RFC 6582 and 3042; for congestion RFC 9438 (CUBIC), 5681 and 6928. Left out: urgent data
+//! (received and ignored), ECN, TCP Fast Open, path MTU discovery, F-RTO (timestamps and D-SACK tell the same), Nagle's
 //! algorithm (requests must not wait).
 
 mod config;
@@ -30,6 +32,7 @@ mod connection;
 mod counters;
 mod isn;
 mod receive;
+mod recovery;
 mod rtt;
 pub mod segment;
 mod send;
@@ -38,6 +41,7 @@ mod seq;
 use std::net::IpAddr;
 
 pub use config::{Config, ConfigError, Keepalive};
+pub use congestion::CongestionControl;
 pub use connection::{Connection, ConnectionError, State, TxSegment, Waited};
 pub use counters::Counters;
 pub use isn::IsnSecret;

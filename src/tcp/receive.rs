@@ -16,7 +16,7 @@
 use std::collections::VecDeque;
 
 use super::Payload;
-use super::segment::{SackBlock, SackBlocks};
+use super::segment::{MAX_SACK_BLOCKS, SackBlock, SackBlocks};
 use super::seq::Position;
 
 /// Runs of out-of-order data that are told apart. A window of 1 MiB with each tenth segment lost has 72 at most.
@@ -64,8 +64,11 @@ pub(super) struct ReceiveQueue<P> {
     early: VecDeque<Held<P>>,
     /// Sorted, not touching each other: the union of `early`.
     islands: Vec<Island>,
-    /// Where the segment that came last and early begins: its island is reported first.
-    newest: Position,
+    /// Where the segments that came last and early begin, the last one first, at most one in each island: the order in
+    /// which islands are reported.
+    recent: [Option<Position>; MAX_SACK_BLOCKS],
+    /// What was received twice, until the peer is told.
+    duplicate: Option<Island>,
     max_payloads: usize,
 }
 
@@ -79,7 +82,8 @@ impl<P: Payload> ReceiveQueue<P> {
             ready_bytes: 0,
             early: VecDeque::with_capacity(max_payloads),
             islands: Vec::with_capacity(MAX_ISLANDS),
-            newest: next,
+            recent: [None; MAX_SACK_BLOCKS],
+            duplicate: None,
             max_payloads,
         }
     }
@@ -93,7 +97,6 @@ impl<P: Payload> ReceiveQueue<P> {
     pub(super) fn start_at(&mut self, next: Position) {
         debug_assert!(self.ready.is_empty() && self.early.is_empty());
         self.next = next;
-        self.newest = next;
     }
 
     /// Bytes ready and not taken.
@@ -111,11 +114,6 @@ impl<P: Payload> ReceiveQueue<P> {
         self.ready.len() + self.early.len()
     }
 
-    /// True if nothing waits out of order.
-    pub(super) fn in_order(&self) -> bool {
-        self.early.is_empty()
-    }
-
     /// Position after the last byte that was accepted.
     pub(super) fn last(&self) -> Position {
         self.islands.last().map_or(self.next, |island| island.end)
@@ -126,6 +124,7 @@ impl<P: Payload> ReceiveQueue<P> {
     pub(super) fn accept(&mut self, at: Position, mut payload: P, unused: &mut Vec<P>) -> Accepted {
         let end = at + payload.len();
         if end <= self.next || payload.is_empty() {
+            self.note_duplicate(at, end);
             unused.push(payload);
             return Accepted::Duplicate;
         }
@@ -136,6 +135,7 @@ impl<P: Payload> ReceiveQueue<P> {
             unused.push(payload);
             return Accepted::NoRoom;
         }
+        self.note_duplicate(at, self.next);
         payload.trim_front(self.next.window_since(at));
         let filled = !self.early.is_empty();
         self.append(payload);
@@ -172,6 +172,9 @@ impl<P: Payload> ReceiveQueue<P> {
         // Islands that the segment overlaps or touches are [from, to).
         let from = self.islands.partition_point(|island| island.end < start);
         let to = from + self.islands[from..].partition_point(|island| island.start <= end);
+        if let Some(known) = self.islands[from..to].iter().find(|island| island.start < end && start < island.end) {
+            self.note_duplicate(known.start.max(start), known.end.min(end));
+        }
         if self.islands[from..to].iter().any(|island| island.start <= start && end <= island.end) {
             unused.push(payload);
             return Accepted::Duplicate;
@@ -198,7 +201,7 @@ impl<P: Payload> ReceiveQueue<P> {
             }
             _ => self.early.push_back(held),
         }
-        self.newest = at;
+        self.remember(at);
         Accepted::OutOfOrder
     }
 
@@ -219,20 +222,63 @@ impl<P: Payload> ReceiveQueue<P> {
         Some(held.payload)
     }
 
-    /// What to tell the sender, at most `max` blocks (RFC 2018 §4): first the island of the newest segment, then the
-    /// others, nearest first, because the sender mends those first.
-    pub(super) fn sack_blocks(&self, max: usize) -> SackBlocks {
+    /// The island that contains `at`.
+    fn island(&self, at: Position) -> Option<Island> {
+        let index = self.islands.partition_point(|island| island.end <= at);
+        self.islands.get(index).copied().filter(|island| island.start <= at)
+    }
+
+    /// The island that contains `at` is reported first from now on.
+    fn remember(&mut self, at: Position) {
+        let Some(island) = self.island(at) else { return };
+        let before = self.recent;
+        let others = before.into_iter().flatten().filter(|at| !(island.start <= *at && *at < island.end));
+        self.recent = [None; MAX_SACK_BLOCKS];
+        for (entry, at) in self.recent.iter_mut().zip(std::iter::once(at).chain(others)) {
+            *entry = Some(at);
+        }
+    }
+
+    /// What is from `start` to `end` was received once more. Of two that touch one is made, of others the last is kept.
+    pub(super) fn note_duplicate(&mut self, start: Position, end: Position) {
+        if start >= end {
+            return;
+        }
+        let known = self.duplicate.filter(|known| start <= known.end && known.start <= end);
+        let known = known.unwrap_or(Island { start, end });
+        self.duplicate = Some(Island { start: known.start.min(start), end: known.end.max(end) });
+    }
+
+    /// True if there is something to tell the sender beside the acknowledgment.
+    pub(super) fn has_report(&self) -> bool {
+        self.duplicate.is_some() || !self.islands.is_empty()
+    }
+
+    /// What to tell the sender, at most `max` blocks, and whether the first of them is a duplicate.
+    ///
+    /// First what was received twice, once (RFC 2883 §4: D-SACK), followed by the island that contains it. Then the islands
+    /// in which something arrived last, the last one first, so that each is reported several times (RFC 2018 §4); then
+    /// the others, nearest first, because the sender mends those first.
+    pub(super) fn report(&mut self, max: usize) -> (SackBlocks, bool) {
         let mut blocks = SackBlocks::default();
-        let block = |island: &Island| SackBlock { start: island.start.wire(), end: island.end.wire() };
-        let newest = self.islands.partition_point(|island| island.end <= self.newest);
-        if let Some(island) = self.islands.get(newest).filter(|_| max > 0) {
-            blocks.push(block(island));
+        let block = |island: Island| SackBlock { start: island.start.wire(), end: island.end.wire() };
+        let duplicate = if max > 0 { self.duplicate.take() } else { None };
+        if let Some(duplicate) = duplicate {
+            blocks.push(block(duplicate));
         }
-        let others = self.islands.iter().enumerate().filter(|&(index, _)| index != newest);
-        for (_, island) in others.take(max.saturating_sub(1)) {
-            blocks.push(block(island));
+        let first = usize::from(duplicate.is_some());
+        let around = duplicate.and_then(|duplicate| self.island(duplicate.start));
+        let recent = self.recent.iter().flatten().filter_map(|&at| self.island(at));
+        for island in around.into_iter().chain(recent).chain(self.islands.iter().copied()) {
+            let block = block(island);
+            if blocks.as_slice().len() >= max {
+                break;
+            }
+            if !blocks.as_slice()[first..].contains(&block) {
+                blocks.push(block);
+            }
         }
-        blocks
+        (blocks, duplicate.is_some())
     }
 }
 
@@ -245,7 +291,8 @@ mod tests {
     //! | no more payloads are held than allowed, and in-order data still gets through | `the_bound_on_payloads_leaves_room_for_order` |
     //! | islands are bounded | `islands_are_bounded` |
     //! | a segment that spans others is trimmed, not split; what it covers comes back | `a_covered_segment_comes_back` |
-    //! | the first SACK block is the newest segment's (RFC 2018 4) | `the_first_sack_block_is_the_newest` |
+    //! | the islands that something arrived in last are reported first, then the nearest (RFC 2018 4) | `the_newest_islands_are_reported_first` |
+    //! | what came twice is reported once, before the island that contains it (RFC 2883 4) | `a_duplicate_is_reported_once` |
     use super::*;
     use crate::tcp::testing::Bytes;
     use proptest::collection::vec;
@@ -361,24 +408,63 @@ mod tests {
         let pieces: Vec<_> = delivered(&mut queue, base).into_iter().map(|(at, b)| (at, b.len())).collect();
         assert_eq!(pieces, [(0, 12), (12, 28)]);
         assert_eq!(unused[1].to_vec(), stream(20, 10));
-        assert!(queue.in_order() && queue.held() == 0);
+        assert!(queue.islands.is_empty() && queue.held() == 0);
+    }
+
+    fn reported(queue: &mut ReceiveQueue<Bytes>, max: usize) -> Vec<(u32, u32)> {
+        let (blocks, _) = queue.report(max);
+        blocks.as_slice().iter().map(|b| (b.start.wrapping_sub(BASE), b.end.wrapping_sub(BASE))).collect()
     }
 
     #[test]
-    fn the_first_sack_block_is_the_newest() {
+    fn the_newest_islands_are_reported_first() {
         let base = Position::initial(BASE);
         let mut queue = ReceiveQueue::new(base, 64);
         let mut unused = Vec::new();
         for at in [100, 10, 30, 50, 70] {
             queue.accept(base + at, piece(at, 5), &mut unused);
         }
-        let starts = |queue: &ReceiveQueue<Bytes>, max| -> Vec<u32> {
-            queue.sack_blocks(max).as_slice().iter().map(|b| b.start.wrapping_sub(BASE)).collect()
-        };
-        assert_eq!(starts(&queue, 3), [70, 10, 30]);
+        let starts =
+            |queue: &mut ReceiveQueue<Bytes>, max| reported(queue, max).iter().map(|b| b.0).collect::<Vec<_>>();
+        assert_eq!(starts(&mut queue, 3), [70, 50, 30]);
         queue.accept(base + 35, piece(35, 5), &mut unused);
-        assert_eq!(starts(&queue, 4), [30, 10, 50, 70]);
-        assert_eq!(queue.sack_blocks(4).as_slice()[0].end.wrapping_sub(BASE), 40);
-        assert_eq!(starts(&queue, 0), [0u32; 0]);
+        assert_eq!(starts(&mut queue, 4), [30, 70, 50, 10]);
+        assert_eq!(reported(&mut queue, 4)[0], (30, 40));
+        assert_eq!(starts(&mut queue, 0), [0u32; 0]);
+        // What closes the gap between two makes one of them; what is in order is not reported.
+        queue.accept(base + 40, piece(40, 10), &mut unused);
+        assert_eq!(reported(&mut queue, 4), [(30, 55), (70, 75), (10, 15), (100, 105)]);
+        queue.accept(base, piece(0, 60), &mut unused);
+        assert_eq!(reported(&mut queue, 4), [(70, 75), (100, 105)]);
+    }
+
+    #[test]
+    fn a_duplicate_is_reported_once() {
+        let base = Position::initial(BASE);
+        let mut queue = ReceiveQueue::new(base, 64);
+        let mut unused = Vec::new();
+        let mut accept = |queue: &mut ReceiveQueue<Bytes>, at, len| {
+            queue.accept(base + at, piece(at, len), &mut unused);
+        };
+        accept(&mut queue, 0, 10);
+        assert!(!queue.has_report());
+        // Before what is next; twice, so one block says both.
+        accept(&mut queue, 0, 4);
+        accept(&mut queue, 4, 2);
+        assert_eq!((reported(&mut queue, 3), reported(&mut queue, 3)), (vec![(0, 6)], vec![]));
+        // Partly before it.
+        accept(&mut queue, 8, 4);
+        assert_eq!(reported(&mut queue, 3), [(8, 10)]);
+        // Inside and across an island.
+        accept(&mut queue, 20, 10);
+        accept(&mut queue, 40, 10);
+        accept(&mut queue, 22, 3);
+        assert_eq!(reported(&mut queue, 3), [(22, 25), (20, 30), (40, 50)]);
+        accept(&mut queue, 25, 10);
+        assert_eq!(reported(&mut queue, 3), [(25, 30), (20, 35), (40, 50)]);
+        // No room: it waits.
+        accept(&mut queue, 20, 5);
+        assert_eq!(reported(&mut queue, 0), []);
+        assert_eq!(reported(&mut queue, 1), [(20, 25)]);
     }
 }

@@ -5,7 +5,9 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use connectx_ddp::tcp::{Config, Connection, Flags, Header, Options, Position, SackBlock, Segment, State, Timestamps};
+use connectx_ddp::tcp::{
+    Config, CongestionControl, Connection, Flags, Header, Options, Position, SackBlock, Segment, State, Timestamps,
+};
 
 use crate::tcp_support::Bytes;
 
@@ -208,7 +210,9 @@ impl Script {
     }
 }
 
-/// The configuration without timestamps and SACK, with round numbers.
+/// The configuration without timestamps and SACK, with NewReno and round numbers.
 pub fn plain(config: Config) -> Config {
-    Config { timestamps: false, sack: false, mss: 1000, receive_bytes: config.receive_bytes.min(60000), ..config }
+    let receive_bytes = config.receive_bytes.min(60000);
+    let congestion = CongestionControl::NewReno;
+    Config { timestamps: false, sack: false, congestion, mss: 1000, receive_bytes, ..config }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::super::congestion::Action;
 use super::super::receive::Accepted;
-use super::super::segment::{Flags, Header, Segment, Timestamps};
+use super::super::recovery::Recovery;
+use super::super::segment::{Flags, Header, Segment};
 use super::super::{Payload, Position};
 use super::{Connection, ConnectionError, State};
 
@@ -69,7 +69,7 @@ impl<P: Payload> Connection<P> {
         self.last_heard = now;
         self.synchronize(header, now);
         if acceptable {
-            self.acknowledge(now, ack, header.options.timestamps);
+            self.acknowledge(now, ack, header);
             self.ack_now = true;
             self.establish();
         } else {
@@ -82,7 +82,7 @@ impl<P: Payload> Connection<P> {
     /// The peer has our SYN.
     fn establish(&mut self) {
         self.state = if self.fin_queued { State::FinWait1 } else { State::Established };
-        self.reno.established(self.mss, self.syn_lost);
+        self.congestion.established(self.mss, self.syn_lost);
         if self.syn_lost {
             self.rtt.lost_syn();
         }
@@ -141,7 +141,10 @@ impl<P: Payload> Connection<P> {
         if !acceptable && !first_again {
             let old = end <= rcv_nxt && !payload.is_empty();
             match old {
-                true => self.counters.duplicate_segments += 1,
+                true => {
+                    self.counters.duplicate_segments += 1;
+                    self.receive.note_duplicate(seq, end);
+                }
                 false => self.counters.dropped_out_of_window += 1,
             }
             // RFC 9293 §3.10.7.4, TIME-WAIT: the peer did not hear our last acknowledgment.
@@ -267,25 +270,24 @@ impl<P: Payload> Connection<P> {
                 self.stray_reset = header.reset_reply(0);
                 return false;
             }
-            self.acknowledge(now, ack, header.options.timestamps);
+            self.acknowledge(now, ack, header);
             self.establish();
         } else if ack > self.max || ack < self.una.back(self.max_window) {
             // RFC 5961 §5.2.
             self.counters.dropped_bad_ack += 1;
             self.challenge(now);
             return false;
-        } else if news {
-            self.acknowledge(now, ack, header.options.timestamps);
-        } else if ack == self.una {
+        } else {
             // RFC 5681 §2: a duplicate acknowledgment, all five conditions.
             let window = u32::from(header.window) << self.window_shift;
-            if bare && self.una < self.max && window == self.window && window > 0 {
-                self.counters.duplicate_acks_in += 1;
-                let flight = self.max.window_since(self.una);
-                if self.reno.on_duplicate(self.una, self.max, flight) == Action::Retransmit {
-                    self.counters.fast_retransmits += 1;
-                    self.retransmit = true;
-                }
+            let outstanding = ack == self.una && self.una < self.max;
+            let duplicate = bare && outstanding && window == self.window && window > 0;
+            self.counters.duplicate_acks_in += u64::from(duplicate);
+            match (&self.recovery, news) {
+                (Recovery::Sack(_), _) => self.acknowledge_selectively(now, ack, header, duplicate),
+                (Recovery::NewReno(_), true) => self.acknowledge(now, ack, header),
+                (Recovery::NewReno(_), false) if duplicate => self.on_duplicate(),
+                (Recovery::NewReno(_), false) => {}
             }
         }
         if ack >= self.una {
@@ -308,56 +310,6 @@ impl<P: Payload> Connection<P> {
             self.window = window;
             self.max_window = self.max_window.max(self.window);
             (self.wl1, self.wl2) = (self.wl1.max(seq), ack);
-        }
-    }
-
-    /// The peer acknowledged new data (or our SYN or FIN) up to `ack`.
-    fn acknowledge(&mut self, now: Duration, ack: Position, timestamps: Option<Timestamps>) {
-        let acked = ack.window_since(self.una);
-        let flight = self.max.window_since(self.una);
-        match (self.timestamps, timestamps) {
-            (true, Some(Timestamps { echo, .. })) if echo != 0 => {
-                let ticks = self.timestamp(now).wrapping_sub(echo);
-                // RFC 7323 §4.1: an echo tells the transmissions of a segment apart, so what was sent again can be measured
-                // too. But only by its last transmission: if the acknowledgment of an earlier one was lost, the answer to
-                // the last still echoes the earlier, and the measurement would contain the timeout itself. With one
-                // segment in flight each such sample would lengthen the next timeout, which would lengthen the next sample.
-                let last = self.sent_again.is_none_or(|(_, at)| echo.wrapping_sub(at) as i32 >= 0);
-                if last && ticks <= i32::MAX as u32 {
-                    let expected = flight.div_ceil(2 * self.mss);
-                    self.rtt.sample(Duration::from_millis(u64::from(ticks)), expected);
-                    self.counters.rtt_samples += 1;
-                }
-            }
-            // RFC 6298 §3 (Karn): never measured over a segment that was sent again; `timing` is forgotten then.
-            _ => {
-                if let Some((_, sent_at)) = self.timing.filter(|(end, _)| ack >= *end) {
-                    self.rtt.sample(now.saturating_sub(sent_at), 1);
-                    self.counters.rtt_samples += 1;
-                }
-            }
-        }
-        self.timing = self.timing.filter(|(end, _)| ack < *end);
-        self.sent_again = self.sent_again.filter(|(end, _)| ack < *end);
-
-        let of_syn = self.una == self.iss;
-        self.una = ack;
-        self.nxt = self.nxt.max(ack);
-        self.send.forget_before(ack);
-        (self.timed_out_before, self.stalled_since) = (false, now);
-        (self.persist_at, self.persist_backoff, self.retransmit) = (None, 0, false);
-        let mut restart = true;
-        if !of_syn {
-            let (action, restarts) = self.reno.on_ack(ack, acked, flight - acked);
-            self.retransmit = action == Action::Retransmit;
-            restart = restarts;
-        }
-        if self.una == self.max {
-            // RFC 6298 (5.2).
-            self.retransmit_at = None;
-        } else if restart && self.retransmit_at.is_some() {
-            // RFC 6298 (5.3).
-            self.retransmit_at = Some(self.retransmission_deadline(now));
         }
     }
 
@@ -453,8 +405,7 @@ impl<P: Payload> Connection<P> {
 
     fn enter_time_wait(&mut self, now: Duration) {
         self.state = State::TimeWait;
-        self.retransmit_at = None;
-        self.persist_at = None;
+        self.stop_sending_timers();
         self.linger_at = Some(now + 2 * self.config.msl);
     }
 }

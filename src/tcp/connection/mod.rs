@@ -6,18 +6,24 @@
 //!  accept ─────────────┘               └ peer's FIN ─► CLOSE-WAIT ─ close ─► LAST-ACK ──────┘
 //! ```
 //!
-//! `input` is everything that a segment does, `output` everything that leaves, with the timers. Fields are named as in
-//! RFC 9293 §3.3.1 where it has a name for them. One thing is ours: `max`, the highest position ever sent. After a timeout
-//! `nxt` goes back to `una` and what is still missing is sent again from there; an acknowledgment of anything up to `max`
-//! is good.
+//! `input` is everything that a segment does, `output` everything that leaves, `timers` what time does, and `recovery` joins
+//! them to loss recovery. Fields are named as in RFC 9293 §3.3.1 where it has a name for them. One thing is ours: `max`, the
+//! highest position ever sent; an acknowledgment of anything up to it is good. Without SACK `nxt` goes back to `una` after a
+//! timeout, and what is still missing is sent again from there. With SACK it never goes back: the scoreboard knows each
+//! segment between `una` and `nxt`, and those that are lost are sent again one by one.
 
 mod input;
 mod output;
+mod recovery;
+mod timers;
 
 use std::time::Duration;
 
-use super::congestion::NewReno;
+use super::congestion::Congestion;
 use super::receive::ReceiveQueue;
+use super::recovery::Recovery;
+use super::recovery::newreno::NewReno;
+use super::recovery::sack::SackRecovery;
 use super::rtt::RttEstimator;
 use super::segment::Header;
 use super::send::SendQueue;
@@ -151,7 +157,10 @@ pub struct Connection<P> {
     ts_recent_at: Duration,
     sack: bool,
 
-    reno: NewReno,
+    congestion: Congestion,
+    recovery: Recovery,
+    /// What was sent up to here was all that the congestion window allowed.
+    limited_until: Position,
     rtt: RttEstimator,
     /// The segment whose round trip is being measured without timestamps: its end, and when it was sent.
     timing: Option<(Position, Duration)>,
@@ -176,10 +185,16 @@ pub struct Connection<P> {
     stray_reset: Option<Header>,
     probe_window: bool,
     probe_keepalive: bool,
+    /// Send a tail loss probe.
+    probe_tail: bool,
     /// Sender's silly window avoidance is overridden once.
     send_small: bool,
 
     retransmit_at: Option<Duration>,
+    /// Then something will be lost if nothing arrives (RFC 8985 §6.2, the reordering timer).
+    loss_at: Option<Duration>,
+    /// Then the tail is probed (RFC 8985 §7.2, PTO).
+    probe_at: Option<Duration>,
     persist_at: Option<Duration>,
     persist_backoff: u32,
     ack_at: Option<Duration>,
@@ -243,7 +258,9 @@ impl<P: Payload> Connection<P> {
             ts_recent: 0,
             ts_recent_at: now,
             sack: config.sack,
-            reno: NewReno::new(iss),
+            congestion: Congestion::new(config.congestion),
+            recovery: Recovery::NewReno(NewReno::new(iss)),
+            limited_until: iss,
             rtt: RttEstimator::new(config.min_rto),
             timing: None,
             sent_again: None,
@@ -257,8 +274,11 @@ impl<P: Payload> Connection<P> {
             stray_reset: None,
             probe_window: false,
             probe_keepalive: false,
+            probe_tail: false,
             send_small: false,
             retransmit_at: None,
+            loss_at: None,
+            probe_at: None,
             persist_at: None,
             persist_backoff: 0,
             ack_at: None,
@@ -295,6 +315,10 @@ impl<P: Payload> Connection<P> {
         // RFC 6691: the announced size does not count options, what is sent must.
         let room = if self.timestamps { TIMESTAMPS_LEN } else { 0 };
         self.mss = u32::from(announced.min(self.config.mss) - room);
+        if self.sack {
+            let first = self.iss + 1;
+            self.recovery = Recovery::Sack(Box::new(SackRecovery::new(first, self.config.send_bytes, self.mss)));
+        }
         self.window = u32::from(syn.window);
         self.max_window = self.window;
         (self.wl1, self.wl2) = (next.back(1), self.una);
@@ -429,15 +453,16 @@ impl<P: Payload> Connection<P> {
 
     /// Congestion window, in bytes.
     pub fn congestion_window(&self) -> u32 {
-        self.reno.window()
+        self.congestion.window()
     }
 
     /// When `poll_tx` must be called next although nothing came in and nothing was queued; `None`: never.
     ///
     /// After `poll_tx` returned `None` this is later than the `now` it was given.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let timers = [self.retransmit_at, self.persist_at, self.ack_at, self.linger_at, self.keepalive_at()];
-        timers.into_iter().flatten().min()
+        let sending = [self.retransmit_at, self.loss_at, self.probe_at, self.persist_at];
+        let others = [self.ack_at, self.linger_at, self.keepalive_at()];
+        sending.into_iter().chain(others).flatten().min()
     }
 
     /// Bytes that may be ready and unread, as far as both budgets allow.
@@ -474,8 +499,15 @@ impl<P: Payload> Connection<P> {
     }
 
     fn stop_timers(&mut self) {
-        (self.retransmit_at, self.persist_at, self.ack_at, self.linger_at) = (None, None, None, None);
+        self.stop_sending_timers();
+        (self.ack_at, self.linger_at) = (None, None);
         (self.retransmit, self.ack_now, self.duplicate_acks) = (false, false, 0);
         (self.probe_window, self.probe_keepalive, self.send_small) = (false, false, false);
+    }
+
+    /// Nothing is left to be acknowledged.
+    fn stop_sending_timers(&mut self) {
+        (self.retransmit_at, self.loss_at, self.probe_at, self.persist_at) = (None, None, None, None);
+        self.probe_tail = false;
     }
 }

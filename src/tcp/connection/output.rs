@@ -1,27 +1,31 @@
-//! What leaves, and the timers (RFC 9293 §3.8).
+//! What leaves (RFC 9293 §3.8).
 
 use std::time::Duration;
 
+use super::super::recovery::Recovery;
+use super::super::recovery::sack::Resend;
 use super::super::segment::{Flags, Header, Options, Timestamps};
 use super::super::{Payload, Position};
-use super::{Connection, ConnectionError, State, TxSegment, Waited};
+use super::{Connection, State, TxSegment};
 
 /// What the next segment is.
 #[derive(Clone, Copy, Debug)]
-struct Plan {
-    seq: Position,
+pub(super) struct Plan {
+    pub(super) seq: Position,
     /// Payload bytes, from the send queue.
-    len: u32,
-    flags: Flags,
-    kind: Kind,
+    pub(super) len: u32,
+    pub(super) flags: Flags,
+    pub(super) kind: Kind,
+    /// It is a tail loss probe.
+    pub(super) probe: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// SYN, data, FIN: takes sequence space and is sent again until acknowledged.
     Sequence,
-    /// The first unacknowledged segment once more; SND.NXT stays.
-    Again,
+    /// A segment once more; SND.NXT stays. Without SACK it is the first that is not acknowledged.
+    Again(Option<Resend>),
     /// One octet beyond a closed window; SND.NXT stays.
     WindowProbe,
     /// Nothing but an acknowledgment.
@@ -66,31 +70,38 @@ impl<P: Payload> Connection<P> {
     }
 
     fn plan(&mut self, now: Duration) -> Option<Plan> {
-        let bare = |seq| Plan { seq, len: 0, flags: Flags::ACK, kind: Kind::Bare };
+        let bare = |seq| Plan { seq, len: 0, flags: Flags::ACK, kind: Kind::Bare, probe: false };
         match self.state {
             State::Closed => return None,
             State::SynSent | State::SynReceived if self.nxt == self.iss => {
                 let ack = if self.state == State::SynReceived { Flags::ACK } else { Flags::empty() };
-                return Some(Plan { seq: self.iss, len: 0, flags: Flags::SYN | ack, kind: Kind::Sequence });
+                return Some(Plan {
+                    seq: self.iss,
+                    len: 0,
+                    flags: Flags::SYN | ack,
+                    kind: Kind::Sequence,
+                    probe: false,
+                });
             }
             State::SynSent => return None,
             State::SynReceived => {}
             _ => {
-                if let Some(plan) = self.plan_again() {
-                    return Some(plan);
-                }
-                if let Some(plan) = self.plan_data(now) {
-                    return Some(plan);
+                let plan = match self.recovery {
+                    Recovery::NewReno(_) => self.plan_first_again().or_else(|| self.plan_data(now, false)),
+                    Recovery::Sack(_) => self.plan_selectively(now),
+                };
+                if plan.is_some() {
+                    return plan;
                 }
             }
         }
         if self.ack_now || self.duplicate_acks > 0 {
             return Some(bare(self.max));
         }
-        if std::mem::take(&mut self.probe_window) && self.nxt < self.send_limit() {
-            let len = self.send.end().window_since(self.nxt).min(1);
+        if std::mem::take(&mut self.probe_window) && self.una < self.send_limit() {
+            let len = self.send.end().window_since(self.una).min(1);
             let fin = if len == 0 { Flags::FIN } else { Flags::empty() };
-            return Some(Plan { seq: self.nxt, len, flags: Flags::ACK | fin, kind: Kind::WindowProbe });
+            return Some(Plan { seq: self.una, len, flags: Flags::ACK | fin, kind: Kind::WindowProbe, probe: false });
         }
         if std::mem::take(&mut self.probe_keepalive) {
             // RFC 9293 §3.8.4: <SEQ=SND.NXT-1>, which is never acceptable and so is answered.
@@ -99,49 +110,69 @@ impl<P: Payload> Connection<P> {
         None
     }
 
-    /// Fast retransmit (RFC 5681 §3.2 step 3; RFC 6582 §3.2 step 3).
-    fn plan_again(&mut self) -> Option<Plan> {
+    /// Without SACK: fast retransmit (RFC 5681 §3.2 step 3; RFC 6582 §3.2 step 3).
+    fn plan_first_again(&mut self) -> Option<Plan> {
         if !std::mem::take(&mut self.retransmit) || self.una >= self.max {
             return None;
         }
         let data = self.max.min(self.send.end()).window_since(self.una);
         let len = data.min(self.segment_room()).min(self.window);
         let fin = self.una + len == self.send.end() && self.max > self.send.end();
-        let mut flags = Flags::ACK;
-        flags.set(Flags::FIN, fin);
-        flags.set(Flags::PSH, len > 0 && self.una + len == self.send.end());
-        (len > 0 || fin).then_some(Plan { seq: self.una, len, flags, kind: Kind::Again })
+        self.data_plan(self.una, len, fin, Kind::Again(None))
     }
 
-    fn plan_data(&mut self, now: Duration) -> Option<Plan> {
+    /// A segment of `len` bytes from `seq` on, with the FIN behind them or not.
+    pub(super) fn data_plan(&self, seq: Position, len: u32, fin: bool, kind: Kind) -> Option<Plan> {
+        let mut flags = Flags::ACK;
+        flags.set(Flags::FIN, fin);
+        // RFC 9293 §3.9.1.2 (MUST-61): the last of what is queued is pushed.
+        flags.set(Flags::PSH, len > 0 && seq + len == self.send.end());
+        (len > 0 || fin).then_some(Plan { seq, len, flags, kind, probe: false })
+    }
+
+    /// New data, or after a timeout without SACK the data from SND.NXT on. `probe`: whatever the congestion window is.
+    pub(super) fn plan_data(&mut self, now: Duration, probe: bool) -> Option<Plan> {
         let (end, limit) = (self.send.end(), self.send_limit());
         if self.nxt >= limit {
             return None;
         }
-        let in_flight = self.nxt.window_since(self.una);
         if self.una == self.max && now.saturating_sub(self.last_sent) > self.rtt.timeout() {
             // RFC 5681 §4.1.
-            self.reno.on_idle();
+            self.congestion.on_idle(self.last_sent);
+            if let Recovery::NewReno(newreno) = &mut self.recovery {
+                newreno.on_idle();
+            }
         }
-        let usable = self.window.min(self.reno.window()).saturating_sub(in_flight);
+        let open = self.window.saturating_sub(self.nxt.window_since(self.una));
+        let allowed = match &self.recovery {
+            Recovery::NewReno(newreno) => {
+                newreno.window(&self.congestion).saturating_sub(self.nxt.window_since(self.una))
+            }
+            Recovery::Sack(sack) if !sack.has_room() => return None,
+            Recovery::Sack(_) if probe => u32::MAX,
+            Recovery::Sack(sack) => sack.allowance(&self.congestion),
+        };
+        let usable = open.min(allowed);
         let unsent = end.window_since(self.nxt);
         let full = self.segment_room();
         let len = unsent.min(full).min(usable);
         let fin = self.fin_queued && len == unsent && len < usable;
         if len == 0 && !fin {
+            if allowed < full && allowed <= open {
+                self.limited_until = self.nxt;
+            }
             return None;
         }
         // RFC 9293 §3.8.6.2.1 without Nagle: a full segment, or all there is, or half of the largest window ever offered,
         // or the override timer (which is the persist timer here) has expired.
         let worth = len >= full || len == unsent || len >= self.max_window / 2 || self.send_small;
         if !worth {
+            if allowed < full && allowed <= open {
+                self.limited_until = self.nxt;
+            }
             return None;
         }
-        let mut flags = Flags::ACK;
-        flags.set(Flags::FIN, fin);
-        // RFC 9293 §3.9.1.2 (MUST-61): the last of what is queued is pushed.
-        flags.set(Flags::PSH, len > 0 && len == unsent);
-        Some(Plan { seq: self.nxt, len, flags, kind: Kind::Sequence })
+        self.data_plan(self.nxt, len, fin, Kind::Sequence)
     }
 
     /// Payload bytes of a full segment now: SACK blocks take room.
@@ -154,7 +185,7 @@ impl<P: Payload> Connection<P> {
 
     /// SACK blocks that the next segment carries, at most (RFC 2018 §3): the timestamps take 12 of the 40 bytes.
     fn sack_blocks_due(&self) -> usize {
-        match (self.sack && !self.receive.in_order(), self.timestamps) {
+        match (self.sack && self.receive.has_report(), self.timestamps) {
             (false, _) => 0,
             (true, true) => 3,
             (true, false) => 4,
@@ -163,7 +194,7 @@ impl<P: Payload> Connection<P> {
 
     /// Books the segment as sent.
     fn commit(&mut self, now: Duration, plan: Plan) {
-        let Plan { seq, len, flags, kind } = plan;
+        let Plan { seq, len, flags, kind, .. } = plan;
         let space = len + u32::from(flags.contains(Flags::SYN)) + u32::from(flags.contains(Flags::FIN));
         let end = seq + space;
         if flags.contains(Flags::ACK) {
@@ -185,7 +216,8 @@ impl<P: Payload> Connection<P> {
         if self.una == self.max {
             self.stalled_since = now;
         }
-        if seq < self.max {
+        let again = seq < self.max;
+        if again {
             // RFC 6298 §3 (Karn).
             self.timing = None;
             self.sent_again = Some((self.max.max(end), self.timestamp(now)));
@@ -212,6 +244,7 @@ impl<P: Payload> Connection<P> {
         if self.retransmit_at.is_none() {
             self.retransmit_at = Some(self.retransmission_deadline(now));
         }
+        self.book(now, &plan, space, again);
     }
 
     fn header(&mut self, now: Duration, plan: Plan) -> Header {
@@ -226,7 +259,11 @@ impl<P: Payload> Connection<P> {
             options.window_scale = offered.then_some(self.receive_shift);
             self.receive_budget().min(u32::from(u16::MAX)) as u16
         } else {
-            options.sack = self.receive.sack_blocks(self.sack_blocks_due());
+            // What is sent again is as long as it was, so there may be less room for blocks than is due.
+            let room = self.mss.saturating_sub(plan.len).saturating_sub(4) as usize / 8;
+            let (blocks, duplicate) = self.receive.report(self.sack_blocks_due().min(room));
+            options.sack = blocks;
+            self.counters.dsacks_out += u64::from(duplicate);
             self.advertise()
         };
         let ack = if acks { self.rcv_nxt().wire() } else { 0 };
@@ -260,116 +297,5 @@ impl<P: Payload> Connection<P> {
     fn timestamps_option(&self, now: Duration, acks: bool) -> Option<Timestamps> {
         let echo = if acks { self.ts_recent } else { 0 };
         self.timestamps.then(|| Timestamps { value: self.timestamp(now), echo })
-    }
-
-    /// When the retransmission timer expires if it starts now; never later than the connection is given up.
-    pub(super) fn retransmission_deadline(&self, now: Duration) -> Duration {
-        (now + self.rtt.timeout()).min(self.stalled_since + self.patience().1)
-    }
-
-    /// What is waited for while something is outstanding, and how long.
-    fn patience(&self) -> (Waited, Duration) {
-        match self.state {
-            State::SynSent | State::SynReceived => (Waited::Handshake, self.config.connect_timeout),
-            _ => (Waited::Acknowledgment, self.config.user_timeout),
-        }
-    }
-
-    /// When the next keepalive probe is due, or the verdict (RFC 9293 §3.8.4): only while nothing is outstanding.
-    pub(super) fn keepalive_at(&self) -> Option<Duration> {
-        let keepalive = self.config.keepalive?;
-        let idle = matches!(self.state, State::Established | State::CloseWait)
-            && self.retransmit_at.is_none()
-            && self.persist_at.is_none();
-        // From the last probe as it was sent: a caller that comes late must not send all probes at once.
-        idle.then(|| match self.keepalive_sent {
-            0 => self.last_heard + keepalive.idle,
-            _ => self.last_keepalive + keepalive.interval,
-        })
-    }
-
-    fn run_timers(&mut self, now: Duration) {
-        let due = |deadline: Option<Duration>| deadline.is_some_and(|at| at <= now);
-        if due(self.linger_at) {
-            self.linger_at = None;
-            match self.state {
-                State::TimeWait => {
-                    self.state = State::Closed;
-                    self.stop_timers();
-                }
-                State::FinWait2 => {
-                    self.fail(ConnectionError::TimedOut { what: Waited::Fin, after: self.config.user_timeout });
-                }
-                _ => {}
-            }
-        }
-        if due(self.ack_at) {
-            (self.ack_at, self.ack_now) = (None, true);
-        }
-        if due(self.retransmit_at) {
-            self.on_retransmission_timeout(now);
-        }
-        if due(self.persist_at) {
-            self.on_persist_timeout(now);
-        }
-        if due(self.keepalive_at())
-            && let Some(keepalive) = self.config.keepalive
-        {
-            if self.keepalive_sent >= keepalive.probes {
-                let after = now.saturating_sub(self.last_heard);
-                self.fail(ConnectionError::TimedOut { what: Waited::Keepalive, after });
-            } else {
-                self.keepalive_sent += 1;
-                self.last_keepalive = now;
-                self.probe_keepalive = true;
-            }
-        }
-    }
-
-    /// RFC 6298 (5.4) to (5.6): everything from the first unacknowledged position on is sent again as the window allows.
-    fn on_retransmission_timeout(&mut self, now: Duration) {
-        self.retransmit_at = None;
-        let (what, patience) = self.patience();
-        let after = now.saturating_sub(self.stalled_since);
-        if after >= patience {
-            self.fail(ConnectionError::TimedOut { what, after });
-            return;
-        }
-        self.counters.timeouts += 1;
-        self.rtt.back_off();
-        if matches!(self.state, State::SynSent | State::SynReceived) {
-            self.syn_lost = true;
-        } else {
-            let flight = self.max.window_since(self.una);
-            self.reno.on_timeout(self.max, flight, self.timed_out_before);
-        }
-        (self.timed_out_before, self.retransmit) = (true, false);
-        self.nxt = self.una;
-    }
-
-    /// RFC 9293 §3.8.6.1: the window is closed, or too small to be worth a segment, and nothing is in flight that would
-    /// bring news of it.
-    fn arm_persist(&mut self, now: Duration) {
-        let sending = !matches!(self.state, State::Closed | State::SynSent | State::SynReceived | State::TimeWait);
-        let stuck = sending && self.nxt == self.una && self.nxt < self.send_limit() && self.retransmit_at.is_none();
-        if stuck && self.persist_at.is_none() {
-            let wait = self.rtt.timeout().saturating_mul(1 << self.persist_backoff.min(6));
-            self.persist_at = Some(now + wait.min(Duration::from_secs(60)));
-        }
-    }
-
-    fn on_persist_timeout(&mut self, now: Duration) {
-        self.persist_at = None;
-        // RFC 9293 §3.8.6.1 (MUST-37): as long as the peer answers, its window may stay closed.
-        let silent = now.saturating_sub(self.last_heard);
-        if self.persist_backoff > 0 && silent >= self.config.user_timeout {
-            self.fail(ConnectionError::TimedOut { what: Waited::WindowProbe, after: silent });
-            return;
-        }
-        self.persist_backoff += 1;
-        match self.window {
-            0 => self.probe_window = true,
-            _ => self.send_small = true,
-        }
     }
 }
