@@ -245,10 +245,9 @@ impl<P: Platform> Shard<P> {
             }
         }
         // The last words (H2CTermReq) leave before the FIN does.
-        if connection.host_queue().is_some_and(|queue| queue.has_output()) && connection.tcp.send_room() > 0 {
-            if connection.tcp.error().is_none() {
-                return;
-            }
+        let last_words = connection.host_queue().is_some_and(|queue| queue.has_output());
+        if last_words && connection.tcp.send_room() > 0 && connection.tcp.error().is_none() {
+            return;
         }
         let failed = matches!(&connection.ended, Some(Disconnect::Offload(_) | Disconnect::Function(_)));
         let waits = connection.requests.iter().any(Option::is_some);
