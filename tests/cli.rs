@@ -5,6 +5,7 @@
 //! | a bad option gets one line on standard error with option, value and what is allowed, status 2, and no output | `bad_options_get_one_line` |
 //! | a run that cannot begin or be told of says why in one line, and fails | `what_cannot_be_done_is_said_in_one_line` |
 //! | `--json` prints one object and nothing else, with every field that is promised, and sums that add up | `json_is_one_object_with_every_field` |
+//! | a run that fails says so in the object, on standard error and by status 1, and still tells what is left | `a_failed_run_is_told_in_full` |
 //! | the nine counters have the seed's names and agree with the rest | `the_nine_counters_agree` |
 //! | without a terminal there is no progress bar and nothing on standard error | `without_a_terminal_there_is_only_the_summary` |
 //! | a run is repeatable: the same seed gives the same numbers | `a_seed_repeats_a_run` |
@@ -190,6 +191,33 @@ fn json_is_one_object_with_every_field() {
         assert_eq!(counters.len(), COUNTERS.len());
         assert!(COUNTERS.iter().all(|name| counters[*name].is_u64()), "{counters:?}");
     }
+}
+
+#[test]
+fn a_failed_run_is_told_in_full() {
+    // A wire that is dead for long times: which runs survive is a matter of the seed.
+    let mut failed = 0;
+    for seed in 1..=8 {
+        let arguments = format!("demo --size 64KiB --loss 50 --burst 1000 --corrupt 20 --seed {seed} --json");
+        let output = cxddp(&arguments);
+        let outcome: Value = serde_json::from_slice(&output.stdout).expect("one JSON value");
+        let verified = outcome["verified"].as_bool().expect("true or false");
+        assert_eq!(output.status.code(), Some(if verified { 0 } else { 1 }), "{arguments}");
+        let problems = outcome["problems"].as_array().expect("an array").iter().filter_map(Value::as_str);
+        let lines: Vec<_> = problems.map(|problem| format!("cxddp demo: {problem}")).collect();
+        assert_eq!(lines.is_empty(), verified, "{arguments}");
+        let stderr: Vec<_> = text(&output.stderr).lines().filter(|line| line.starts_with("cxddp")).collect();
+        assert_eq!(stderr, lines, "{arguments}");
+        assert_eq!((number(&outcome, "objects_left"), number(&outcome, "pages_left")), (0, 0), "{arguments}");
+        assert!(number(&outcome, "frames_lost") + number(&outcome, "frames_corrupted") > 0, "{arguments}");
+        failed += u32::from(!verified);
+        if !verified {
+            let people = cxddp(arguments.trim_end_matches("--json"));
+            assert_eq!(people.status.code(), Some(1), "{arguments}");
+            assert!(!text(&people.stdout).contains("every byte verified"), "{arguments}");
+        }
+    }
+    assert!(failed > 0, "every run survived: the wire was too kind for this test");
 }
 
 #[test]

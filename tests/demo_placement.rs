@@ -264,9 +264,9 @@ fn configs() -> impl Strategy<Value = Config> {
         |((blocks, queue_size, queues, pieces, reads), (hdr_digest, data_digest, write, jumbo, off), script, seed)| {
             let io_size = u64::from(blocks) * 512;
             // As many reads as fit in 1.5 MiB, and the last one rarely whole.
-            let size = (io_size * reads).min(3 << 19).max(512) - seed % io_size / 512 * 512 % 4096;
+            let size = (io_size * reads).clamp(512, 3 << 19) - seed % io_size / 512 * 512 % 4096;
             Config {
-                size: size.max(512),
+                size,
                 io_size,
                 queue_size,
                 queues,

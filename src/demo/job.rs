@@ -280,13 +280,23 @@ impl Job<'_> {
     }
 
     fn work(&mut self, subsystem: String, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
+        let passed = self.connect_and_pass(subsystem, progress);
+        self.count();
+        let admin = passed?;
+        self.disconnect(admin)
+    }
+
+    /// Everything up to the disconnecting; returns the admin connection.
+    fn connect_and_pass(
+        &mut self,
+        subsystem: String,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<ConnectionId, DemoError> {
         let admin = self.connect_admin(subsystem)?;
         self.connect_queues(admin)?;
         self.offload_queues()?;
-        let passed = self.passes(progress);
-        self.count();
-        passed?;
-        self.disconnect(admin)
+        self.passes(progress)?;
+        Ok(admin)
     }
 
     fn passes(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
