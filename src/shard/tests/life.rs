@@ -4,6 +4,8 @@
 //! | connections come and go; each has an identifier of its own, and an old one names nobody | `an_identifier_is_never_used_twice` |
 //! | what the queue would refuse is refused before anything happens, and costs no identifier | `a_refused_request_costs_nothing` |
 //! | a tag is not given out while completions may lie unread in front of it | `a_tag_waits_for_the_receive_queue` |
+//! | what the device placed is read before its tags lose their meaning, also when the connection is removed | `a_removal_reads_what_was_placed` |
+//! | an admin connection waits for the controller to be down | `an_admin_connection_closes_when_its_controller_is_down` |
 //! | counters do not go back when connections go | `counters_survive_their_connections` |
 //! | an idle shard polls about once a second and does nothing | `an_idle_shard_is_idle` |
 //! | a shard that cannot be is refused and leaves nothing | `an_impossible_shard_leaves_nothing` |
@@ -13,6 +15,8 @@ use crate::adapter::{self, Adapter};
 use crate::nvme::command::Request;
 use crate::platform::virtual_nic::VirtualPlatform;
 use crate::shard::{Config, ConnectionId, Refused, Shard};
+use hw_regs::eqe::EventType;
+use smoltcp::wire::{IpAddress, Ipv4Packet, TcpPacket};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +137,66 @@ fn a_tag_waits_for_the_receive_queue() {
 }
 
 #[test]
+fn a_removal_reads_what_was_placed() {
+    let mut world = World::with(&[], |config| config.rx_payloads_per_connection = 600);
+    let admin = world.admin();
+    let id = world.io(admin, 1, 8, true);
+    for token in 0..8 {
+        world.read(id, token * 100, 100);
+    }
+    world.shard.poll();
+    // More packets than one poll reads, and a reason to end before they are read.
+    while world.platform.nic().counters().placed_packets < 270 {
+        assert!(world.wire());
+    }
+    let flow = *world.shard.by_queue.keys().next().expect("an offload queue");
+    let cqn = world.shard.offloads.as_ref().and_then(|o| o.queue(flow)).expect("known").icosq().cqn();
+    let mut data = [0; 28];
+    data[..4].copy_from_slice(&cqn.to_be_bytes());
+    data[11] = 1;
+    assert!(world.platform.nic().inject_event(EventType::CQ_ERROR, 0, &data));
+    world.expect_end(id, 1);
+    let (stats, counters) = (world.shard.offload_stats(), world.shard.counters());
+    assert_eq!((stats.rejections(), counters.bad_completions), (0, 0));
+    assert_eq!(stats.packets, world.platform.nic().counters().placed_packets, "every placed packet was understood");
+    world.close_all(&[admin]);
+    world.close_clean();
+}
+
+/// The frame, with a response that says that the shutdown goes on.
+fn still_shutting_down(mut frame: Vec<u8>) -> Vec<u8> {
+    let header = 14 + 20 + usize::from(frame[46] >> 4) * 4;
+    if frame[12..14] != [8, 0] || frame.len() < header + 24 || frame[header] != 5 || frame[header + 8] & 0xc != 8 {
+        return frame;
+    }
+    // CSTS.SHST, bits 3:2 of the first dword: 01b, occurring.
+    frame[header + 8] ^= 0xc;
+    let mut ip = Ipv4Packet::new_unchecked(&mut frame[14..]);
+    let (source, destination) = (IpAddress::Ipv4(ip.src_addr()), IpAddress::Ipv4(ip.dst_addr()));
+    TcpPacket::new_unchecked(ip.payload_mut()).fill_checksum(&source, &destination);
+    frame
+}
+
+#[test]
+fn an_admin_connection_closes_when_its_controller_is_down() {
+    let mut world = World::new();
+    let admin = world.admin();
+    let mut left = 3;
+    world.to_host = Box::new(move |frame| {
+        let before = frame.clone();
+        let changed = if left > 0 { still_shutting_down(frame) } else { frame };
+        left -= u32::from(before != changed);
+        Some(changed)
+    });
+    let began = world.now();
+    world.shard.close_connection(admin);
+    assert_eq!(world.expect_end(admin, 10), "closed");
+    assert_eq!(world.down, [admin], "down before the end");
+    assert!(world.now() - began >= Duration::from_millis(30), "three looks were in vain");
+    world.close_clean();
+}
+
+#[test]
 fn counters_survive_their_connections() {
     let mut world = World::new();
     let admin = world.admin();
@@ -198,11 +262,12 @@ fn an_open_connection_is_cut_off_safely() {
         let admin = world.admin();
         let id = world.io(admin, 1, 4, offload);
         for token in 0..4 {
-            world.read(id, token * 100, 100);
+            world.read(id, token * 1000, 1000);
         }
         for _ in 0..3 {
             world.step();
         }
+        assert!(world.done.len() < 4, "some are under way");
         let (closed, left) = world.close();
         let open = closed.problems.iter().filter(|problem| problem.contains("was still open")).count();
         assert_eq!((open, closed.problems.len()), (2, 2), "{:?}", closed.problems);

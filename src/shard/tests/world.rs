@@ -42,6 +42,7 @@ pub(super) struct World {
     pub done: HashMap<u64, Completion>,
     pub ended: Vec<(ConnectionId, Disconnect)>,
     pub ready: Vec<ConnectionId>,
+    pub down: Vec<ConnectionId>,
     pub under_way: u64,
     /// Successful reads are compared with the image.
     pub compare: bool,
@@ -86,6 +87,7 @@ impl World {
             done: HashMap::new(),
             ended: Vec::new(),
             ready: Vec::new(),
+            down: Vec::new(),
             under_way: 0,
             compare: true,
             given: Vec::new(),
@@ -163,7 +165,10 @@ impl World {
             }
             Event::Disconnected(id, why) => self.ended.push((id, why)),
             Event::ControllerReady(id) | Event::QueueReady(id) => self.ready.push(id),
-            Event::ControllerDown(_) => {}
+            Event::ControllerDown(id) => {
+                assert!(self.why(id).is_none());
+                self.down.push(id);
+            }
         }
     }
 
