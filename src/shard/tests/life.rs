@@ -3,6 +3,8 @@
 //! | 16 connections, offloaded and not, read at the same time and leave nothing | `sixteen_connections_leave_nothing` |
 //! | connections come and go; each has an identifier of its own, and an old one names nobody | `an_identifier_is_never_used_twice` |
 //! | what the queue would refuse is refused before anything happens, and costs no identifier | `a_refused_request_costs_nothing` |
+//! | a control ring that is always full costs placement, and nothing else | `a_full_control_ring_loses_nothing` |
+//! | a function with 64-byte completions only, and without the offload, serves as well | `a_function_without_the_offload_serves` |
 //! | a tag is not given out while completions may lie unread in front of it | `a_tag_waits_for_the_receive_queue` |
 //! | what the device placed is read before its tags lose their meaning, also when the connection is removed | `a_removal_reads_what_was_placed` |
 //! | an admin connection waits for the controller to be down | `an_admin_connection_closes_when_its_controller_is_down` |
@@ -12,10 +14,13 @@
 //! | connections that are open when the shard is closed come back whole | `an_open_connection_is_cut_off_safely` |
 use super::world::{BLOCK, World};
 use crate::adapter::{self, Adapter};
+use crate::ddp::stats::NotOffloaded;
 use crate::nvme::command::Request;
 use crate::platform::virtual_nic::VirtualPlatform;
 use crate::shard::{Config, ConnectionId, Refused, Shard};
+use firmware_iface::caps::CmdHcaCap;
 use hw_regs::eqe::EventType;
+use hw_regs::layout::Access;
 use smoltcp::wire::{IpAddress, Ipv4Packet, TcpPacket};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -103,6 +108,55 @@ fn a_refused_request_costs_nothing() {
     let refused = world.shard.read(id, read(1), world.buffer(BLOCK), 3).map_err(|(why, _)| why);
     assert!(matches!(refused, Err(Refused::Busy)));
     world.until("both", 5, |world| world.is_done(1) && world.is_done(2));
+    world.close_all(&[id, admin]);
+    world.close_clean();
+}
+
+#[test]
+fn a_full_control_ring_loses_nothing() {
+    // 32 blocks: six or seven tags, bound and unbound.
+    let mut device = virtual_nic::Config::default();
+    device.capabilities.edit::<CmdHcaCap>(|caps| caps.set(CmdHcaCap::LOG_MAX_QP_SZ, 5));
+    let mut world = World::on(device, &[], |config| config.log_tx = 5);
+    let admin = world.admin();
+    let id = world.io(admin, 1, 32, true);
+    let mut token = 0;
+    world.until("300 reads", 2, |world| {
+        // Right after a poll: unbinds have completed that nobody has looked at.
+        while token < 300 && world.under_way < 32 {
+            world.read(id, token * 7, 1 + token as u32 % 5);
+            token += 1;
+        }
+        world.done.len() == 300
+    });
+    assert!(world.done.values().all(|completion| completion.status.is_success()));
+    let stats = world.shard.offload_stats();
+    assert!(stats.not_offloaded(NotOffloaded::Busy) > 0 && stats.setup > 0, "{stats:?}");
+    world.close_all(&[id, admin]);
+    world.close_clean();
+}
+
+#[test]
+fn a_function_without_the_offload_serves() {
+    let mut device = virtual_nic::Config::default();
+    device.capabilities.edit::<CmdHcaCap>(|caps| {
+        caps.set(CmdHcaCap::NVMEOTCP, 0);
+        caps.set(CmdHcaCap::CQE_128_ALWAYS, 0);
+    });
+    let mut world = World::on(device, &[], |_| {});
+    let admin = world.admin();
+    let id = world.io(admin, 1, 8, false);
+    assert!(world.shard.offload(id).is_err() && !world.shard.why_no_offload().is_empty());
+    for token in 0..8 {
+        world.read(id, token * 100, 100);
+    }
+    world.until("reads", 5, |world| world.done.len() == 8);
+    assert!(world.done.values().all(|completion| completion.status.is_success() && completion.placed == 0));
+    let deadline = world.shard.adapter.command_deadline();
+    world.shard.rq.stop(&mut world.shard.adapter, deadline).expect("in error");
+    world.read(id, 1000, 100);
+    world.until("the read", 5, |world| world.is_done(1000));
+    assert_eq!(world.shard.counters().recoveries, 1);
     world.close_all(&[id, admin]);
     world.close_clean();
 }

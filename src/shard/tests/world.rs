@@ -64,13 +64,17 @@ impl World {
     }
 
     pub fn with(faults: &[Fault], change: impl FnOnce(&mut Config)) -> World {
+        World::on(virtual_nic::Config::default(), faults, change)
+    }
+
+    pub fn on(device: virtual_nic::Config, faults: &[Fault], change: impl FnOnce(&mut Config)) -> World {
         let script = Script { faults: faults.to_vec(), ..Script::default() };
         let target_config = nvme_target::Config { script, max_queues: 20, ..nvme_target::Config::default() };
         let address = SocketAddrV4::new(target_config.ip, target_config.port);
         let subsystem = Nqn::new(&target_config.subsystem_nqn).expect("a name");
         let target = Target::new(target_config, Box::new(Generated::new(IMAGE.0, IMAGE.1))).expect("a target");
         let clock = Clock::default();
-        let platform = Arc::new(VirtualPlatform::on_clock("test", virtual_nic::Config::default(), clock.clone()));
+        let platform = Arc::new(VirtualPlatform::on_clock("test", device, clock.clone()));
         let adapter = Adapter::bring_up(Arc::clone(&platform), adapter::Config::default()).expect("up");
         let mut config = Config { log_rx: 9, log_tx: 9, ..Config::new(Ipv4Addr::new(192, 168, 44, 10), [7; 16]) };
         change(&mut config);
