@@ -21,7 +21,7 @@
 //!
 //! RFC 9293 is the base; also RFC 7323 (window scale, timestamps, PAWS), 6298 (timeout), 5961 (blind attacks), 6528
 //! (initial sequence numbers); for a network that loses and reorders RFC 2018 and 2883 (SACK and D-SACK, both ways), 8985
-//! (RACK-TLP), 6675 (what is sent again, and in which order), 6937 (how fast), 3522 and 3708 (undoing what was for nothing),
+//! (RACK-TLP), 6675 (what is sent again, and in which order), 9937 (how fast), 3522 and 3708 (undoing what was for nothing),
 //! or with a peer without SACK RFC 6582 and 3042; for congestion RFC 9438 (CUBIC), 5681 and 6928. Left out: urgent data
 //! (received and ignored), ECN, TCP Fast Open, path MTU discovery, F-RTO (timestamps and D-SACK tell the same), Nagle's
 //! algorithm (requests must not wait).

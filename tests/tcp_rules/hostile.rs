@@ -216,6 +216,7 @@ fn any_segments_whatsoever() {
         let mut tcp = Connection::<Bytes>::connect(config, now).unwrap();
         let (mut given, mut unused, mut taken) = (0, Vec::new(), 0);
         let mut held: usize;
+        let sack = random.chance(700);
         for _ in 0..100 {
             // Near the numbers that matter, mostly.
             let mut near = |base: u32| match random.below(4) {
@@ -234,6 +235,14 @@ fn any_segments_whatsoever() {
                 options.window_scale = Some(random.next() as u8);
                 options.mss = Some(random.below(200) as u16);
                 options.sack.push(SackBlock { start: random.next() as u32, end: random.next() as u32 });
+            }
+            options.sack_permitted = sack;
+            // Blocks of what was sent, mostly.
+            for _ in 0..random.below(5) {
+                let sent = tcp.snd_nxt().since(tcp.snd_una()) as u32;
+                let at = tcp.snd_una().wire().wrapping_add(random.below(u64::from(sent) + 100) as u32);
+                let at = if random.chance(100) { at.wrapping_sub(2000) } else { at };
+                options.sack.push(SackBlock { start: at, end: at.wrapping_add(random.below(4000) as u32) });
             }
             let flags = match random.below(10) {
                 0 => random.next() as u8,

@@ -5,6 +5,8 @@
 //! | each out-of-order segment is answered at once, also if many come between two polls | `each_out_of_order_segment_is_answered` |
 //! | closing a gap is answered at once and everything is delivered in order | `a_closed_gap_is_acknowledged_at_once` |
 //! | SACK tells what is there, newest first; data leaves room for it (RFC 2018) | `sack_blocks_tell_what_is_there` |
+//! | islands are reported in the order in which something arrived in them last (RFC 2018 4) | `the_islands_touched_last_are_reported_first` |
+//! | what came twice is reported once, before the island that contains it (RFC 2883 4) | `what_came_twice_is_reported_once` |
 //! | what overlaps is trimmed; what brings nothing new comes back and is answered | `overlaps_are_trimmed_and_duplicates_come_back` |
 //! | bytes beyond the window are cut off | `bytes_beyond_the_window_are_cut_off` |
 //! | the window closes with what is unread, never moves left, opens in large steps (RFC 9293 3.8.6.2.2) | `the_window_closes_and_opens_in_large_steps` |
@@ -14,7 +16,7 @@
 //! | the budget in payloads bounds what is held and closes the window | `the_budget_in_payloads_closes_the_window` |
 //! | positions: what the offload needs (next byte, 32-bit resolution across the wrap) | `positions_resolve_across_the_wrap` |
 //! | a segment outside the window is answered and dropped | `a_segment_outside_the_window_is_answered` |
-use connectx_ddp::tcp::{Config, Position, SackBlock, State};
+use connectx_ddp::tcp::{Config, Position, State};
 
 use crate::script::*;
 
@@ -92,11 +94,56 @@ fn sack_blocks_tell_what_is_there() {
     t.tcp.send(&[0; 1000]);
     t.expect(". 1:964 ack 1 win 65535 <sack 2001-2101,sack 1001-1301>");
     t.expect("P. 965:36 ack 1 win 65535 <sack 2001-2101,sack 1001-1301>");
-    // A peer's blocks are parsed and change nothing: recovery is NewReno.
-    t.inject(seg(".").seq(1).ack(1).window(60000).options(|o| {
-        o.sack.push(SackBlock { start: 5, end: 1 });
-    }));
+}
+
+/// SACK was agreed on; nothing else.
+fn with_sack() -> Script {
+    let mut t = Script::established_with_sack(Config { timestamps: false, ..Config::default() });
+    t.unused();
+    t
+}
+
+#[test]
+fn the_islands_touched_last_are_reported_first() {
+    let mut t = with_sack();
+    for (at, blocks) in [
+        (5001, "sack 5001-5101"),
+        (1001, "sack 1001-1101,sack 5001-5101"),
+        (3001, "sack 3001-3101,sack 1001-1101,sack 5001-5101"),
+        (2001, "sack 2001-2101,sack 3001-3101,sack 1001-1101,sack 5001-5101"),
+        (4001, "sack 4001-4101,sack 2001-2101,sack 3001-3101,sack 1001-1101"),
+        (1101, "sack 1001-1201,sack 4001-4101,sack 2001-2101,sack 3001-3101"),
+    ] {
+        t.inject(seg(".").seq(at).ack(1).data(100));
+        t.expect(&format!(". 1 ack 1 win 60000 <{blocks}>"));
+    }
+}
+
+#[test]
+fn what_came_twice_is_reported_once() {
+    let mut t = with_sack();
+    t.inject(seg(".").seq(1).ack(1).data(1000));
+    t.inject(seg(".").seq(1001).ack(1).data(1000));
+    t.expect(". 1 ack 2001 win 58000");
+    // Wholly, and two that touch before anything is sent.
+    t.inject(seg(".").seq(1).ack(1).data(500));
+    t.inject(seg(".").seq(501).ack(1).data(500));
+    t.expect(". 1 ack 2001 win 58000 <sack 1-1001>");
     t.expect_nothing();
+    // Partly.
+    t.inject(seg(".").seq(1501).ack(1).data(1000));
+    t.expect(". 1 ack 2501 win 57500 <sack 1501-2001>");
+    // Out of order: before the island that contains it.
+    t.inject(seg(".").seq(4001).ack(1).data(1000));
+    t.expect(". 1 ack 2501 win 57500 <sack 4001-5001>");
+    t.inject(seg(".").seq(4001).ack(1).data(1000));
+    t.expect(". 1 ack 2501 win 57500 <sack 4001-5001,sack 4001-5001>");
+    t.inject(seg(".").seq(4501).ack(1).data(1000));
+    t.expect(". 1 ack 2501 win 57500 <sack 4501-5001,sack 4001-5501>");
+    assert_eq!((t.tcp.counters().dsacks_out, t.unused()), (4, 3));
+    // A keepalive probe is not data.
+    t.inject(seg(".").seq(2500).ack(1));
+    t.expect(". 1 ack 2501 win 57500 <sack 4001-5501>");
 }
 
 #[test]

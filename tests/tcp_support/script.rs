@@ -68,6 +68,15 @@ impl In {
         self
     }
 
+    /// Blocks of our stream that the peer has.
+    pub fn sack(mut self, blocks: &[(i64, i64)]) -> In {
+        let wire = |at: i64| OUR_ISN.wrapping_add(at as u32);
+        for &(start, end) in blocks {
+            assert!(self.header.options.sack.push(SackBlock { start: wire(start), end: wire(end) }));
+        }
+        self
+    }
+
     pub fn options(mut self, change: impl Fn(&mut Options)) -> In {
         change(&mut self.header.options);
         self
@@ -110,6 +119,23 @@ impl Script {
         script
     }
 
+    /// As [`established`](Self::established), with SACK and, if asked for, timestamps, over a path of 40 ms.
+    pub fn established_with_sack(config: Config) -> Script {
+        let timestamps = config.timestamps;
+        let mut script = Script::connect(Config { sack: true, timestamps, ..plain(config) });
+        let ts = |text: &str| if timestamps { format!("{text},ts") } else { text.to_string() };
+        assert!(script.poll().expect("a SYN").contains(&ts("sackOK,wscale 0")));
+        script.pass(40 * MS);
+        let mut answer = seg("S.").ack(1).window(60000).options(|o| (o.mss, o.sack_permitted) = (Some(1000), true));
+        if timestamps {
+            answer = answer.ts(7, 100_000);
+        }
+        script.inject(answer);
+        script.poll().expect("an acknowledgment");
+        script.expect_nothing();
+        script
+    }
+
     pub fn inject(&mut self, segment: In) {
         self.buffers += 1;
         let payload = Bytes::new(&segment.payload, self.buffers);
@@ -123,6 +149,17 @@ impl Script {
     pub fn expect(&mut self, expected: &str) {
         let found = self.poll().unwrap_or_else(|| panic!("nothing is sent, expected: {expected}"));
         assert_eq!(found, expected);
+    }
+
+    /// Exactly these segments leave now, named by their first byte.
+    #[track_caller]
+    pub fn expect_sent(&mut self, expected: &[i64]) {
+        let sent = std::iter::from_fn(|| {
+            let segment = self.tcp.poll_tx(self.now)?;
+            Some(i64::from(segment.header.seq.wrapping_sub(OUR_ISN) as i32))
+        });
+        assert_eq!(sent.collect::<Vec<_>>(), expected);
+        assert!(self.tcp.next_deadline().is_none_or(|at| at > self.now), "a timer that is due does nothing");
     }
 
     /// Nothing more is sent now, and no timer is due.

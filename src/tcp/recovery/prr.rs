@@ -1,8 +1,9 @@
-//! Proportional rate reduction (RFC 6937): what may be sent during fast recovery, acknowledgment by acknowledgment.
+//! Proportional rate reduction (RFC 9937, which obsoletes RFC 6937): what may be sent during fast recovery, acknowledgment by acknowledgment.
 //!
 //! By the end of recovery as many bytes are in flight as the threshold says, without first falling silent for half a round
 //! trip (as halving at once would) and without a burst at the end. When losses alone have brought the flight below the
-//! threshold, it is filled up again by no more than one segment above what is delivered (PRR-SSRB, §3).
+//! threshold, as much is sent as is delivered (PRR-CRB), and one segment more for each acknowledgment that shows progress
+//! and no further loss (PRR-SSRB).
 
 /// State of one fast recovery; bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,7 +12,8 @@ pub(super) struct Prr {
     delivered: u64,
     /// prr_out: what was sent in it.
     out: u64,
-    /// RecoverFS: what was in flight when it began.
+    /// RecoverFS: what was in flight when it began and had not arrived. (RFC 6937 counted what was reported before as well,
+    /// and so ended with a burst.)
     flight: u64,
     /// sndcnt: what may be sent now.
     quota: u32,
@@ -27,15 +29,15 @@ impl Prr {
         self.quota
     }
 
-    /// `delivered` more bytes arrived at the peer (DeliveredData); `pipe` are in flight; `threshold` is the aim.
-    pub(super) fn on_ack(&mut self, delivered: u32, pipe: u32, threshold: u32, mss: u32) {
+    /// RFC 9937 §6.2. `delivered` more bytes arrived at the peer (DeliveredData); `pipe` are in flight; `threshold` is the
+    /// aim; `safe`: SND.UNA moved and nothing more is lost (SafeACK).
+    pub(super) fn on_ack(&mut self, delivered: u32, pipe: u32, threshold: u32, mss: u32, safe: bool) {
         self.delivered += u64::from(delivered);
         let quota = if pipe > threshold {
-            // §3, proportional part.
             (self.delivered * u64::from(threshold)).div_ceil(self.flight).saturating_sub(self.out)
         } else {
-            // §3, PRR-SSRB.
-            let limit = self.delivered.saturating_sub(self.out).max(u64::from(delivered)) + u64::from(mss);
+            let more = if safe { u64::from(mss) } else { 0 };
+            let limit = self.delivered.saturating_sub(self.out).max(u64::from(delivered)) + more;
             u64::from(threshold - pipe).min(limit)
         };
         // RFC 5681 §3.2 step 2: the first retransmission does not wait for anything.
@@ -54,8 +56,8 @@ impl Prr {
 mod tests {
     //! | property | test |
     //! |---|---|
-    //! | one loss in twenty: every second acknowledgment sends, and the threshold is met at the end (RFC 6937 3) | `the_reduction_is_proportional` |
-    //! | a flight below the threshold grows by one segment per delivered one (PRR-SSRB) | `heavy_loss_is_filled_up_slowly` |
+    //! | one loss in twenty: every second acknowledgment sends, and the threshold is met at the end (RFC 9937 6.2) | `the_reduction_is_proportional` |
+    //! | a flight below the threshold grows by a segment per sign of progress, and stays without (PRR-SSRB, PRR-CRB) | `heavy_loss_is_filled_up_slowly` |
     //! | the first retransmission always goes | `the_first_goes_at_once` |
     use super::*;
 
@@ -68,7 +70,7 @@ mod tests {
         let mut sent = Vec::new();
         for i in 0..19 {
             pipe -= MSS;
-            prr.on_ack(MSS, pipe, 10 * MSS, MSS);
+            prr.on_ack(MSS, pipe, 10 * MSS, MSS, false);
             let n = prr.quota() / MSS;
             assert!(n <= 1, "no burst");
             if n == 1 {
@@ -84,28 +86,28 @@ mod tests {
     #[test]
     fn heavy_loss_is_filled_up_slowly() {
         // Of twenty, fifteen are lost; threshold ten, so the flight is five below already.
-        let (mut prr, mut pipe) = (Prr::new(20 * MSS), 5 * MSS);
-        let mut quotas = Vec::new();
-        for _ in 0..5 {
-            pipe -= MSS;
-            prr.on_ack(MSS, pipe, 10 * MSS, MSS);
-            quotas.push(prr.quota() / MSS);
-            pipe += prr.quota();
-            prr.on_sent(prr.quota());
+        for (safe, expected) in [(true, [2, 2, 2, 2, 2, 1]), (false, [1; 6])] {
+            let (mut prr, mut pipe) = (Prr::new(20 * MSS), 5 * MSS);
+            let quotas = expected.map(|_| {
+                pipe -= MSS;
+                prr.on_ack(MSS, pipe, 10 * MSS, MSS, safe);
+                let quota = prr.quota();
+                pipe += quota;
+                prr.on_sent(quota);
+                quota / MSS
+            });
+            assert_eq!(quotas, expected);
+            assert_eq!(pipe, if safe { 10 } else { 5 } * MSS);
         }
-        assert_eq!(quotas, [2, 2, 2, 2, 2]);
-        assert_eq!(pipe, 10 * MSS);
-        prr.on_ack(MSS, 10 * MSS, 10 * MSS, MSS);
-        assert_eq!(prr.quota(), 0);
     }
 
     #[test]
     fn the_first_goes_at_once() {
         let mut prr = Prr::new(20 * MSS);
-        prr.on_ack(0, 19 * MSS, 10 * MSS, MSS);
+        prr.on_ack(0, 19 * MSS, 10 * MSS, MSS, false);
         assert_eq!(prr.quota(), MSS);
         prr.on_sent(MSS);
-        prr.on_ack(0, 19 * MSS, 10 * MSS, MSS);
+        prr.on_ack(0, 19 * MSS, 10 * MSS, MSS, false);
         assert_eq!(prr.quota(), 0);
     }
 }

@@ -130,7 +130,7 @@ impl SackRecovery {
         !self.board.is_full()
     }
 
-    /// Bytes that may be sent now: RFC 6675 §5 (C), in fast recovery RFC 6937.
+    /// Bytes that may be sent now: RFC 6675 §5 (C), in fast recovery RFC 9937.
     pub(in crate::tcp) fn allowance(&self, congestion: &Congestion) -> u32 {
         match &self.phase {
             Phase::Fast(prr) => prr.quota(),
@@ -228,6 +228,7 @@ impl SackRecovery {
         let now = nanos(ack.now);
         let una = ack.una.max(ack.ack);
         let (before, acked) = (self.board.end().window_since(ack.una), una.window_since(ack.una));
+        let pipe = self.board.pipe();
 
         let (dsack, first) = self.duplicate(ack, counters);
         let (rtt, delivered) = self.deliver(now, ack, first, counters);
@@ -269,10 +270,13 @@ impl SackRecovery {
         // Of what was sent during a recovery something may have been found lost: that is the next one.
         let waiting = exits && !spurious && self.board.lost() > 0;
         if self.phase == Phase::Open && (lost > 0 || waiting) {
-            self.enter_fast(congestion, counters, una);
+            self.enter_fast(congestion, counters, una, pipe);
         }
         match &mut self.phase {
-            Phase::Fast(prr) => prr.on_ack(delivered, self.board.pipe(), congestion.threshold(), congestion.mss()),
+            Phase::Fast(prr) => {
+                let safe = acked > 0 && lost == 0;
+                prr.on_ack(delivered, self.board.pipe(), congestion.threshold(), congestion.mss(), safe);
+            }
             _ if acked == 0 || matches!(phase, Phase::Fast(_)) => {}
             // RFC 5681 §3.1. After a timeout the window is the limit as long as something is missing.
             recovering => {
@@ -347,14 +351,15 @@ impl SackRecovery {
         self.sent_again.is_some_and(|again| again.bytes == 0) && self.board.lost() == 0
     }
 
-    /// RFC 6675 §5 (4).
-    fn enter_fast(&mut self, congestion: &mut Congestion, counters: &mut Counters, una: Position) {
+    /// RFC 6675 §5 (4). `pipe` was in flight before what began it: the reduction is spread over the arrival of these, not of
+    /// what the peer had reported before (RFC 9937 §6.1).
+    fn enter_fast(&mut self, congestion: &mut Congestion, counters: &mut Counters, una: Position, pipe: u32) {
         counters.fast_retransmits += 1;
         let nxt = self.board.end();
         let flight = nxt.window_since(una);
         // What limited transmit sent while the first duplicates came in does not count (RFC 3042 §2).
         congestion.reduce(flight.min(congestion.window()));
-        self.phase = Phase::Fast(Prr::new(flight));
+        self.phase = Phase::Fast(Prr::new(pipe));
         (self.recover, self.rescued, self.sent_again) = (nxt, None, Some(SentAgain::default()));
     }
 
@@ -366,13 +371,15 @@ impl SackRecovery {
         now: Duration,
         una: Position,
     ) -> Option<Duration> {
+        let pipe = self.board.pipe();
         let (lost, loss_at) = self.rack.detect(&mut self.board, nanos(now));
         counters.lost_segments += u64::from(lost);
         if lost > 0 && self.phase == Phase::Open {
-            self.enter_fast(congestion, counters, una);
+            self.enter_fast(congestion, counters, una, pipe);
         }
         if let Phase::Fast(prr) = &mut self.phase {
-            prr.on_ack(0, self.board.pipe(), congestion.threshold(), congestion.mss());
+            // Nothing arrived, and without something that is sent nothing may ever.
+            prr.on_ack(0, self.board.pipe(), congestion.threshold(), congestion.mss(), true);
         }
         loss_at.map(Duration::from_nanos)
     }

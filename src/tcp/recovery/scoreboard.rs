@@ -350,17 +350,21 @@ impl Scoreboard {
         self.hint = self.head;
     }
 
-    /// What was taken as lost and sent once only is on its way after all.
+    /// What was taken as lost is on its way after all.
     pub(super) fn unmark_lost(&mut self) {
         let mut number = self.head;
-        // Among those in flight everything before this one was sent before what comes next.
-        let mut after = NONE;
+        // The last that went back into flight, of those that were sent once and of those that were sent again: each were
+        // sent in about the order of their positions, so the next of its kind has its place behind.
+        let mut last = [NONE; 2];
         while number != self.tail {
             let record = *self.get(number);
-            if record.fate == Fate::Lost && !record.again {
+            if record.fate == Fate::Lost {
                 self.leave(number);
                 self.get_mut(number).fate = Fate::InFlight;
-                after = self.enter_after(after, number);
+                let last = &mut last[usize::from(record.again)];
+                let after = *last;
+                let follows = after != NONE && self.slots[usize::from(after)].at <= record.at;
+                *last = self.enter_after(if follows { after } else { NONE }, number);
             }
             number = number.wrapping_add(1);
         }

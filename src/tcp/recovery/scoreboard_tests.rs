@@ -158,7 +158,7 @@ proptest! {
                 }
                 Step::Undo => {
                     board.unmark_lost();
-                    for record in model.list.iter_mut().filter(|record| record.fate == Fate::Lost && !record.again) {
+                    for record in model.list.iter_mut().filter(|record| record.fate == Fate::Lost) {
                         record.fate = Fate::InFlight;
                     }
                 }
