@@ -46,6 +46,29 @@ impl RxCompletions {
         }
     }
 
+    /// Entries of the ring.
+    pub fn entries(&self) -> u32 {
+        match self {
+            RxCompletions::Offload(cq) => cq.entries(),
+            RxCompletions::Plain(cq) => cq.entries(),
+        }
+    }
+
+    /// Takes the receive queue from the error state to ready and empty; entries that are there are dropped
+    /// ([`ReceiveQueue::recover`]).
+    pub fn recover<P: Platform>(
+        &mut self,
+        rq: &mut ReceiveQueue,
+        adapter: &mut Adapter<P>,
+        pool: &mut RxPool,
+        deadline: Deadline,
+    ) -> Result<(), QueueError> {
+        match self {
+            RxCompletions::Offload(cq) => rq.recover(adapter, cq, pool, deadline),
+            RxCompletions::Plain(cq) => rq.recover(adapter, cq, pool, deadline),
+        }
+    }
+
     /// The next entry into `entry`, if there is one. The first half must be zero before and stays so where the device has
     /// none.
     #[inline(always)]
