@@ -146,14 +146,18 @@ pub enum FirstFlag {
     WronglySet,
 }
 
-/// Which packets of a PDU whose digest cannot be verified go without the digest flag.
+/// Which packets of a PDU with a hole go without the digest flag. All of these keep the PDU from being taken for verified:
+/// the bytes that were missing never come with the flag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Unverified {
-    /// Every one behind the hole.
+    /// Only those that bring what was missing: they bypass the context (§5.1: the flag is cleared by a wrong digest and
+    /// in packets that the device skipped).
     #[default]
-    EveryPacket,
-    /// Only the one in which the digest ends.
+    LatePacket,
+    /// Also the one in which the digest ends, so the PDU that begins in it is not verified either.
     DigestPacket,
+    /// Also every other behind the hole.
+    EveryPacket,
 }
 
 /// A C2HData header whose PLEN, PDO, DATAL and digests contradict each other.

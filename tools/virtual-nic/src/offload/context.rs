@@ -94,6 +94,17 @@ pub(super) struct Data {
 
 pub(super) const NEW_PDU: Position = Position::Header { have: 0, bytes: [0; LONGEST_HEADER] };
 
+/// What the CRC covers of the data of the current PDU so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hashed {
+    /// All.
+    Whole,
+    /// All but holes.
+    Holes,
+    /// Nothing: its header was not known when it came.
+    Nothing,
+}
+
 /// The end of a packet that may be the start of a header.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Kept {
@@ -127,8 +138,7 @@ pub(super) struct Stream {
     pub(super) position: Position,
     /// Why the data of the current PDU stays in the ring.
     pub(super) unplaced: Option<Unplaced>,
-    /// The CRC covers all data of the current PDU so far.
-    pub(super) hashed: bool,
+    pub(super) hashed: Hashed,
     /// No header was complete since the last hole.
     pub(super) after_hole: bool,
     /// The next packet has its digest flag set whatever the digests are.
@@ -145,7 +155,7 @@ impl Stream {
             pdu_start: next,
             position: NEW_PDU,
             unplaced: None,
-            hashed: false,
+            hashed: Hashed::Nothing,
             after_hole: false,
             flag_due: false,
             kept: Kept::default(),
@@ -160,7 +170,9 @@ impl Stream {
             _ if self.tracker == Tracker::Searching => self.kept.len = 0,
             Position::Body { at, plen, .. } if gap <= *plen - *at => {
                 *at += gap;
-                self.hashed = false;
+                if self.hashed == Hashed::Whole {
+                    self.hashed = Hashed::Holes;
+                }
                 if self.tracker == Tracker::Offloading {
                     counters.holes += 1;
                     self.after_hole = true;
@@ -260,7 +272,7 @@ impl Stream {
         counters.confirmations += 1;
         self.tracker = Tracker::Offloading;
         self.guess = Guess::default();
-        self.hashed = false;
+        self.hashed = Hashed::Nothing;
         self.after_hole = false;
         self.flag_due = behaviour.first_flag == FirstFlag::WronglySet;
         self.unplaced = (behaviour.resume == ResumeRule::NextPdu).then_some(Unplaced::Resuming);

@@ -1,7 +1,7 @@
 //! What a context does with the bytes of a packet: from PDU to PDU, or in search of one.
 
 use super::behaviour::{Behaviour, DataOffset, HeaderPacket, Pattern, Reaction, SearchRule, Unverified};
-use super::context::{Data, Kept, Look, NEW_PDU, Options, Position, Stream, Tracker};
+use super::context::{Data, Hashed, Kept, Look, NEW_PDU, Options, Position, Stream, Tracker};
 use super::pdu::{COMMON_HEADER, DIGEST, DataHeader, Header, LONGEST_HEADER, Malformed, Rules, examine};
 use super::placement::{Placement, leave};
 use super::{Bypass, OffloadCounters, Run, Unplaced};
@@ -95,7 +95,7 @@ impl Walk<'_, '_> {
         let stream = &mut *self.stream;
         let behaviour = self.placement.behaviour;
         stream.unplaced = None;
-        stream.hashed = true;
+        stream.hashed = Hashed::Whole;
         if behaviour.data_offset == DataOffset::Contiguous
             && let (Some(table), Position::Body { data: Some(data), .. }) = (self.table, &stream.position)
         {
@@ -113,10 +113,9 @@ impl Walk<'_, '_> {
     /// Data of the current PDU.
     #[inline]
     fn data(&mut self, run: Run, bytes: &[u8], found: &mut Found) -> Flow {
-        let hashed = self.stream.hashed;
         found.has_data = true;
-        found.clean &= hashed || self.placement.behaviour.unverified == Unverified::DigestPacket;
-        if self.check_digest && hashed {
+        found.clean &= self.may_vouch(false);
+        if self.check_digest && self.stream.hashed == Hashed::Whole {
             self.crc.update(bytes);
         }
         if let Some(reason) = self.stream.unplaced {
@@ -135,6 +134,7 @@ impl Walk<'_, '_> {
             }
             Reaction::ContextError => {
                 self.placement.close(reason, self.counters);
+                self.counters.stopped += 1;
                 return Flow::Stops;
             }
         }
@@ -143,15 +143,31 @@ impl Walk<'_, '_> {
 
     /// Bytes of the current PDU's data digest; `whole` once all of it is there. It is sent least significant byte first.
     fn digest(&mut self, whole: Option<[u8; DIGEST as usize]>, found: &mut Found) {
-        let hashed = self.stream.hashed;
         found.has_data = true;
-        found.clean &= hashed || self.placement.behaviour.unverified == Unverified::DigestPacket;
+        found.clean &= self.may_vouch(whole.is_some());
         let Some(digest) = whole.filter(|_| self.check_digest) else { return };
-        let good = hashed && u32::from_le_bytes(digest) == self.crc.finalize() as u32;
+        if self.stream.hashed != Hashed::Whole {
+            self.counters.digests_unverified += 1;
+            return;
+        }
+        let good = u32::from_le_bytes(digest) == self.crc.finalize() as u32;
         found.clean &= good;
         self.counters.digests_good += u64::from(good);
-        self.counters.digests_bad += u64::from(hashed && !good);
-        self.counters.digests_unverified += u64::from(!hashed);
+        self.counters.digests_bad += u64::from(!good);
+    }
+
+    /// Whether a packet with data of the current PDU, or with the end of its digest, can have the digest flag.
+    #[inline]
+    fn may_vouch(&self, digest_ends: bool) -> bool {
+        match self.stream.hashed {
+            Hashed::Whole => true,
+            Hashed::Nothing => false,
+            Hashed::Holes => match self.placement.behaviour.unverified {
+                Unverified::LatePacket => true,
+                Unverified::DigestPacket => !digest_ends,
+                Unverified::EveryPacket => false,
+            },
+        }
     }
 
     /// TRACKING and SEARCHING: nothing is placed, nothing vouched for.

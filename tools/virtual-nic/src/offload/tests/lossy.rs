@@ -80,7 +80,10 @@ fn behaviour() -> impl Strategy<Value = Behaviour> {
         prop::sample::select(vec![ResumeRule::NextPdu, ResumeRule::NextPacket]),
         prop::sample::select(vec![FirstFlag::Right, FirstFlag::WronglySet]),
     );
-    let flags = (prop::sample::select(vec![Unverified::EveryPacket, Unverified::DigestPacket]), any::<bool>());
+    let flags = (
+        prop::sample::select(vec![Unverified::LatePacket, Unverified::DigestPacket, Unverified::EveryPacket]),
+        any::<bool>(),
+    );
     (header, resync, flags).prop_map(|(header, resync, flags)| Behaviour {
         hole: header.0,
         header_packet: header.1,

@@ -28,8 +28,10 @@ impl Expected {
 /// The framing is known.
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    /// Every byte of data of the current PDU was seen.
-    seen: bool,
+    /// No byte of the current PDU is missing.
+    whole: bool,
+    /// The header of the current PDU was seen with the framing known.
+    begun: bool,
     /// Data of the current PDU may be placed.
     places: bool,
     after_hole: bool,
@@ -82,7 +84,8 @@ enum Looks {
 
 impl<'a> Oracle<'a> {
     pub(super) fn new(stream: &'a Stream, behaviour: Behaviour, which: WhichRun) -> Oracle<'a> {
-        let known = Known { seen: true, places: true, after_hole: false, flag_due: false, overdue: false };
+        let known =
+            Known { whole: true, begun: true, places: true, after_hole: false, flag_due: false, overdue: false };
         Oracle {
             stream,
             behaviour,
@@ -152,7 +155,7 @@ impl<'a> Oracle<'a> {
         let headers = self.stream.what[from..to].iter().any(|what| matches!(what, Byte::Header | Byte::HeaderEnd));
         match &mut self.state {
             State::Known(known) if !headers && !known.overdue => {
-                known.seen = false;
+                known.whole = false;
                 known.after_hole = true;
                 known.places &= self.behaviour.hole == HoleRule::Continue;
                 self.holes += 1;
@@ -185,17 +188,24 @@ impl<'a> Oracle<'a> {
             let what = self.stream.what[at];
             if what == Byte::HeaderEnd || std::mem::take(&mut known.overdue) {
                 skipped |= known.after_hole && self.behaviour.header_packet == HeaderPacket::Ring;
-                known = Known { seen: true, places: true, after_hole: false, flag_due: false, overdue: false };
+                known = Known {
+                    whole: true,
+                    begun: true,
+                    places: true,
+                    after_hole: false,
+                    flag_due: false,
+                    overdue: false,
+                };
             }
             match what {
                 Byte::Plain | Byte::Header | Byte::HeaderEnd => continue,
                 Byte::Data { pdu, .. } if known.places => places.push(pdu),
                 Byte::Data { .. } | Byte::Digest => {}
-                Byte::RightDigest => clean &= known.seen,
-                Byte::WrongDigest => clean = false,
+                Byte::RightDigest | Byte::WrongDigest if known.whole => clean &= what == Byte::RightDigest,
+                Byte::RightDigest | Byte::WrongDigest => clean &= self.behaviour.unverified == Unverified::LatePacket,
             }
             has_data = true;
-            clean &= known.seen || self.behaviour.unverified == Unverified::DigestPacket;
+            clean &= known.begun && (known.whole || self.behaviour.unverified != Unverified::EveryPacket);
         }
         self.state = State::Known(known);
         let runs = self.stream.runs(begin, to).into_iter().filter(|(pdu, _)| places.contains(pdu));
@@ -319,7 +329,8 @@ impl<'a> Oracle<'a> {
         let overdue = !guess.judged
             && self.stream.places.get(&guess.at).is_some_and(|place| self.expected >= guess.at + place.header);
         self.state = State::Known(Known {
-            seen: false,
+            whole: false,
+            begun: false,
             places: self.behaviour.resume == ResumeRule::NextPacket,
             after_hole: false,
             flag_due: self.behaviour.first_flag == FirstFlag::WronglySet,
