@@ -19,6 +19,9 @@ pub struct OurHost {
     /// Payloads handed in, and payloads that came back or were taken.
     pub given: u64,
     pub returned: u64,
+    /// When the connection was open, and when everything had arrived.
+    pub opened: Option<Duration>,
+    pub received: Option<Duration>,
 }
 
 pub fn address(host: u8) -> (MacAddr, Ipv4Addr) {
@@ -35,11 +38,25 @@ impl OurHost {
         let ports = if host == 1 { (50000, 4420) } else { (4420, 50000) };
         let tuple = FourTuple { local: ip.into(), local_port: ports.0, remote: peer.into(), remote_port: ports.1 };
         let tcp = (host == 1).then(|| Connection::connect(config.clone(), Duration::from_secs(1)).unwrap());
-        OurHost { interface, tcp, config, tuple, app, unused: Vec::new(), given: 0, returned: 0 }
+        OurHost {
+            interface,
+            tcp,
+            config,
+            tuple,
+            app,
+            unused: Vec::new(),
+            given: 0,
+            returned: 0,
+            opened: None,
+            received: None,
+        }
     }
 
     fn application(&mut self, now: Duration) {
         let Some(tcp) = &mut self.tcp else { return };
+        if !matches!(tcp.state(), State::SynSent | State::SynReceived) {
+            self.opened.get_or_insert(now);
+        }
         if !self.app.awake(now) {
             return;
         }
@@ -50,6 +67,9 @@ impl OurHost {
             if !self.app.random.chance(self.app.eager) {
                 break;
             }
+        }
+        if self.app.all_received() {
+            self.received.get_or_insert(now);
         }
         let n = tcp.send(self.app.next_bytes());
         self.app.sent += n;

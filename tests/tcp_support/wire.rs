@@ -18,28 +18,56 @@ pub trait Host {
     fn describe(&self) -> String;
 }
 
-/// What a wire does to frames; chances in 1/1000.
+/// What a wire does to frames; chances in 1/10000.
 #[derive(Debug, Clone, Copy)]
 pub struct Wire {
     pub drop: u64,
+    /// How many frames a drop takes at most, one after the other.
+    pub burst: u64,
     pub duplicate: u64,
     pub reorder: u64,
     pub corrupt: u64,
+    /// One way. A frame that is reordered takes up to four times as long in addition.
     pub delay: Duration,
+    /// Bytes in a second each way; 0: all at once.
+    pub rate: u64,
+    /// How long frames may wait for that; who would wait longer is dropped.
+    pub queue: Duration,
 }
 
 impl Wire {
-    pub const CLEAN: Wire = Wire { drop: 0, duplicate: 0, reorder: 0, corrupt: 0, delay: Duration::from_micros(50) };
+    pub const CLEAN: Wire = Wire {
+        drop: 0,
+        burst: 1,
+        duplicate: 0,
+        reorder: 0,
+        corrupt: 0,
+        delay: Duration::from_micros(50),
+        rate: 0,
+        queue: Duration::ZERO,
+    };
 
     /// Anything from harmless to dreadful.
     pub fn random(random: &mut Random) -> Wire {
         let mut some = |most| if random.chance(400) { random.below(most) } else { 0 };
         Wire {
-            drop: some(150),
-            duplicate: some(100),
-            reorder: some(300),
-            corrupt: some(50),
+            drop: some(1500),
+            burst: 1,
+            duplicate: some(1000),
+            reorder: some(3000),
+            corrupt: some(500),
             delay: Duration::from_micros(1 + some(20_000)),
+            rate: some(1000) * 1_000_000,
+            queue: Duration::from_micros(300 + some(50_000)),
+        }
+        .bursting(random)
+    }
+
+    /// In a third of the cases fewer drops, which take several frames each.
+    fn bursting(self, random: &mut Random) -> Wire {
+        match random.chance(333) {
+            true => Wire { drop: self.drop / 8, burst: 2 + random.below(30), ..self },
+            false => self,
         }
     }
 
@@ -55,6 +83,9 @@ impl Wire {
         let mut in_flight = BinaryHeap::<Flying>::new();
         let mut number = 0;
         let mut idle_rounds = 0;
+        // Per direction: frames that a burst still takes, and until when the wire is busy.
+        let mut taken = [0; 2];
+        let mut busy = [now; 2];
         loop {
             for (side, host) in hosts.iter_mut().enumerate() {
                 let mut burst = 0;
@@ -64,20 +95,30 @@ impl Wire {
                     for &byte in now.as_nanos().to_le_bytes().iter().chain(&frame) {
                         digest = (digest ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
                     }
-                    let copies = match (random.chance(self.drop), random.chance(self.duplicate)) {
+                    let chance = |random: &mut Random, of: u64| random.below(10_000) < of;
+                    if chance(random, self.drop) {
+                        taken[side] = 1 + random.below(self.burst);
+                    }
+                    let waits = busy[side].saturating_sub(now);
+                    let copies = match (taken[side] > 0 || waits > self.queue, chance(random, self.duplicate)) {
                         (true, _) => 0,
                         (false, duplicate) => 1 + u64::from(duplicate),
                     };
+                    taken[side] = taken[side].saturating_sub(1);
+                    if copies > 0 && self.rate > 0 {
+                        busy[side] = now + waits + Duration::from_nanos(frame.len() as u64 * 1_000_000_000 / self.rate);
+                    }
+                    let leaves = busy[side].max(now);
                     for _ in 0..copies {
                         let mut frame = frame.clone();
                         // Behind the Ethernet header: its FCS would tell, and ARP has no checksum of its own.
-                        if random.chance(self.corrupt) && frame[12..14] == [8, 0] {
+                        if chance(random, self.corrupt) && frame[12..14] == [8, 0] {
                             let bit = random.below((frame.len() as u64 - 14) * 8) as usize;
                             frame[14 + bit / 8] ^= 1 << (bit % 8);
                         }
-                        let extra = if random.chance(self.reorder) { random.below(5) as u32 } else { 0 };
+                        let extra = if chance(random, self.reorder) { random.below(5) as u32 } else { 0 };
                         number += 1;
-                        in_flight.push(Reverse((now + self.delay * (1 + extra), number, 1 - side, frame)));
+                        in_flight.push(Reverse((leaves + self.delay * (1 + extra), number, 1 - side, frame)));
                     }
                 }
             }

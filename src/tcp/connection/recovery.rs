@@ -81,9 +81,7 @@ impl<P: Payload> Connection<P> {
             self.advance(now, ack);
             self.restart_retransmission_timer(now, true);
         }
-        if news || self.probe_at.is_some() {
-            self.arm_probe(now, news);
-        }
+        self.arm_probe(now, news || outcome.progress);
     }
 
     /// Takes a round-trip time from the acknowledgment of everything up to `ack` while `flight` bytes were outstanding.
@@ -135,17 +133,19 @@ impl<P: Payload> Connection<P> {
         }
     }
 
-    /// RFC 8985 §7.2: a probe is due two round trips after the last new data was sent or acknowledged, unless something
-    /// else looks for losses already. `restart`: one of these has just happened; otherwise only the conditions are checked.
+    /// RFC 8985 §7.2: a probe is due two round trips after something was sent or has arrived, unless something else looks
+    /// for losses already. `restart`: one of these has just happened; otherwise only the conditions are checked.
     fn arm_probe(&mut self, now: Duration, restart: bool) {
         let Recovery::Sack(sack) = &self.recovery else { return };
-        if self.una >= self.nxt || !sack.may_probe() {
+        if self.una >= self.nxt || !sack.may_probe(self.una) {
             (self.probe_at, self.probe_tail) = (None, false);
             return;
         }
         if restart {
             let timeout = self.rtt.smoothed().map_or(INITIAL_PROBE_TIMEOUT, |smoothed| 2 * smoothed);
-            let alone = if sack.segments() == 1 { self.config.peer_ack_delay } else { Duration::ZERO };
+            // What closes a gap is acknowledged at once (RFC 5681 §4.2).
+            let alone = sack.segments() == 1 && !sack.is_fast();
+            let alone = if alone { self.config.peer_ack_delay } else { Duration::ZERO };
             let at = now + timeout.max(LEAST_PROBE_TIMEOUT) + alone;
             self.probe_at = Some(self.retransmit_at.map_or(at, |retransmit_at| at.min(retransmit_at)));
             self.probe_tail = false;
@@ -158,19 +158,14 @@ impl<P: Payload> Connection<P> {
             return Some(plan);
         }
         let Recovery::Sack(sack) = &mut self.recovery else { return None };
-        if std::mem::take(&mut self.probe_tail) && sack.may_probe() {
-            // RFC 8985 §7.3: new data if the peer's window has room for it, else the last segment.
-            let last = sack.probe();
-            let plan = self.plan_data(now, true).or_else(|| self.plan_resend(last?))?;
-            return Some(Plan { probe: true, ..plan });
+        if !std::mem::take(&mut self.probe_tail) || !sack.may_probe(self.una) {
+            return None;
         }
-        if self.nxt >= self.max && !self.retransmit {
-            let segment = sack.rescue(now, self.una, self.rtt.smoothed())?;
-            let plan = self.plan_resend(segment);
-            self.counters.rescues += u64::from(plan.is_some());
-            return plan;
-        }
-        None
+        let again = sack.probe();
+        // RFC 8985 §7.3: new data if the peer's window has room for it, else the last segment.
+        let new = if sack.is_fast() { None } else { self.plan_data(now, true) };
+        let plan = new.or_else(|| self.plan_resend(again?))?;
+        Some(Plan { probe: true, ..plan })
     }
 
     /// RFC 6675 §5 (C), NextSeg (1): what is lost, first one first. `retransmit`: whatever the congestion window is.
@@ -217,14 +212,17 @@ impl<P: Payload> Connection<P> {
             Kind::Again(None) | Kind::WindowProbe | Kind::Bare => return,
         };
         if plan.probe {
-            self.counters.tail_loss_probes += 1;
-            sack.on_probe_sent(self.nxt, resent);
+            match sack.is_fast() {
+                true => self.counters.rescues += 1,
+                false => self.counters.tail_loss_probes += 1,
+            }
+            sack.on_probe_sent(self.una, self.nxt, resent);
         }
         // RFC 8985 §7.3: the timeout counts from the probe. RFC 6675 §6: from the last time that the first segment was sent.
         if plan.probe || (resent && plan.seq == self.una) {
             self.retransmit_at = Some(self.retransmission_deadline(now));
         }
-        self.arm_probe(now, !resent && !plan.probe);
+        self.arm_probe(now, !plan.probe);
     }
 
     /// RFC 8985 §6.2, the reordering timer.
@@ -232,7 +230,7 @@ impl<P: Payload> Connection<P> {
         self.loss_at = None;
         if let Recovery::Sack(sack) = &mut self.recovery {
             self.loss_at = sack.on_reordering_timer(&mut self.congestion, &mut self.counters, now, self.una);
-            self.arm_probe(now, false);
+            self.arm_probe(now, self.probe_at.is_none());
         }
     }
 
@@ -240,7 +238,7 @@ impl<P: Payload> Connection<P> {
     pub(super) fn on_probe_timer(&mut self, now: Duration) {
         self.probe_at = None;
         if let Recovery::Sack(sack) = &self.recovery
-            && sack.may_probe()
+            && sack.may_probe(self.una)
         {
             self.probe_tail = true;
             // The probe comes in its place, also if both are due.

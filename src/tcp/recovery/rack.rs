@@ -165,11 +165,6 @@ impl Rack {
         }
         board.lost() - before
     }
-
-    /// True if what was sent at `at` should have arrived by now, also on a path that reorders.
-    pub(super) fn is_overdue(&self, at: u64, now: u64, smoothed: u64) -> bool {
-        at.saturating_add(self.rtt).saturating_add(self.patience(smoothed)) <= now
-    }
 }
 
 #[cfg(test)]

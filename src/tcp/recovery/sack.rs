@@ -13,7 +13,7 @@
 //!
 //! In every state what is lost goes first, lowest position first, then new data: RFC 6675 §4, NextSeg rules 1 and 2. Rule 3
 //! (send again what is not known to be lost) is left out: RACK knows better, and on a path that reorders it would only make
-//! duplicates. Rule 4 is [`rescue`](SackRecovery::rescue).
+//! duplicates. Rule 4 is in [`may_probe`](SackRecovery::may_probe).
 //!
 //! A reduction is undone when it turns out that nothing had been lost: the acknowledgment of the first segment sent again
 //! echoes a timestamp from before (RFC 3522), or the peer reports everything that was sent again as a duplicate (RFC 3708).
@@ -57,6 +57,8 @@ pub(in crate::tcp) struct Ack<'a> {
 pub(in crate::tcp) struct Outcome {
     /// Round-trip time of the first segment that it acknowledges and that was sent once.
     pub rtt: Option<Duration>,
+    /// Something arrived that was not known to have.
+    pub progress: bool,
     /// When something will be lost if nothing arrives: call `on_reordering_timer` then.
     pub loss_at: Option<Duration>,
 }
@@ -99,7 +101,7 @@ pub(in crate::tcp) struct SackRecovery {
     phase: Phase,
     /// RFC 6675 §2, RecoveryPoint: the end of what was sent when the last recovery or timeout began.
     recover: Position,
-    /// RFC 6675 §4, RescueRxt.
+    /// RFC 6675 §4, RescueRxt: SND.UNA when the last rescue was sent.
     rescued: Option<Position>,
     sent_again: Option<SentAgain>,
     /// Where the first byte of the stream is.
@@ -180,42 +182,41 @@ impl SackRecovery {
         Resend { number, start: sent.start(), len: sent.len }
     }
 
-    /// RFC 6675 §4, NextSeg (4): when there is nothing else to send, the highest segment once per recovery, so that
-    /// acknowledgments keep coming. Only if it was sent once and is overdue also by the measure of a path that reorders: the
-    /// RFC would send it while it is still on its way.
-    pub(in crate::tcp) fn rescue(
-        &mut self,
-        now: Duration,
-        una: Position,
-        smoothed: Option<Duration>,
-    ) -> Option<Resend> {
-        let Phase::Fast(prr) = &self.phase else { return None };
-        if self.board.lost() > 0 || self.rescued.is_some_and(|rescued| una <= rescued) {
-            return None;
+    /// True if a probe may be sent when nothing arrives for a while, besides that something is outstanding.
+    ///
+    /// Outside of recovery RFC 8985 §7.2 says when: nobody else looks for losses, and no probe is out. During fast recovery it
+    /// has none, and a retransmission that is lost with nothing sent after it would wait for the timeout. The rescue of RFC
+    /// 6675 §4 (NextSeg rule 4: the highest segment once more) is there for that; here it waits for the same silence as a
+    /// probe does, because RACK needs no help as long as anything arrives, and it may come again after progress.
+    pub(in crate::tcp) fn may_probe(&self, una: Position) -> bool {
+        match self.phase {
+            Phase::Open => self.board.sacked() == 0 && self.board.lost() == 0 && !self.tlp.is_out(),
+            Phase::Fast(_) => {
+                let missing = self.board.pipe() > 0 || self.board.lost() > 0;
+                missing && self.rescued.is_none_or(|rescued| una > rescued)
+            }
+            Phase::Timeout => false,
         }
-        let number = self.board.last_open()?;
-        let sent = self.board.get(number);
-        let overdue = self.rack.is_overdue(sent.at, nanos(now), nanos(smoothed.unwrap_or_default()));
-        if sent.again || !overdue || prr.quota() < sent.len {
-            return None;
-        }
-        self.rescued = Some(self.recover);
+    }
+
+    /// True during fast recovery: a probe is a rescue.
+    pub(in crate::tcp) fn is_fast(&self) -> bool {
+        matches!(self.phase, Phase::Fast(_))
+    }
+
+    /// The segment that a probe without new data sends again: the highest (RFC 8985 §7.3, RFC 6675 §4), but what is known to
+    /// be lost and waits for its turn first.
+    pub(in crate::tcp) fn probe(&mut self) -> Option<Resend> {
+        let number = self.board.next_lost().or_else(|| self.board.last_open())?;
         Some(self.resend(number))
     }
 
-    /// RFC 8985 §7.2: the conditions for a probe other than that something is outstanding.
-    pub(in crate::tcp) fn may_probe(&self) -> bool {
-        self.phase == Phase::Open && self.board.sacked() == 0 && self.board.lost() == 0 && !self.tlp.is_out()
-    }
-
-    /// RFC 8985 §7.3: the segment that a probe without new data sends again.
-    pub(in crate::tcp) fn probe(&self) -> Option<Resend> {
-        self.board.last_open().map(|number| self.resend(number))
-    }
-
-    /// A probe was sent; everything sent ends at `nxt` now. `again`: it was not new.
-    pub(in crate::tcp) fn on_probe_sent(&mut self, nxt: Position, again: bool) {
-        self.tlp.on_sent(nxt, again);
+    /// A probe was sent; everything sent lies between `una` and `nxt` now. `again`: it was not new.
+    pub(in crate::tcp) fn on_probe_sent(&mut self, una: Position, nxt: Position, again: bool) {
+        match self.is_fast() {
+            true => self.rescued = Some(una),
+            false => self.tlp.on_sent(nxt, again),
+        }
     }
 
     /// RFC 8985 §8, on every acknowledgment, old ones too: what they report is still true.
@@ -284,7 +285,11 @@ impl SackRecovery {
                 congestion.on_ack(ack.now, acked, ack.smoothed.unwrap_or_default(), limited);
             }
         }
-        Outcome { rtt: rtt.map(Duration::from_nanos), loss_at: loss_at.map(Duration::from_nanos) }
+        Outcome {
+            rtt: rtt.map(Duration::from_nanos),
+            progress: delivered > 0,
+            loss_at: loss_at.map(Duration::from_nanos),
+        }
     }
 
     /// RFC 2883 §4: the duplicate that the peer reports, if it does, and the number of the first block that is none.

@@ -330,7 +330,7 @@ impl Scoreboard {
 
     /// The last record that is not selectively acknowledged.
     pub(super) fn last_open(&self) -> Option<u32> {
-        // A walk, but only a probe and a rescue ask: once per round trip and once per recovery.
+        // A walk, but only a probe asks, once in two round trips at most.
         (0..self.len())
             .map(|back| self.tail.wrapping_sub(1 + back))
             .find(|&number| self.get(number).fate != Fate::Sacked)
