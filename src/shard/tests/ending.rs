@@ -10,10 +10,12 @@
 //! | nobody answers ARP, SYN is lost, nobody listens: each ends soon and says what it was | `a_connection_that_cannot_be_says_why` |
 //! | closing before TCP is connected ends at once | `closing_early_ends_at_once` |
 //! | closing with requests under way lets them finish | `closing_waits_for_requests` |
+//! | on a wire that loses packets, whenever connections are closed or their peers reset them, nothing is lost but time | `a_lossy_wire_costs_time_only` |
 //! | a protocol error is told to the peer, also behind a window that stays closed, and nobody waits for ever | `last_words_do_not_hold_the_end_up` |
-use super::world::{World, lost, passes};
+use super::world::{Wire, World, lost, passes};
 use crate::shard::Disconnect;
 use nvme_target::script::{At, Fault, Kind, On};
+use proptest::prelude::*;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet, TcpPacket};
 use std::cell::Cell;
 use std::net::SocketAddrV4;
@@ -303,4 +305,59 @@ fn last_words_do_not_hold_the_end_up() {
     world.to_host = passes();
     world.close_all(&[admin]);
     world.close_clean();
+}
+
+/// A wire that loses one frame in `one_in`.
+fn lossy(mut state: u64, one_in: u64) -> Wire {
+    state |= 1;
+    Box::new(move |frame| {
+        // xorshift64: the seed decides.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (!(state >> 20).is_multiple_of(one_in)).then_some(frame)
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, ..ProptestConfig::default() })]
+    #[test]
+    fn a_lossy_wire_costs_time_only(
+        seed in any::<u64>(), one_in in 10u64..200, reset in prop::option::of(0u64..12), early in 0u64..30,
+    ) {
+        let faults: Vec<Fault> = reset.map(|n| fault(At::Data(n), Kind::Reset { after: 9_000 })).into_iter().collect();
+        let mut world = World::with(&faults, |_| {});
+        let admin = world.admin();
+        let ids = [world.io(admin, 1, 8, true), world.io(admin, 2, 8, false), world.io(admin, 3, 8, true)];
+        (world.to_target, world.to_host) = (lossy(seed, one_in), lossy(!seed, one_in));
+        let mut begun = 0;
+        for round in 0..early {
+            for (n, &id) in ids.iter().enumerate() {
+                let room = world.shard.queue(id).is_some_and(|queue| queue.is_ready() && queue.outstanding() < 6);
+                if room && world.why(id).is_none() {
+                    world.read(id, (round * 3 + n as u64) * 61, 1 + (seed >> 9) as u32 % 90);
+                    begun += 1;
+                }
+            }
+            world.run_for(Duration::from_micros(300));
+        }
+        ids.iter().for_each(|&id| world.shard.close_connection(id));
+        for id in ids {
+            world.expect_end(id, 120);
+        }
+        prop_assert_eq!(world.done.len(), begun);
+        // A wire that loses every tenth packet may take longer for a command than the command may take.
+        let in_order = ids.iter().all(|&id| matches!(world.why(id), Some(Disconnect::Closed)));
+        let whole = world.done.values().all(|completion| completion.status.is_success());
+        prop_assert!(whole || !in_order);
+        let reasons = [Disconnect::Closed.to_string(), "TCP: connection reset by the peer".into()];
+        for &id in &ids {
+            let why = world.why(id).map(ToString::to_string).unwrap_or_default();
+            prop_assert!(reasons.contains(&why) || why.contains("was not completed within 10s"), "{}", why);
+        }
+        world.shard.close_connection(admin);
+        world.expect_end(admin, 120);
+        world.until("TCP to be done", 200, |world| world.shard.closing() == 0);
+        world.close_clean();
+    }
 }
