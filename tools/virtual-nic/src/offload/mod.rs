@@ -442,4 +442,4 @@ fn segment<'a>(packet: &Packet<'a>) -> Result<(u32, &'a [u8]), Bypass> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

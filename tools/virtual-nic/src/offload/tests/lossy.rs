@@ -10,7 +10,7 @@ use std::num::NonZeroU32;
 
 /// What becomes of a packet.
 #[derive(Clone, Debug)]
-enum Fate {
+pub(crate) enum Fate {
     Arrives,
     /// Comes later by so many packets.
     Late(usize),
@@ -22,7 +22,7 @@ enum Fate {
     Gone,
 }
 
-fn fate() -> impl Strategy<Value = Fate> {
+pub(crate) fn fate() -> impl Strategy<Value = Fate> {
     let grow = || prop_oneof![2 => Just(0usize), 1 => 1usize..400];
     prop_oneof![
         200 => Just(Fate::Arrives),
@@ -34,7 +34,7 @@ fn fate() -> impl Strategy<Value = Fate> {
 }
 
 /// The order in which `[from, to)` arrive.
-fn arrivals(len: usize, cuts: &[usize], fates: &[Fate]) -> Vec<(usize, usize)> {
+pub(crate) fn arrivals(len: usize, cuts: &[usize], fates: &[Fate]) -> Vec<(usize, usize)> {
     let mut sent = Vec::new();
     let (mut from, mut cuts, mut fates) = (0, cuts.iter().cycle(), fates.iter().cycle());
     let mut time = 0;
@@ -58,7 +58,7 @@ fn arrivals(len: usize, cuts: &[usize], fates: &[Fate]) -> Vec<(usize, usize)> {
 }
 
 /// All switches whose effect the oracle knows.
-fn behaviour() -> impl Strategy<Value = Behaviour> {
+pub(crate) fn behaviour() -> impl Strategy<Value = Behaviour> {
     let header = (
         prop::sample::select(vec![HoleRule::Continue, HoleRule::Stop]),
         prop::sample::select(vec![HeaderPacket::Placed, HeaderPacket::Ring]),
@@ -162,22 +162,22 @@ impl Software {
 
 /// All that makes a run.
 #[derive(Clone, Debug)]
-struct Scenario {
-    digests: Digests,
-    pdus: Vec<Pdu>,
-    cuts: Vec<usize>,
-    fates: Vec<Fate>,
-    buffers: Vec<Vec<u32>>,
-    seq: u32,
-    which: WhichRun,
-    behaviour: Behaviour,
+pub(super) struct Scenario {
+    pub(super) digests: Digests,
+    pub(super) pdus: Vec<Pdu>,
+    pub(super) cuts: Vec<usize>,
+    pub(super) fates: Vec<Fate>,
+    pub(super) buffers: Vec<Vec<u32>>,
+    pub(super) seq: u32,
+    pub(super) which: WhichRun,
+    pub(super) behaviour: Behaviour,
     /// Packets that arrive before a confirmation has its effect.
     delay: usize,
     /// Confirmations that nobody asked for: before which arrival, of which header.
     unasked: Vec<(prop::sample::Index, prop::sample::Index)>,
 }
 
-fn scenario() -> impl Strategy<Value = Scenario> {
+pub(super) fn scenario() -> impl Strategy<Value = Scenario> {
     let index = any::<prop::sample::Index>;
     let made = (
         any::<(bool, bool)>(),
@@ -290,7 +290,7 @@ fn run(scenario: &Scenario) -> Result<OffloadCounters, TestCaseError> {
 #[test]
 fn the_device_does_what_the_oracle_says() {
     let reached = RefCell::new([0u64; 8]);
-    let mut runner = TestRunner::new(ProptestConfig { source_file: Some(file!()), ..ProptestConfig::with_cases(1500) });
+    let mut runner = TestRunner::new(ProptestConfig { source_file: Some(file!()), ..ProptestConfig::with_cases(1000) });
     let done = runner.run(&scenario(), |scenario| {
         let c = run(&scenario)?;
         let resumed = u64::from(c.bytes_unplaced.contains_key(&Unplaced::Resuming));

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `in_order` | everything arrives, and in order |
 //! | `lossy` | packets are missing, doubled, late or cut anew: the device against an oracle, under every switch |
+//! | `contract` | what the offload may depend on |
 //! | `switches` | each switch by itself |
 //! | `ceilings` | how much is placed and verified under loss, against the published ceilings |
 
 mod ceilings;
+mod contract;
 mod in_order;
-mod lossy;
+pub(crate) mod lossy;
 mod oracle;
 mod stream;
 mod switches;
