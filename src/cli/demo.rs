@@ -103,6 +103,8 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     let mut out = std::io::stdout().lock();
     let written = match args.json {
         true => serde_json::to_writer(&mut out, &outcome).map_err(Into::into).and_then(|()| writeln!(out)),
+        // Half a summary would look like a whole one.
+        false if !outcome.completed => Ok(()),
         false => summary(&mut out, &config, &outcome),
     };
     if let Err(error) = written {

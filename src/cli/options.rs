@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// NVMe/TCP direct data placement on a ConnectX, from user space.
 #[derive(Debug, Parser)]
@@ -37,10 +38,10 @@ pub struct DemoArgs {
     #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "128KiB")]
     pub io_size: u64,
     /// Requests in flight on each queue (1 to 1024, and not above the device's tag buffer table).
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = |text: &str| number(text, "1 to 1024"))]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = |text: &str| number::<u32>(text, "1 to 1024"))]
     pub queue_size: u32,
     /// I/O queues (1 to 8), each a TCP connection with an offload context of its own.
-    #[arg(long, value_name = "N", default_value_t = 2, value_parser = |text: &str| number(text, "1 to 8"))]
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = |text: &str| number::<u32>(text, "1 to 8"))]
     pub queues: u32,
     /// Negotiate header digests.
     #[arg(long)]
@@ -49,7 +50,7 @@ pub struct DemoArgs {
     #[arg(long)]
     pub data_digest: bool,
     /// IP MTU of the wire: 1500 or 9000.
-    #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = |text: &str| number(text, "1500 or 9000"))]
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = |text: &str| number::<u32>(text, "1500 or 9000"))]
     pub mtu: u32,
     /// What to do about the offload.
     #[arg(long, value_enum, default_value_t = OffloadChoice::Prefer)]
@@ -61,25 +62,25 @@ pub struct DemoArgs {
     #[arg(long)]
     pub align_pdus: bool,
     /// Share of frames that the wire loses, in percent (0 to 50).
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     pub loss: f64,
     /// Mean number of frames lost in a row.
-    #[arg(long, value_name = "N", default_value_t = 1.0)]
+    #[arg(long, value_name = "N", default_value_t = 1.0, value_parser = |text: &str| number::<f64>(text, "1 to 1000"))]
     pub burst: f64,
     /// Share of frames that are overtaken by others, in percent.
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     pub reorder: f64,
     /// Frames by which a reordered one is overtaken.
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = distance)]
     pub reorder_distance: u32,
     /// Share of frames that arrive twice, in percent.
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     pub duplicate: f64,
     /// Share of frames with a flipped bit, in percent.
-    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0, value_parser = percent)]
     pub corrupt: f64,
     /// Time that a frame is under way, in microseconds of simulated time.
-    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0)]
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 0, value_parser = microseconds)]
     pub delay: u64,
     /// Cut what the target sends into segments of random size.
     #[arg(long, conflicts_with = "align_pdus")]
@@ -94,7 +95,7 @@ pub struct DemoArgs {
     #[arg(long)]
     pub json: bool,
     /// Seed of everything that is random: the generated image, initial sequence numbers, ports.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
     pub seed: u64,
 }
 
@@ -131,9 +132,25 @@ pub enum OffloadChoice {
     Off,
 }
 
-/// A whole number; its range is checked with the rest of the configuration.
-fn number(text: &str, allowed: &str) -> Result<u32, String> {
+/// A number; its range is checked with the rest of the configuration.
+fn number<T: FromStr>(text: &str, allowed: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("allowed is {allowed}"))
+}
+
+fn percent(text: &str) -> Result<f64, String> {
+    number(text, "0 to 50")
+}
+
+fn distance(text: &str) -> Result<u32, String> {
+    number(text, "0 to 4294967295")
+}
+
+fn microseconds(text: &str) -> Result<u64, String> {
+    number(text, "0 to 1000000")
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    number(text, "0 to 18446744073709551615")
 }
 
 /// Bytes with an optional binary suffix: 4096, 128KiB, 256M, 4GiB.

@@ -78,9 +78,10 @@ struct Entry {
     created: Created,
     id: QueueId,
     rule: Option<RuleId>,
-    /// Listed in `unflushed`, in `waiting`.
+    /// Listed in `unflushed`, in `waiting`, in `eventful`.
     unflushed: bool,
     waiting: bool,
+    eventful: bool,
 }
 
 /// The offload queues of one owner, by flow tag.
@@ -240,10 +241,10 @@ impl Offloads {
         let (queues, unflushed, eventful) = (&mut self.queues, &mut self.unflushed, &mut self.eventful);
         self.waiting.retain(|queue| {
             let Some(entry) = queues.get_mut(*queue) else { return false };
-            let had_events = entry.created.queue.has_events();
             let completions = entry.created.queue.poll();
             read += completions;
-            if !had_events && entry.created.queue.has_events() {
+            // Also of completions that were reaped since the last time, to make room for a binding.
+            if entry.created.queue.has_events() && !std::mem::replace(&mut entry.eventful, true) {
                 eventful.push_back(*queue);
             }
             // Room may have let work through that waited for it.
@@ -259,8 +260,11 @@ impl Offloads {
     /// The next thing that the L5P of a queue (first of the pair) has to know.
     pub fn next_event(&mut self) -> Option<(u32, Event)> {
         while let Some(&queue) = self.eventful.front() {
-            if let Some(event) = self.queues.get_mut(queue).and_then(|entry| entry.created.queue.next_event()) {
-                return Some((queue, event));
+            if let Some(entry) = self.queues.get_mut(queue) {
+                if let Some(event) = entry.created.queue.next_event() {
+                    return Some((queue, event));
+                }
+                entry.eventful = false;
             }
             self.eventful.pop_front();
         }
@@ -340,7 +344,7 @@ impl<O: ManyObjects, P: Platform> Device<'_, O, P> {
             }
         };
         let tirn = created.queue.tirn();
-        let entry = Box::new(Entry { created, id, rule: None, unflushed: false, waiting: false });
+        let entry = Box::new(Entry { created, id, rule: None, unflushed: false, waiting: false, eventful: false });
         self.offloads.queues.publish(queue, entry);
         match self.steering.add_rule(self.objects, socket.tuple, tirn, queue, deadline) {
             Ok(rule) => {

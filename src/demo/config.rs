@@ -122,7 +122,7 @@ impl Config {
                 return Err(BadOption::new("--burst", lane.burst, "allowed is 1 to 1000"));
             }
             if lane.delay > MAX_DELAY {
-                return Err(BadOption::new("--delay", format!("{:?}", lane.delay), "allowed is 0 to 1 second"));
+                return Err(BadOption::new("--delay", lane.delay.as_micros(), "allowed is 0 to 1000000 microseconds"));
             }
         }
         if self.pieces == 0 || self.pieces > 128 || u64::from(self.pieces) > self.io_size {
@@ -145,21 +145,26 @@ impl Config {
             }
         };
         if size == 0 || !size.is_multiple_of(BLOCK) {
-            let (option, value) = match &self.image {
-                Some(path) => ("--image", path.display().to_string()),
-                None => ("--size", size.to_string()),
-            };
-            let allowed = format!(
-                "has {size} bytes; allowed is a positive multiple of the {BLOCK}-byte block (truncate -s %{BLOCK} extends a file)"
-            );
-            return Err(BadOption::new(option, value, allowed));
+            let allowed = format!("allowed is a positive multiple of the {BLOCK}-byte block");
+            return Err(match &self.image {
+                None => BadOption::new("--size", size, allowed),
+                Some(path) => {
+                    let what = format!("has {size} bytes; {allowed} (truncate -s %{BLOCK} extends a file)");
+                    BadOption::new("--image", path.display(), what)
+                }
+            });
         }
-        if let Some(path) = &self.pcap
-            && let Some(parent) = path.parent()
-            && !parent.as_os_str().is_empty()
-            && !parent.is_dir()
-        {
-            return Err(BadOption::new("--pcap", path.display(), "its folder does not exist; create it first"));
+        if let Some(path) = &self.pcap {
+            let bad = |what: &str| BadOption::new("--pcap", path.display(), what);
+            if path.is_dir() {
+                return Err(bad("is a folder; give a file"));
+            }
+            if let Some(parent) = path.parent()
+                && !parent.as_os_str().is_empty()
+                && !parent.is_dir()
+            {
+                return Err(bad("its folder does not exist; create it first"));
+            }
         }
         Ok(size)
     }
@@ -192,6 +197,7 @@ mod tests {
                 "--image /nonexistent/image: cannot be",
             ),
             (Config { image: Some("/".into()), ..ok.clone() }, "--image /: is not a regular file"),
+            (Config { pcap: Some("/".into()), ..ok.clone() }, "--pcap /: is a folder"),
             (Config { pcap: Some("/nonexistent/a.pcapng".into()), ..ok.clone() }, "--pcap /nonexistent/a.pcapng: "),
         ];
         for (config, begins) in cases {

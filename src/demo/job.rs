@@ -34,7 +34,8 @@ const PATIENCE: Duration = Duration::from_secs(3600);
 /// Turns the seed of the image into that of what is written over it.
 const WRITTEN: u64 = 0x5752_4954_5445_4e21;
 
-/// Why a demonstration could not be carried out. What it found wrong is in [`Outcome::problems`] instead.
+/// Why a demonstration could not begin, or what stopped it. What stops it once the function is up becomes the first of
+/// [`Outcome::problems`]: what the device still holds is known, and told, all the same.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
     /// An option cannot be.
@@ -123,11 +124,11 @@ pub struct Progress {
 
 /// Carries a demonstration out. `progress` is called now and then.
 pub fn run(config: &Config, progress: &mut dyn FnMut(Progress)) -> Result<Outcome, DemoError> {
-    let io = |error| DemoError::Io { what: "--pcap".into(), error };
     match &config.pcap {
         None => run_tapped(config, virtual_nic::Config::default(), &mut NoTap, progress),
         Some(path) => {
             config.check()?;
+            let io = |error| DemoError::Io { what: format!("--pcap {}", path.display()), error };
             let mut tap = PcapTap::create(path).map_err(io)?;
             let outcome = run_tapped(config, virtual_nic::Config::default(), &mut tap, progress);
             tap.finish().map_err(io)?;
@@ -137,6 +138,9 @@ pub fn run(config: &Config, progress: &mut dyn FnMut(Progress)) -> Result<Outcom
 }
 
 /// Carries a demonstration out on a device of this configuration, with `tap` on the wire.
+///
+/// An error means that it did not begin. A connection that ended, an offload that was required and is not possible, and
+/// whatever else stops it later, is in the outcome ([`Outcome::completed`]), with what was left behind.
 pub fn run_tapped(
     config: &Config,
     device: virtual_nic::Config,
@@ -153,7 +157,8 @@ pub fn run_tapped(
         );
         return Err(BadOption::new("--queue-size", config.queue_size, allowed).into());
     }
-    let open_error = |error| DemoError::Io { what: "--image".into(), error };
+    let image = config.image.as_deref().map_or_else(|| "--image".into(), |path| format!("--image {}", path.display()));
+    let open_error = |error| DemoError::Io { what: image, error };
     let (base, expected) = image::open(config.image.as_deref(), config.seed, size).map_err(open_error)?;
     let overlay_error = |error| DemoError::Io { what: "temporary file for --write".into(), error };
     let (backing, expected): (Box<dyn Backing>, Expected) = match config.write {
@@ -173,6 +178,7 @@ pub fn run_tapped(
     let wire = WireConfig { seed: config.seed, ..config.wire };
     let world = World::new(device, Target::new(target_config, backing)?, wire);
 
+    tap.device(&mut world.platform.nic());
     let began = Instant::now();
     let adapter_config = adapter::Config { mtu: config.mtu as u16, ..adapter::Config::default() };
     let adapter = Adapter::bring_up(Arc::clone(&world.platform), adapter_config).map_err(Box::new)?;
@@ -185,7 +191,9 @@ pub fn run_tapped(
         let error = BadOption::new("--queue-size", config.queue_size, allowed);
         let deadline = adapter.command_deadline();
         let teardown = adapter.teardown(deadline);
-        log::debug!("{teardown}");
+        if !teardown.is_clean() {
+            log::error!("{teardown}");
+        }
         return Err(error.into());
     }
     let mut secret = [0; 16];
@@ -208,12 +216,15 @@ pub fn run_tapped(
         scratch: Vec::new(),
     };
     let worked = job.work(subsystem, progress);
+    if let Err(error) = &worked {
+        job.outcome.problems.insert(0, error.to_string());
+    }
     job.close();
     let mut outcome = job.outcome;
-    worked?;
+    outcome.completed = worked.is_ok();
     outcome.elapsed_s = began.elapsed().as_secs_f64();
     outcome.peak_rss_bytes = peak_rss();
-    outcome.verified = outcome.is_clean() && outcome.bytes == size;
+    outcome.verified = outcome.completed && outcome.is_clean() && outcome.bytes == size;
     Ok(outcome)
 }
 
@@ -269,17 +280,33 @@ impl Job<'_> {
     }
 
     fn work(&mut self, subsystem: String, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
+        let passed = self.connect_and_pass(subsystem, progress);
+        self.count();
+        let admin = passed?;
+        self.disconnect(admin)
+    }
+
+    /// Everything up to the disconnecting; returns the admin connection.
+    fn connect_and_pass(
+        &mut self,
+        subsystem: String,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<ConnectionId, DemoError> {
         let admin = self.connect_admin(subsystem)?;
         self.connect_queues(admin)?;
         self.offload_queues()?;
+        self.passes(progress)?;
+        Ok(admin)
+    }
+
+    fn passes(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
         if self.config.write {
             self.pass(Phase::Writing, progress)?;
         }
         let began = Instant::now();
-        self.pass(Phase::Reading, progress)?;
+        let passed = self.pass(Phase::Reading, progress);
         self.outcome.read_s = began.elapsed().as_secs_f64();
-        self.count();
-        self.disconnect(admin)
+        passed
     }
 
     fn connect_admin(&mut self, subsystem: String) -> Result<ConnectionId, DemoError> {
@@ -464,6 +491,8 @@ impl Job<'_> {
             return Ok(len);
         };
         match phase {
+            // What a failed request moved counts for nothing.
+            _ if !completion.status.is_success() => {}
             Phase::Writing => {
                 self.outcome.writes += 1;
                 self.outcome.bytes_written += len;
@@ -473,9 +502,7 @@ impl Job<'_> {
                 self.outcome.bytes += len;
                 self.outcome.bytes_placed += u64::from(completion.placed);
                 self.outcome.bytes_copied += u64::from(completion.copied);
-                if completion.status.is_success() {
-                    self.compare(offset, &buffer)?;
-                }
+                self.compare(offset, &buffer)?;
             }
         }
         if let Some(queue) = self.queues.iter_mut().find(|queue| queue.id == id)
@@ -541,17 +568,6 @@ impl Job<'_> {
                 outcome.not_offloaded.insert(format!("read: {why}"), reads);
             }
         }
-        let counters = shard.counters();
-        for (count, what) in [
-            (counters.bad_completions, "completions of the device were not believed"),
-            (if outcome.frames_corrupted == 0 { counters.bad_checksums } else { 0 }, "packets had wrong checksums"),
-            (counters.foreign_placements, "packets were placed for another connection"),
-            (counters.queue_errors, "queue errors"),
-        ] {
-            if count != 0 {
-                outcome.problems.push(format!("{count} {what}"));
-            }
-        }
     }
 
     /// Closes the I/O queues, then shuts the controller down.
@@ -596,6 +612,19 @@ impl Job<'_> {
         self.outcome.counters = stats.seed().into_iter().collect();
         let counters = shard.counters();
         (self.outcome.packets_rx, self.outcome.packets_tx) = (counters.packets_rx, counters.packets_tx);
+        for (count, what) in [
+            (counters.bad_completions, "completions of the device were not believed"),
+            (
+                if self.outcome.frames_corrupted == 0 { counters.bad_checksums } else { 0 },
+                "packets had wrong checksums",
+            ),
+            (counters.foreign_placements, "packets were placed for another connection"),
+            (counters.queue_errors, "queue errors"),
+        ] {
+            if count != 0 {
+                self.outcome.problems.push(format!("{count} {what}"));
+            }
+        }
         let deadline = shard.adapter().command_deadline();
         let closed = shard.close(deadline);
         for problem in closed.problems {

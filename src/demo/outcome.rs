@@ -8,13 +8,16 @@ use std::collections::BTreeMap;
 pub struct Outcome {
     /// Every byte read was compared and equal, no request failed, and nothing is left in the device.
     pub verified: bool,
-    /// Payload bytes of all reads.
+    /// The demonstration came to its end. If not, the first of `problems` says what stopped it, and the rest of the numbers
+    /// is what was counted until then.
+    pub completed: bool,
+    /// Payload bytes of all reads that succeeded.
     pub bytes: u64,
-    /// Reads completed.
+    /// Reads that succeeded.
     pub reads: u64,
-    /// Payload bytes of all writes.
+    /// Payload bytes of all writes that succeeded.
     pub bytes_written: u64,
-    /// Writes completed.
+    /// Writes that succeeded.
     pub writes: u64,
     /// Requests that ended in an error.
     pub failed: u64,

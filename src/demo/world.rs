@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, BufWriter};
 use std::sync::Arc;
 use std::time::Duration;
+use virtual_nic::VirtualNic;
 
 /// Frames that cross the wire in one step towards the host: not more than the driver takes in one poll, so that the receive
 /// queue never overflows. On a real link flow control sees to that.
@@ -27,10 +28,15 @@ pub struct WireConfig {
     pub seed: u64,
 }
 
-/// Sees every frame at the host's end of the wire: what it sends, and what reaches it.
+/// Sees every frame at the host's end of the wire, what it sends and what reaches it, and the device before the driver does.
 pub trait Tap {
     /// A frame crossed the wire at `at`.
     fn frame(&mut self, at: Duration, direction: Direction, frame: &[u8]);
+
+    /// The device was powered on and nobody has touched it: the place to schedule its faults.
+    fn device(&mut self, nic: &mut VirtualNic) {
+        let _ = nic;
+    }
 }
 
 /// Writes every frame into a file.

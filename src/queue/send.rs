@@ -243,6 +243,12 @@ impl SendQueue {
         self.ring.doorbells()
     }
 
+    /// True once the device reported an error, a flush included; nothing can be sent until the queue was
+    /// [recovered](SendQueue::recover).
+    pub fn has_failed(&self) -> bool {
+        self.ring.has_failed()
+    }
+
     /// Completions that were not believed, by reason.
     pub fn rejected(&self) -> &Rejections {
         &self.rejected

@@ -1,4 +1,14 @@
 //! One connection: TCP, the L5P above it, and the requests under way.
+//!
+//! ```text
+//!  connect ─► waiting (TCP) ─► at work ─► ended: why is known, nothing new begins
+//!                                            │ every request has come back, or the device is no longer asked
+//!                                            │ the L5P's last words are with TCP, or have waited long enough
+//!                                            ▼
+//!                        off the offload, Disconnected; TCP goes on alone (`linger`) until the peer knows
+//! ```
+//!
+//! Every wait ends: see [`Connection::deadline`].
 
 use super::error::Disconnect;
 use crate::ddp::stats::Stats;
@@ -6,16 +16,28 @@ use crate::ddp::tags::TagTable;
 use crate::frame::Frame;
 use crate::nvme::controller::{Controller, ControllerConfig};
 use crate::nvme::queue::{self, HostQueue, QueueConfig};
-use crate::tcp::{self, FourTuple};
+use crate::tcp::{self, FourTuple, State};
 use std::time::Duration;
 
-/// Names a connection of a shard. Numbers are used again after [`Event::Disconnected`](super::Event::Disconnected).
+/// How long a connection may take until TCP is connected, the next hop's address included. TCP's own limit is shorter and
+/// says more; this one holds where TCP is not even asked.
+pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
+/// How long the device may take to forget a buffer. It takes microseconds; what takes seconds is lost.
+pub(super) const FORGET_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the L5P's last words (H2CTermReq) may wait for room in TCP's send buffer.
+pub(super) const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Names a connection of a shard; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ConnectionId(pub(super) u32);
+pub struct ConnectionId {
+    pub(super) index: u32,
+    /// Which use of the index; wraps after 4 Gi connections.
+    pub(super) serial: u32,
+}
 
 /// What a connection is for.
 #[derive(Clone, Debug)]
-pub enum Role {
+pub(super) enum Role {
     /// The admin queue.
     Admin(Box<ControllerConfig>),
     /// An I/O queue.
@@ -38,6 +60,7 @@ pub(super) struct Pending {
 }
 
 pub(super) struct Connection {
+    pub id: ConnectionId,
     pub tuple: FourTuple,
     pub tcp: tcp::Connection<Frame>,
     pub l5p: L5p,
@@ -47,21 +70,42 @@ pub(super) struct Connection {
     pub tags: TagTable,
     pub stats: Stats,
     pub requests: Box<[Option<Pending>]>,
-    /// In the shard's list of what is to be run.
+    /// Requests that have not come back.
+    pub under_way: u32,
+    /// Of these, the answered ones that wait for the device to forget their buffers.
+    pub draining: u32,
+    /// Since when `draining` has not gone down.
+    pub draining_since: Duration,
+    pub opened: Duration,
+    /// In the shard's list of what is to be run, of what is to be sent.
     pub busy: bool,
+    pub sending: bool,
+    /// TCP could not be asked for segments: its timers wait.
+    pub blocked: bool,
     /// The caller wants it closed.
     pub closing: bool,
-    /// Why it ends, once it does.
+    /// The controller was asked to shut down; it is down, or has failed to go down.
+    pub shutting_down: bool,
+    pub down: bool,
+    /// Why it ends, once it does, and since when.
     pub ended: Option<Disconnect>,
+    pub ended_at: Duration,
 }
 
 impl Connection {
-    pub fn new(tuple: FourTuple, tcp: tcp::Connection<Frame>, role: Role) -> Connection {
+    pub fn new(
+        id: ConnectionId,
+        tuple: FourTuple,
+        tcp: tcp::Connection<Frame>,
+        role: Role,
+        now: Duration,
+    ) -> Connection {
         let depth = match &role {
             Role::Admin(_) => 1,
             Role::Io(config) => u32::from(config.depth.max(1)),
         };
         Connection {
+            id,
             tuple,
             tcp,
             l5p: L5p::Waiting(role),
@@ -69,9 +113,18 @@ impl Connection {
             tags: TagTable::new(depth),
             stats: Stats::default(),
             requests: (0..depth).map(|_| None).collect(),
+            under_way: 0,
+            draining: 0,
+            draining_since: now,
+            opened: now,
             busy: false,
+            sending: false,
+            blocked: false,
             closing: false,
+            shutting_down: false,
+            down: false,
             ended: None,
+            ended_at: now,
         }
     }
 
@@ -91,20 +144,35 @@ impl Connection {
 
     /// The NVMe queue, admin or I/O.
     pub fn host_queue(&mut self) -> Option<&mut HostQueue> {
-        match &mut self.l5p {
-            L5p::Waiting(_) => None,
-            L5p::Admin(controller) => Some(controller.queue()),
-            L5p::Io(queue) => Some(queue),
-        }
+        self.l5p.host_queue()
     }
 
-    pub fn next_deadline(&self) -> Option<Duration> {
+    /// When the connection must be run although nothing came in.
+    pub fn deadline(&self) -> Option<Duration> {
+        let tcp = self.tcp.next_deadline().filter(|_| !self.blocked);
+        if self.ended.is_some() {
+            // What the L5P waits for does not matter any more.
+            return [tcp, Some(self.ending_until())].into_iter().flatten().min();
+        }
         let l5p = match &self.l5p {
-            L5p::Waiting(_) => None,
+            L5p::Waiting(_) => Some(self.opened + CONNECT_PATIENCE),
             L5p::Admin(controller) => controller.next_deadline(),
             L5p::Io(queue) => queue.next_deadline(),
         };
-        [self.tcp.next_deadline(), l5p].into_iter().flatten().min()
+        let forget = (self.draining != 0).then(|| self.draining_since + FORGET_PATIENCE);
+        [l5p, tcp, forget].into_iter().flatten().min()
+    }
+
+    /// When a connection that has ended waits no longer, for buffers or for room for its last words.
+    pub fn ending_until(&self) -> Duration {
+        self.ended_at + if self.under_way != 0 { FORGET_PATIENCE } else { LAST_WORDS_PATIENCE }
+    }
+
+    /// Notes why the connection ends. The first reason counts: what follows are its consequences.
+    pub fn end(&mut self, why: Disconnect, now: Duration) {
+        if self.ended.is_none() {
+            (self.ended, self.ended_at) = (Some(why), now);
+        }
     }
 
     /// TCP has connected: makes the L5P.
@@ -116,9 +184,67 @@ impl Connection {
         };
         match made {
             Ok(l5p) => self.l5p = l5p,
-            Err(error) => {
-                self.ended.get_or_insert(Disconnect::Queue(error));
+            Err(error) => self.end(Disconnect::Queue(error), now),
+        }
+    }
+
+    /// Starts the L5P as soon as TCP has connected: bytes may come with the segment that says so.
+    pub fn start_if_connected(&mut self, now: Duration) {
+        let connected = !matches!(self.tcp.state(), State::SynSent | State::SynReceived | State::Closed);
+        if connected && self.ended.is_none() {
+            self.start(now);
+        }
+    }
+
+    /// Why the connection is over as far as TCP and time are concerned.
+    pub fn look_for_end(&mut self, now: Duration) {
+        if self.ended.is_some() {
+            return;
+        }
+        if let Some(error) = self.tcp.error() {
+            self.end(Disconnect::Tcp(error), now);
+        } else if self.tcp.at_end() || self.tcp.state() == State::Closed {
+            self.end(Disconnect::ClosedByPeer, now);
+        } else if self.draining != 0 && now >= self.draining_since + FORGET_PATIENCE {
+            let waited = now.saturating_sub(self.draining_since);
+            self.end(Disconnect::NotForgotten { buffers: self.draining, waited }, now);
+        } else if matches!(self.l5p, L5p::Waiting(_)) && now >= self.opened + CONNECT_PATIENCE {
+            self.end(Disconnect::NotConnected { waited: now.saturating_sub(self.opened) }, now);
+        }
+    }
+
+    /// Whether a connection that the caller wants closed can be: its requests are done, its controller is down. One that
+    /// is not connected yet, or not ready, has nothing to wait for.
+    pub fn may_close(&mut self, now: Duration) -> bool {
+        match &mut self.l5p {
+            L5p::Waiting(_) => true,
+            L5p::Io(queue) => !queue.is_ready() || queue.outstanding() == 0,
+            L5p::Admin(controller) => {
+                if controller.is_ready() && !std::mem::replace(&mut self.shutting_down, true) {
+                    controller.shutdown(now);
+                }
+                self.down || !self.shutting_down
             }
+        }
+    }
+}
+
+impl L5p {
+    /// The NVMe queue, admin or I/O.
+    pub fn host_queue(&mut self) -> Option<&mut HostQueue> {
+        match self {
+            L5p::Waiting(_) => None,
+            L5p::Admin(controller) => Some(controller.queue()),
+            L5p::Io(queue) => Some(queue),
+        }
+    }
+
+    /// Nothing more will come: every command that is outstanding completes.
+    pub fn connection_closed(&mut self) {
+        match self {
+            L5p::Waiting(_) => {}
+            L5p::Admin(controller) => controller.connection_closed(),
+            L5p::Io(queue) => queue.connection_closed(),
         }
     }
 }

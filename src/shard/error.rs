@@ -9,6 +9,9 @@ use crate::nvme::queue::{BadQueue, Reason, SubmitError};
 use crate::queue::{ErrorCompletion, QueueError};
 use crate::steering::{Missing, SteeringError};
 use crate::tcp::{ConfigError, ConnectionError};
+use hw_regs::eqe::CqErrorSyndrome;
+use std::net::{IpAddr, SocketAddrV4};
+use std::time::Duration;
 
 /// Why a shard could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -51,12 +54,18 @@ pub enum Refused {
     /// A TCP parameter cannot be.
     #[error("TCP: {0}")]
     Tcp(#[from] ConfigError),
+    /// Every port is in use by a connection to that peer, living or closing.
+    #[error("every local port is in use by a connection to {0}: wait until some have closed")]
+    NoPort(SocketAddrV4),
     /// The connection is no ready I/O queue.
     #[error("the connection is not a ready I/O queue")]
     NotReady,
     /// Every command identifier is in use: poll, and try again.
     #[error("every command identifier of the queue is in use")]
     Busy,
+    /// A request that moves its data otherwise than the call says, or that has none.
+    #[error("the request does not move data from or to a caller's buffer in the direction that the call says")]
+    Direction,
     /// The buffer does not fit the request.
     #[error("a buffer of {buffer} bytes for a request of {request}")]
     Length {
@@ -102,6 +111,15 @@ pub enum Disconnect {
     /// The NVMe queue could not be made.
     #[error("NVMe queue: {0}")]
     Queue(BadQueue),
+    /// No packet can reach the peer.
+    #[error("{0} cannot be reached: it, or the gateway to it, does not answer ARP, or there is no gateway")]
+    Unreachable(IpAddr),
+    /// TCP did not connect in time.
+    #[error("not connected after {waited:?}")]
+    NotConnected {
+        /// How long was waited.
+        waited: Duration,
+    },
     /// The protocol failed.
     #[error("NVMe/TCP: {0}")]
     Protocol(Reason),
@@ -111,7 +129,31 @@ pub enum Disconnect {
     /// The control ring of its offload failed.
     #[error("offload: {0}")]
     Offload(ErrorCompletion),
+    /// The completion queue of its offload's control ring failed.
+    #[error("offload: completion queue {cqn:#x} of its control ring failed: {syndrome}")]
+    ControlQueue {
+        /// Number of the completion queue.
+        cqn: u32,
+        /// Why.
+        syndrome: CqErrorSyndrome,
+    },
+    /// The device did not say in time that it has forgotten buffers.
+    #[error("offload: {buffers} buffers wait for the device to forget them, the last one came {waited:?} ago")]
+    NotForgotten {
+        /// How many.
+        buffers: u32,
+        /// How long none has come.
+        waited: Duration,
+    },
     /// The function failed.
     #[error("function: {0}")]
     Function(String),
+}
+
+impl Disconnect {
+    /// True if the device cannot be relied on to say that it has forgotten the connection's buffers.
+    pub(super) fn is_of_device(&self) -> bool {
+        use Disconnect::{ControlQueue, Function, NotForgotten, Offload};
+        matches!(self, Offload(_) | ControlQueue { .. } | NotForgotten { .. } | Function(_))
+    }
 }

@@ -1,162 +1,81 @@
 //! The owner loop: one thread owns a receive queue, a send queue, connections and their offload queues; no locks inside.
 //!
 //! ```text
-//! poll:   events of the function
+//! poll:   health and events of the function
 //!      ─► control rings reaped (tags that the device has forgotten are noted)
 //!      ─► receive CQ ─► rebuild ─► net ─► tcp ─► nvme          (every packet placed before a tag was unbound is read here)
 //!      ─► forgotten tags given out, commands completed ─► events for the caller
+//!      ─► connections whose time has come, or to which something happened, are run
 //!      ─► control rings' doorbells (bind before send) ─► commands and acknowledgments ─► one doorbell of the send queue
 //! ```
 //!
 //! The order is what makes a buffer safe: a read completes to the caller only after the device has forgotten its tag, and a
 //! command leaves only after the device was shown its binding. Nothing here waits, except where connections are added to
-//! and taken from the offload, which executes firmware commands under deadlines.
+//! and taken from the offload and where a failed queue is taken back to work: these execute firmware commands under
+//! deadlines of seconds. A poll costs what happened, not what exists: connections are found by four-tuple, by deadline
+//! (`timers`), or in the lists of those that are to be run and to send.
+//!
+//! | module | |
+//! |---|---|
+//! | `config`, `open`, `close` | what a shard is to be, how it comes and goes |
+//! | `event`, `error` | what the caller is told |
+//! | `connection`, `run` | a connection's protocols and deadlines; how it ends |
+//! | `requests` | a buffer's way from the caller and back |
+//! | `receive` (`completions`, `buffers`), `transmit` | packets |
+//! | `linger` | TCP after its owner is gone |
+//! | `failure`, `quarantine` | what goes wrong with the function, and buffers that are not safe |
 
+mod buffers;
+mod close;
+mod completions;
+mod config;
 mod connection;
 mod error;
+mod event;
+mod failure;
+mod linger;
+mod open;
+mod quarantine;
 mod receive;
 mod requests;
+mod run;
+#[cfg(all(test, feature = "demo"))]
+mod tests;
+mod timers;
 mod transmit;
 
-pub use connection::{ConnectionId, Role};
+pub use close::Closed;
+pub use config::{Config, OffloadPolicy};
+pub use connection::ConnectionId;
 pub use error::{Disconnect, NotOpened, OffloadRefused, Refused};
+pub use event::{Completion, Counters, Event};
+pub use receive::RECEIVE_BUDGET;
 
-use crate::adapter::{Adapter, Event as AdapterEvent, Teardown};
-use crate::ddp::contract::{Config as OffloadConfig, Event as OffloadEvent, Offload};
-use crate::ddp::create::Capacity;
-use crate::ddp::device::{Offloads, Settings, Socket};
+use crate::adapter::Adapter;
+use crate::ddp::contract::{Config as OffloadConfig, Offload};
+use crate::ddp::device::{Offloads, Socket};
 use crate::ddp::stats::Stats;
-use crate::dma::IoBuf;
-use crate::net::{Interface, InterfaceConfig, MacAddr};
-use crate::nvme::controller::ControllerConfig;
-use crate::nvme::queue::{DigestBy, QueueConfig};
-use crate::nvme::status::Status;
-use crate::platform::{Deadline, Platform};
-use crate::queue::{Base, CompletionQueue, FrameQueueParams, ReceiveQueue, RxPool, SendQueue, create_tis};
-use crate::steering::{
-    Defaults, FiveTuple, Steering, SteeringCaps, SteeringParams, Target, TirParams, create_rqt, create_tir,
-};
+use crate::net::Interface;
+use crate::nvme::controller::{Controller, ControllerConfig};
+use crate::nvme::queue::{HostQueue, QueueConfig};
+use crate::platform::Platform;
+use crate::queue::{Base, ReceiveQueue, SendQueue};
+use crate::steering::{FiveTuple, Steering};
 use crate::tcp::{FourTuple, IsnSecret};
-use connection::Connection;
-use hw_regs::cqe::OffloadCqe;
-use hw_regs::layout::{Access, Layout};
+use buffers::Buffers;
+use completions::RxCompletions;
+use connection::{Connection, Role};
+use linger::{Lingering, Party};
+use open::FIRST_PORT;
+use quarantine::Quarantined;
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
+use timers::Timers;
 
-/// What to do about the offload.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OffloadPolicy {
-    /// Use it where possible.
-    #[default]
-    Prefer,
-    /// Fail where it is not possible.
-    Require,
-    /// Do not use it.
-    Off,
-}
-
-/// How a shard is set up.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Address of this end.
-    pub ip: Ipv4Addr,
-    /// Leading bits of the address that neighbours share.
-    pub prefix_len: u8,
-    /// Where packets for others go.
-    pub gateway: Option<Ipv4Addr>,
-    /// TCP connections at most.
-    pub max_connections: u32,
-    /// log2 of the receive queue's work requests.
-    pub log_rx: u32,
-    /// log2 of the send queue's 64-byte blocks.
-    pub log_tx: u32,
-    /// Receive buffers that each connection may hold beyond those posted to the device: out-of-order packets.
-    pub rx_payloads_per_connection: u32,
-    /// TCP receive window of each connection, bytes.
-    pub rx_window: u32,
-    /// TCP send buffer of each connection, bytes.
-    pub tx_buffer: u32,
-    /// Secret from which initial sequence numbers and ports are derived; random bytes in production.
-    pub secret: [u8; 16],
-    /// Reads of fewer bytes are not offloaded; 0 for none.
-    pub offload_threshold: u32,
-}
-
-impl Config {
-    /// A shard for one controller with a few queues.
-    pub fn new(ip: Ipv4Addr, secret: [u8; 16]) -> Config {
-        Config {
-            ip,
-            prefix_len: 24,
-            gateway: None,
-            max_connections: 16,
-            log_rx: 11,
-            log_tx: 11,
-            rx_payloads_per_connection: 256,
-            rx_window: 512 << 10,
-            tx_buffer: 256 << 10,
-            secret,
-            offload_threshold: 0,
-        }
-    }
-}
-
-/// A request that is done.
-#[derive(Debug)]
-pub struct Completion {
-    /// What the caller gave with the request.
-    pub token: u64,
-    /// How it went.
-    pub status: Status,
-    /// Bytes of a read that the device had put in place.
-    pub placed: u32,
-    /// Bytes of a read that software copied.
-    pub copied: u32,
-    /// Who checked the data digests.
-    pub digest_by: DigestBy,
-    /// The caller's buffer. `None` only if the device may still write it (firmware refused to destroy its memory key): it
-    /// is kept from reuse until the function is reset.
-    pub buffer: Option<IoBuf>,
-}
-
-/// What happened.
-#[derive(Debug)]
-#[must_use = "buffers come back with events"]
-pub enum Event {
-    /// The admin connection is up: limits and namespaces are known, I/O queues may connect.
-    ControllerReady(ConnectionId),
-    /// The controller was shut down in order.
-    ControllerDown(ConnectionId),
-    /// An I/O queue takes requests.
-    QueueReady(ConnectionId),
-    /// A request is done.
-    Completed(ConnectionId, Completion),
-    /// A connection has ended; all its requests have completed before.
-    Disconnected(ConnectionId, Disconnect),
-}
-
-/// What a shard has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Packets received.
-    pub packets_rx: u64,
-    /// Packets sent.
-    pub packets_tx: u64,
-    /// Completions that were not believed; their packets are lost and TCP asks again.
-    pub bad_completions: u64,
-    /// Packets whose checksum the device found wrong, or did not check.
-    pub bad_checksums: u64,
-    /// Segments for no connection.
-    pub no_connection: u64,
-    /// Packets whose placed payload belongs to another connection than their headers say.
-    pub foreign_placements: u64,
-    /// Errors of send and receive queues.
-    pub queue_errors: u64,
-    /// Frames that could not be built or posted.
-    pub not_sent: u64,
-}
+/// How soon to poll again while the device owes something that no packet announces.
+const DEVICE_PACE: Duration = Duration::from_micros(100);
 
 /// One thread's share of a function.
 pub struct Shard<P: Platform> {
@@ -164,9 +83,9 @@ pub struct Shard<P: Platform> {
     platform: Arc<P>,
     base: Base,
     config: Config,
-    cq: CompletionQueue<OffloadCqe>,
+    cq: RxCompletions,
     rq: ReceiveQueue,
-    pool: RxPool,
+    buffers: Buffers,
     rqtn: u32,
     tx: SendQueue,
     steering: Steering,
@@ -175,133 +94,49 @@ pub struct Shard<P: Platform> {
     secret: IsnSecret,
     next_port: u16,
     connections: Vec<Option<Box<Connection>>>,
-    by_tuple: HashMap<FourTuple, u32>,
+    /// Indices of `connections` that are free.
+    free: Vec<u32>,
+    /// Connections opened since the beginning, modulo 2^32.
+    opened: u32,
+    by_tuple: HashMap<FourTuple, Party>,
     /// Connection of each offload queue, by flow tag.
     by_queue: HashMap<u32, u32>,
-    /// Connections with something to do before the poll ends.
+    lingering: Lingering,
+    timers: Timers,
+    /// Connections to be run, each once; and the memory of the list that was run last.
     busy: Vec<u32>,
+    running: Vec<u32>,
+    /// Those who may have something to send, in the order of their turns; and the memory of another such list.
+    sending: Vec<Party>,
+    blocked: Vec<Party>,
+    /// Memory for the completions of one run.
+    completed: Vec<crate::nvme::queue::Completion>,
     events: VecDeque<Event>,
     counters: Counters,
+    /// Counters of connections that are gone, and of their control rings.
+    past: Stats,
+    past_doorbells: u64,
+    /// Answered requests that wait for the device to forget their buffers.
+    draining: u32,
+    /// Entries of the receive CQ that may lie in front of what was reaped from the control rings last (see `receive`).
+    unread: u32,
+    /// Since when the send ring is full and somebody waits for room.
+    ring_full_since: Option<Duration>,
+    health_at: Duration,
+    /// Queues taken back to work in the time that began then.
+    recoveries: (Duration, u32),
+    quarantine: Vec<Quarantined>,
     /// The function or a queue of the shard failed for good.
     broken: Option<String>,
+    /// The function executes no commands any more.
+    dead: bool,
     /// Payloads that TCP did not keep.
     unused: Vec<crate::frame::Frame>,
     /// Bytes on their way from the L5P to TCP.
     scratch: Vec<u8>,
 }
 
-/// What a shard left behind.
-#[derive(Debug)]
-pub struct Closed {
-    /// The function's own teardown.
-    pub teardown: Teardown,
-    /// What went wrong before it, a line each.
-    pub problems: Vec<String>,
-}
-
-/// Bytes of an Ethernet header with a VLAN tag.
-const ETHERNET_BYTES: u32 = 18;
-/// Bytes moved from the L5P to TCP at a time.
-const SCRATCH: usize = 64 << 10;
-/// First port of those that connections take (RFC 6335: dynamic ports).
-const FIRST_PORT: u16 = 49152;
-
 impl<P: Platform> Shard<P> {
-    /// Creates the queues, steering and interface of a shard on a function that is up. On failure the function is torn
-    /// down.
-    pub fn open(mut adapter: Adapter<P>, config: Config) -> Result<Shard<P>, NotOpened> {
-        match Shard::<P>::create_queues(&mut adapter, &config) {
-            Ok(parts) => Ok(Shard::assemble(adapter, config, parts)),
-            Err(error) => {
-                let deadline = adapter.command_deadline();
-                let teardown = adapter.teardown(deadline);
-                if !teardown.is_clean() {
-                    log::error!("{teardown}");
-                }
-                Err(error)
-            }
-        }
-    }
-
-    fn create_queues(adapter: &mut Adapter<P>, config: &Config) -> Result<Parts, NotOpened> {
-        let deadline = adapter.command_deadline();
-        let base = Base {
-            heap: adapter.heap().clone(),
-            pd: adapter.pd(),
-            uar: adapter.uar(),
-            transport_domain: adapter.transport_domain(),
-            data_mkey: adapter.data_mkey(),
-        };
-        let eqn = adapter.completion_eqn(0);
-        let interface = Interface::new(InterfaceConfig {
-            mac: MacAddr(adapter.mac()),
-            ip: config.ip,
-            prefix_len: config.prefix_len,
-            gateway: config.gateway,
-            mtu: adapter.mtu(),
-        })?;
-        let mtu = u32::from(adapter.mtu());
-        let buffers = (1 << config.log_rx) + config.max_connections * config.rx_payloads_per_connection;
-        let mut pool = RxPool::new(&base.heap, buffers, mtu + ETHERNET_BYTES)?;
-        let mut cq = CompletionQueue::create(adapter, &base, config.log_rx, eqn, deadline)?;
-        let mut rq = ReceiveQueue::create(adapter, &base, &mut cq, config.log_rx, &pool, 0, deadline)?;
-        let rqt = create_rqt(adapter, &[rq.rqn()], 1, deadline)?;
-        let tir = create_tir(adapter, &base, &TirParams::new(Target::First { rqtn: rqt.number() }), deadline)?;
-        let tis = create_tis(adapter, &base, deadline)?;
-        let slots = (1 << config.log_tx) / 4;
-        let params = FrameQueueParams {
-            log_wqebbs: config.log_tx,
-            tisn: tis.number(),
-            eqn,
-            slots,
-            slot_size: mtu,
-            min_inline_mode: 0,
-        };
-        let tx = SendQueue::create(adapter, &base, &params, deadline)?;
-        let flow = SteeringCaps::new(&adapter.capabilities().receive_flow_tables()).map_err(NotOpened::steering)?;
-        let connections = SteeringParams { connections_ipv4: config.max_connections, connections_ipv6: 0 };
-        let defaults = Defaults { other: tir.number(), tcp_ipv4: None, tcp_ipv6: None };
-        let steering = Steering::create(adapter, &flow, &connections, &defaults, deadline)?;
-        rq.post(&mut pool);
-        let caps = adapter.capabilities().offload();
-        let log_max_sq = adapter.capabilities().general().get(firmware_iface::caps::CmdHcaCap::LOG_MAX_QP_SZ);
-        let offloads = caps.possible().then(|| Capacity::new(&caps, log_max_sq)).flatten().map(|capacity| {
-            Offloads::new(capacity, Settings { threshold: config.offload_threshold, ..Settings::new(eqn) })
-        });
-        Ok(Parts { base, cq, rq, pool, rqtn: rqt.number(), tx, steering, offloads, interface })
-    }
-
-    fn assemble(adapter: Adapter<P>, config: Config, parts: Parts) -> Shard<P> {
-        let Parts { base, cq, rq, pool, rqtn, tx, steering, offloads, interface } = parts;
-        // The first port depends on the secret, so that a restart does not meet its own old connections.
-        let next_port = FIRST_PORT + u16::from_le_bytes([config.secret[0], config.secret[1]]) % 8192;
-        Shard {
-            platform: Arc::clone(adapter.platform()),
-            adapter,
-            base,
-            cq,
-            rq,
-            pool,
-            rqtn,
-            tx,
-            steering,
-            offloads,
-            interface,
-            secret: IsnSecret::new(config.secret),
-            next_port,
-            connections: Vec::new(),
-            by_tuple: HashMap::new(),
-            by_queue: HashMap::new(),
-            busy: Vec::new(),
-            events: VecDeque::new(),
-            counters: Counters::default(),
-            broken: None,
-            unused: Vec::new(),
-            scratch: vec![0; SCRATCH],
-            config,
-        }
-    }
-
     /// Opens the admin connection to a controller: [`Event::ControllerReady`] or [`Event::Disconnected`] follows.
     pub fn connect_admin(&mut self, target: SocketAddrV4, config: ControllerConfig) -> Result<ConnectionId, Refused> {
         self.connect(target, Role::Admin(Box::new(config)))
@@ -319,24 +154,10 @@ impl<P: Platform> Shard<P> {
             return Err(Refused::Broken(why.clone()));
         }
         let limit = self.config.max_connections;
-        let slot = match self.connections.iter().position(Option::is_none) {
-            Some(slot) => slot,
-            None if self.connections.len() < limit as usize => {
-                self.connections.push(None);
-                self.connections.len() - 1
-            }
-            None => return Err(Refused::TooManyConnections { limit }),
-        };
-        let mut tuple = FourTuple {
-            local: IpAddr::V4(self.config.ip),
-            local_port: self.next_port,
-            remote: IpAddr::V4(*target.ip()),
-            remote_port: target.port(),
-        };
-        while self.by_tuple.contains_key(&tuple) {
-            tuple.local_port = tuple.local_port.checked_add(1).unwrap_or(FIRST_PORT);
+        if self.free.is_empty() && self.connections.len() >= limit as usize {
+            return Err(Refused::TooManyConnections { limit });
         }
-        self.next_port = tuple.local_port.checked_add(1).unwrap_or(FIRST_PORT);
+        let tuple = self.free_tuple(target).ok_or(Refused::NoPort(target))?;
         let now = self.platform.now();
         let config = crate::tcp::Config {
             mss: self.interface.mss(),
@@ -348,32 +169,65 @@ impl<P: Platform> Shard<P> {
             ..crate::tcp::Config::default()
         };
         let tcp = crate::tcp::Connection::connect(config, now)?;
-        let id = ConnectionId(slot as u32);
-        self.connections[slot] = Some(Box::new(Connection::new(tuple, tcp, role)));
-        self.by_tuple.insert(tuple, id.0);
-        self.mark(id.0);
+        let index = self.free.pop().unwrap_or(self.connections.len() as u32);
+        let id = ConnectionId { index, serial: self.opened };
+        self.opened = self.opened.wrapping_add(1);
+        let connection = Some(Box::new(Connection::new(id, tuple, tcp, role, now)));
+        match self.connections.get_mut(index as usize) {
+            Some(slot) => *slot = connection,
+            None => self.connections.push(connection),
+        }
+        self.by_tuple.insert(tuple, Party::Live(index));
+        self.mark(index);
         Ok(id)
     }
 
-    fn mark(&mut self, index: u32) {
-        if let Some(Some(connection)) = self.connections.get_mut(index as usize)
-            && !std::mem::replace(&mut connection.busy, true)
-        {
-            self.busy.push(index);
+    /// A four-tuple to `target` that no connection has, living or closing; every port is tried once.
+    fn free_tuple(&mut self, target: SocketAddrV4) -> Option<FourTuple> {
+        let mut tuple = FourTuple {
+            local: IpAddr::V4(self.config.ip),
+            local_port: self.next_port,
+            remote: IpAddr::V4(*target.ip()),
+            remote_port: target.port(),
+        };
+        let next = |port: u16| port.checked_add(1).unwrap_or(FIRST_PORT);
+        for _ in FIRST_PORT..=u16::MAX {
+            if !self.by_tuple.contains_key(&tuple) {
+                self.next_port = next(tuple.local_port);
+                return Some(tuple);
+            }
+            tuple.local_port = next(tuple.local_port);
+        }
+        None
+    }
+
+    /// Closes a connection. An I/O queue's requests that are under way are waited for, an admin connection shuts its
+    /// controller down first; one that is not connected or not ready yet is given up. [`Event::Disconnected`] follows.
+    pub fn close_connection(&mut self, id: ConnectionId) {
+        let Some(index) = self.find(id) else { return };
+        if let Some(Some(connection)) = self.connections.get_mut(index) {
+            connection.closing = true;
+            self.mark(index as u32);
         }
     }
 
+    /// Where a connection is, if it still is.
+    fn find(&self, id: ConnectionId) -> Option<usize> {
+        let index = id.index as usize;
+        self.connections.get(index)?.as_ref().filter(|connection| connection.id == id).map(|_| index)
+    }
+
     fn connection(&self, id: ConnectionId) -> Option<&Connection> {
-        self.connections.get(id.0 as usize)?.as_deref()
+        self.connections[self.find(id)?].as_deref()
     }
 
     /// The controller behind an admin connection, once TCP has connected.
-    pub fn controller(&self, id: ConnectionId) -> Option<&crate::nvme::controller::Controller> {
+    pub fn controller(&self, id: ConnectionId) -> Option<&Controller> {
         self.connection(id)?.controller()
     }
 
     /// The NVMe queue of an I/O connection, once TCP has connected.
-    pub fn queue(&self, id: ConnectionId) -> Option<&crate::nvme::queue::HostQueue> {
+    pub fn queue(&self, id: ConnectionId) -> Option<&HostQueue> {
         self.connection(id)?.io_queue()
     }
 
@@ -384,11 +238,15 @@ impl<P: Platform> Shard<P> {
 
     /// Adds the offload to a ready I/O queue without outstanding requests (`sk_add`). On failure the queue goes on without.
     pub fn offload(&mut self, id: ConnectionId) -> Result<(), OffloadRefused> {
-        let why = self.why_no_offload();
-        let Some(offloads) = &mut self.offloads else { return Err(OffloadRefused::NotPossible(why)) };
-        let Some(Some(connection)) = self.connections.get_mut(id.0 as usize) else {
-            return Err(OffloadRefused::NotReady);
+        let why = self.broken.clone().map_or_else(|| self.why_no_offload(), |why| vec![why]);
+        let index = self.find(id).ok_or(OffloadRefused::NotReady)?;
+        let Some(offloads) = self.offloads.as_mut().filter(|_| self.broken.is_none()) else {
+            return Err(OffloadRefused::NotPossible(why));
         };
+        let Some(Some(connection)) = self.connections.get_mut(index) else { return Err(OffloadRefused::NotReady) };
+        if connection.closing || connection.ended.is_some() || connection.under_way != 0 {
+            return Err(OffloadRefused::NotReady);
+        }
         let rcv_nxt = connection.tcp.rcv_nxt().wire();
         let tuple = connection.tuple;
         let Some(queue) = connection.io_queue().filter(|queue| queue.is_ready() && queue.outstanding() == 0) else {
@@ -416,7 +274,7 @@ impl<P: Platform> Shard<P> {
         let mut device = offloads.with(&mut self.adapter, &mut self.steering, &*self.platform, &self.base);
         let queue = device.sk_add(&socket, &config).map_err(Box::new)?;
         connection.offload = Some(queue);
-        self.by_queue.insert(queue, id.0);
+        self.by_queue.insert(queue, id.index);
         Ok(())
     }
 
@@ -426,14 +284,18 @@ impl<P: Platform> Shard<P> {
     }
 
     /// Does everything that can be done now. Returns true if anything was done: poll again; else nothing happens before
-    /// [`Shard::next_deadline`] or the next packet.
+    /// [`Shard::next_deadline`] or the next packet. At most [`RECEIVE_BUDGET`] packets are taken.
     pub fn poll(&mut self) -> bool {
         let now = self.platform.now();
-        let mut worked = self.poll_adapter();
-        worked |= self.offloads.as_mut().is_some_and(|offloads| offloads.poll() != 0);
-        worked |= self.poll_receive(now);
-        worked |= self.poll_offload_events();
-        self.mark_due(now);
+        let mut worked = false;
+        self.look_at_health(now);
+        if !self.dead {
+            worked |= self.poll_adapter(now);
+            worked |= self.reap();
+            worked |= self.poll_receive(now);
+            worked |= self.poll_offload_events(now);
+        }
+        worked |= self.wake_due(now);
         worked |= self.run_busy(now);
         worked |= self.poll_transmit(now);
         worked
@@ -444,80 +306,15 @@ impl<P: Platform> Shard<P> {
         self.events.pop_front()
     }
 
-    /// When [`Shard::poll`] has something to do although nothing arrives.
+    /// When [`Shard::poll`] has something to do although nothing arrives: the first deadline of any connection, of the
+    /// interface and of the look at the function's health, and soon if the device owes a completion.
     pub fn next_deadline(&self) -> Option<Duration> {
-        let connections = self.connections.iter().flatten().filter_map(|connection| connection.next_deadline());
-        connections.chain(self.interface.next_deadline()).min()
-    }
-
-    fn poll_adapter(&mut self) -> bool {
-        let mut worked = false;
-        while let Some(event) = self.adapter.poll() {
-            worked = true;
-            match event {
-                AdapterEvent::CqError { cqn, syndrome } => {
-                    let ours = [self.cq.cqn(), self.tx.cq().cqn()].contains(&cqn);
-                    let control = self.offloads.as_mut().is_some_and(|o| o.on_cq_error(cqn, syndrome.0));
-                    if ours {
-                        self.counters.queue_errors += 1;
-                        self.fail(format!("completion queue {cqn:#x} failed: {syndrome}"));
-                    } else if !control {
-                        log::warn!("error of an unknown completion queue {cqn:#x}: {syndrome}");
-                    }
-                }
-                AdapterEvent::QueueError { event, number, .. } => {
-                    self.counters.queue_errors += 1;
-                    log::warn!("queue {number:#x}: {event}");
-                }
-                AdapterEvent::PortDown { port } => log::warn!("port {port} went down"),
-                AdapterEvent::PortUp { port } => log::info!("port {port} is up"),
-                AdapterEvent::PagesFailed { error } => log::error!("{error}"),
-                other => log::debug!("{other:?}"),
-            }
-        }
-        worked
-    }
-
-    /// The shard cannot go on: every connection ends with `why`.
-    fn fail(&mut self, why: String) {
-        log::error!("{why}");
-        for index in 0..self.connections.len() as u32 {
-            if let Some(Some(connection)) = self.connections.get_mut(index as usize) {
-                connection.tcp.abort();
-                connection.ended.get_or_insert(Disconnect::Function(why.clone()));
-            }
-            self.mark(index);
-        }
-        self.broken.get_or_insert(why);
-    }
-
-    fn poll_offload_events(&mut self) -> bool {
-        let mut worked = false;
-        while let Some((queue, event)) = self.offloads.as_mut().and_then(Offloads::next_event) {
-            worked = true;
-            let Some(&index) = self.by_queue.get(&queue) else { continue };
-            match event {
-                OffloadEvent::TeardownDone(released) => self.give_out(index, released),
-                OffloadEvent::Failed(error) => {
-                    if let Some(Some(connection)) = self.connections.get_mut(index as usize) {
-                        connection.tcp.abort();
-                        connection.ended.get_or_insert(Disconnect::Offload(error));
-                    }
-                }
-            }
-            self.mark(index);
-        }
-        worked
-    }
-
-    /// Connections whose time has come.
-    fn mark_due(&mut self, now: Duration) {
-        for index in 0..self.connections.len() {
-            let due = self.connections[index].as_ref().and_then(|connection| connection.next_deadline());
-            if due.is_some_and(|at| at <= now) {
-                self.mark(index as u32);
-            }
-        }
+        let now = self.platform.now();
+        let at_once = (!self.busy.is_empty() || self.unread != 0).then_some(now);
+        let health = (!self.dead).then_some(self.health_at);
+        let ring_full = !self.sending.is_empty() && !self.tx.has_room();
+        let owed = (!self.dead && (self.draining != 0 || ring_full)).then(|| now + DEVICE_PACE);
+        [at_once, health, owed, self.timers.next(), self.interface.next_deadline()].into_iter().flatten().min()
     }
 
     /// The function that the shard runs on.
@@ -530,6 +327,16 @@ impl<P: Platform> Shard<P> {
         &self.platform
     }
 
+    /// Why the shard takes no more connections, if so: the function or one of its queues has failed for good.
+    pub fn broken(&self) -> Option<&str> {
+        self.broken.as_deref()
+    }
+
+    /// Connections whose end the peer has not confirmed, or that are in TIME-WAIT.
+    pub fn closing(&self) -> usize {
+        self.lingering.len()
+    }
+
     /// Counters of the shard.
     pub fn counters(&self) -> Counters {
         Counters { packets_tx: self.tx.frames(), ..self.counters }
@@ -540,67 +347,21 @@ impl<P: Platform> Shard<P> {
         self.interface.counters()
     }
 
-    /// Counters of the offload, over all queues that were and are.
+    /// Counters of the offload and of copied payload, over all connections and queues that were and are.
     pub fn offload_stats(&self) -> Stats {
-        self.offloads.as_ref().map(Offloads::stats).unwrap_or_default()
+        let mut sum = self.offloads.as_ref().map(Offloads::stats).unwrap_or_default();
+        sum += &self.past;
+        self.connections.iter().flatten().for_each(|connection| sum += &connection.stats);
+        sum
     }
 
-    /// Doorbell registers written by send and control queues. Control queues that are gone no longer count: ask before
-    /// connections are closed.
+    /// Doorbell registers written by send and control queues, of those that are gone too.
     pub fn doorbells(&self) -> u64 {
-        self.tx.doorbells() + self.offloads.as_ref().map_or(0, Offloads::doorbells)
+        self.tx.doorbells() + self.past_doorbells + self.offloads.as_ref().map_or(0, Offloads::doorbells)
     }
 
     /// Receive buffers that frames hold: packets that wait for others before them.
     pub fn frames_held(&self) -> u32 {
-        self.pool.outstanding() - self.rq.posted()
+        self.buffers.in_frames()
     }
-
-    /// Takes everything down in reverse order and disables the function. Connections should be closed before; those that
-    /// are not are cut off, and their buffers stay with the device's memory until it is gone.
-    pub fn close(mut self, deadline: Deadline) -> Closed {
-        let mut problems = Vec::new();
-        for index in 0..self.connections.len() as u32 {
-            if self.connections[index as usize].is_some() {
-                problems.push(format!("connection {index} was still open"));
-                self.remove_offload(index);
-            }
-        }
-        if self.frames_held() != 0 && self.connections.iter().all(Option::is_none) {
-            problems.push(format!("{} receive buffers were not given back", self.frames_held()));
-        }
-        let Shard { mut adapter, mut rq, cq, pool, tx, steering, connections, offloads, base, .. } = self;
-        let mut note = |what: &str, result: Result<(), crate::command::CommandError>| {
-            if let Err(error) = result {
-                problems.push(format!("{what}: {error}"));
-            }
-        };
-        note("steering", steering.destroy(&mut adapter, deadline));
-        note("send queue", tx.destroy(&mut adapter, deadline));
-        // TIR and RQT refer to the receive queue: they, it and its CQ go with the log, in reverse order of creation.
-        note("receive queue", rq.stop(&mut adapter, deadline));
-        let teardown = adapter.teardown(deadline);
-        // Buffers before the last hold on the heap, so that it finds its memory free.
-        drop((rq, cq, pool, connections, offloads));
-        drop(base);
-        Closed { teardown, problems }
-    }
-}
-
-/// What [`Shard::create_queues`] made.
-struct Parts {
-    base: Base,
-    cq: CompletionQueue<OffloadCqe>,
-    rq: ReceiveQueue,
-    pool: RxPool,
-    rqtn: u32,
-    tx: SendQueue,
-    steering: Steering,
-    offloads: Option<Offloads>,
-    interface: Interface,
-}
-
-/// An entry to poll into.
-fn blank() -> OffloadCqe {
-    OffloadCqe::zeroed()
 }

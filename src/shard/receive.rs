@@ -1,7 +1,14 @@
 //! From the receive completion queue to the L5P.
+//!
+//! A poll reaps the control rings first and reads the receive queue after that, because the completions of packets that
+//! were placed before a tag was unbound lie in front of the unbind's. A forgotten tag may be used again only when they
+//! have been read: when the receive queue ran dry, or as many entries were read as it has. A poll that stops at its budget
+//! leaves that to the next one, which then reaps nothing new.
 
 use super::Shard;
-use super::connection::L5p;
+use super::connection::Connection;
+use super::failure::Cause;
+use super::linger::Party;
 use crate::ddp::memory::Memory;
 use crate::ddp::rebuild::Rebuilt;
 use crate::frame::Frame;
@@ -10,34 +17,58 @@ use crate::platform::Platform;
 use crate::queue::CompletionFault;
 use crate::tcp::Segment;
 use hw_regs::cqe::OffloadCqe;
+use hw_regs::layout::Layout;
 use std::time::Duration;
 
-/// Completions that one poll takes: others get their turn.
-const BUDGET: u32 = 256;
+/// Packets that one poll takes: connections, bindings and the send queue get their turn. See
+/// [`Config::log_rx`](super::Config::log_rx).
+pub const RECEIVE_BUDGET: u32 = 256;
 
 impl<P: Platform> Shard<P> {
+    /// Reaps the control rings, unless what was reaped last still waits for the receive queue.
+    pub(super) fn reap(&mut self) -> bool {
+        if self.unread != 0 {
+            return false;
+        }
+        self.unread = self.cq.entries();
+        self.offloads.as_mut().is_some_and(|offloads| offloads.poll() != 0)
+    }
+
+    /// Reads the receive queue, at most [`RECEIVE_BUDGET`] entries. True if there were any.
     pub(super) fn poll_receive(&mut self, now: Duration) -> bool {
-        let mut entry = super::blank();
+        let mut entry = OffloadCqe::zeroed();
         let mut taken = 0;
-        while taken < BUDGET && self.cq.poll_into(&mut entry) {
+        while taken < RECEIVE_BUDGET && self.cq.poll_into(&mut entry) {
             taken += 1;
             self.on_completion(now, &entry);
         }
-        if taken == 0 {
-            return false;
+        let dry = taken < RECEIVE_BUDGET;
+        self.unread = if dry { 0 } else { self.unread.saturating_sub(taken) };
+        if taken != 0 {
+            self.cq.update();
         }
-        self.cq.update();
-        self.rq.post(&mut self.pool);
-        true
+        if dry && self.rq.has_failed() {
+            self.recover_receive(now, Cause::Completion);
+        }
+        // Also if nothing was taken: buffers may have come back from elsewhere since the pool was empty.
+        if self.rq.posted() < self.rq.capacity() {
+            self.rq.post(&mut self.buffers.pool);
+            let starved = self.rq.posted() < self.rq.capacity() / 2 && self.buffers.has_free();
+            if starved && dry && self.broken.is_none() {
+                self.recover_receive(now, Cause::Starved);
+            }
+        }
+        taken != 0
     }
 
     fn on_completion(&mut self, now: Duration, entry: &OffloadCqe) {
-        self.counters.packets_rx += 1;
         let buffer = match self.rq.accept(entry) {
             Ok(buffer) => buffer,
             Err(fault) => return self.on_fault(fault),
         };
-        let capacity = self.pool.buffer_size();
+        self.counters.packets_rx += 1;
+        self.buffers.note_taken();
+        let capacity = self.buffers.pool.buffer_size();
         let rebuilt = match &mut self.offloads {
             Some(offloads) => offloads.receive(entry, buffer, capacity),
             None => crate::ddp::rebuild::plain(entry, buffer, capacity).map(|frame| Rebuilt { frame, resync: None }),
@@ -46,7 +77,7 @@ impl<P: Platform> Shard<P> {
             Ok(Rebuilt { frame, resync }) => self.on_frame(now, frame, resync),
             Err(rejected) => {
                 self.counters.bad_completions += 1;
-                self.pool.give_back(rejected.buffer);
+                self.buffers.give_back(rejected.buffer);
             }
         }
     }
@@ -58,12 +89,12 @@ impl<P: Platform> Shard<P> {
                 self.counters.bad_completions += 1;
                 log::debug!("{bad}");
             }
-            CompletionFault::Failed(error) => {
+            // The queue is taken back to work when every completion was read.
+            CompletionFault::Failed(error) if !error.is_flush() => {
                 self.counters.queue_errors += 1;
-                if !error.is_flush() {
-                    self.fail(format!("receive queue: {error}"));
-                }
+                log::warn!("receive queue: {error}");
             }
+            CompletionFault::Failed(_) => {}
         }
     }
 
@@ -71,47 +102,58 @@ impl<P: Platform> Shard<P> {
         let mut head = [0; HEADROOM];
         // The hole holds stale bytes: headers are read in front of it only.
         let n = (frame.contiguous_front() as usize).min(HEADROOM);
-        self.pool.read(frame.buffer(), frame.start(), &mut head[..n]);
-        let Received::Tcp(tcp) = self.interface.receive(now, frame.len(), &head[..n], Checksum::Device) else {
-            return self.pool.give_back(frame.into_buffer());
+        self.buffers.pool.read(frame.buffer(), frame.start(), &mut head[..n]);
+        let tcp = match self.interface.receive(now, frame.len(), &head[..n], Checksum::Device) {
+            Received::Tcp(tcp) => tcp,
+            Received::Arp | Received::Dropped(_) => return self.buffers.give_back(frame.into_buffer()),
         };
         if !frame.checksum_ok() {
             self.counters.bad_checksums += 1;
-            return self.pool.give_back(frame.into_buffer());
+            return self.buffers.give_back(frame.into_buffer());
         }
-        let Some(&index) = self.by_tuple.get(&tcp.tuple) else {
-            self.counters.no_connection += 1;
-            return self.pool.give_back(frame.into_buffer());
+        let index = match self.by_tuple.get(&tcp.tuple) {
+            Some(&Party::Live(index)) => index,
+            Some(&Party::Lingering(index)) => {
+                tcp.trim(&mut frame);
+                return self.on_lingering_segment(now, index, Segment { header: tcp.header, payload: frame });
+            }
+            None => {
+                self.counters.no_connection += 1;
+                self.buffers.give_back(frame.into_buffer());
+                return self.reset_stranger(now, &tcp);
+            }
         };
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else {
-            return self.pool.give_back(frame.into_buffer());
+            return self.buffers.give_back(frame.into_buffer());
         };
+        let connection: &mut Connection = connection;
+        let ours = connection.offload == Some(frame.queue());
         // A placed run is in the buffers of the queue that the device named; it means nothing to another connection.
-        if frame.placed_len() != 0 && connection.offload != Some(frame.queue()) {
+        if frame.placed_len() != 0 && !ours {
             self.counters.foreign_placements += 1;
-            return self.pool.give_back(frame.into_buffer());
+            return self.buffers.give_back(frame.into_buffer());
         }
-        if let (Some(sequence), L5p::Io(queue)) = (resync, &mut connection.l5p) {
-            queue.resync_request(sequence);
-        }
+        // Nor does its word for digests, or a question about another stream.
+        let mut frame = if ours { frame } else { frame.with_digest_ok(false) };
         tcp.trim(&mut frame);
         connection.tcp.on_segment(now, Segment { header: tcp.header, payload: frame }, &mut self.unused);
         for unused in self.unused.drain(..) {
-            self.pool.give_back(unused.into_buffer());
+            self.buffers.give_back(unused.into_buffer());
+        }
+        connection.start_if_connected(now);
+        if let (Some(sequence), true, Some(queue)) = (resync, ours, connection.l5p.host_queue()) {
+            queue.resync_request(sequence);
         }
         while let Some((position, frame)) = connection.tcp.recv() {
-            let sequence = position.wire();
-            let offloaded = connection.offload.and_then(|q| self.offloads.as_mut()?.memory(q, &self.pool));
-            let mut memory = match offloaded {
-                Some(memory) => memory,
-                None => Memory::new(&self.pool, &mut connection.tags, &mut connection.stats),
-            };
-            match &mut connection.l5p {
-                L5p::Waiting(_) => {}
-                L5p::Admin(controller) => controller.queue().receive_frame(sequence, &frame, &mut memory),
-                L5p::Io(queue) => queue.receive_frame(sequence, &frame, &mut memory),
+            if let Some(queue) = connection.l5p.host_queue() {
+                let offloaded = connection.offload.and_then(|q| self.offloads.as_mut()?.memory(q, &self.buffers.pool));
+                let mut memory = match offloaded {
+                    Some(memory) => memory,
+                    None => Memory::new(&self.buffers.pool, &mut connection.tags, &mut connection.stats),
+                };
+                queue.receive_frame(position.wire(), &frame, &mut memory);
             }
-            self.pool.give_back(frame.into_buffer());
+            self.buffers.give_back(frame.into_buffer());
         }
         self.mark(index);
     }

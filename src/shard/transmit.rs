@@ -1,30 +1,108 @@
 //! From the L5P to the wire.
+//!
+//! Connections with something to say are in a list. What TCP gives out counts as sent, so it is asked only if the next hop
+//! is known and the ring has room; a connection for which that is not so stays in the list, behind the others, and is asked
+//! again with the next poll. Its TCP timers wait as long: asking TCP is what makes them go. Both waits end: an address that
+//! nobody answers for is unreachable after seconds, and a ring that never gets room is a failure of the function.
 
-use super::Shard;
-use super::connection::L5p;
+use super::connection::Connection;
+use super::linger::Party;
+use super::{Disconnect, Shard};
 use crate::ddp::memory::Memory;
-use crate::net::{Checksum, HEADROOM, Resolution};
+use crate::frame::Frame;
+use crate::net::{Checksum, HEADROOM, Interface, Resolution};
 use crate::platform::Platform;
-use crate::queue::{Checksums, SendError};
+use crate::queue::{Checksums, PayloadSlot, SendError, SendQueue};
+use crate::tcp::{self, FourTuple, State};
 use std::time::Duration;
 
 /// Bytes of an ARP frame.
 const ARP_BYTES: usize = crate::net::arp::FRAME_LEN;
+/// How long the send ring may stay full without a completion. Linux waits as long before it calls a queue stuck.
+const SEND_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How far a TCP connection's output went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Everything that TCP had to send now is in the ring, or lost as on a wire; true if there was anything.
+    Done(bool),
+    /// The ring is full.
+    Full,
+    /// The address of the next hop is being asked for.
+    Resolving,
+    /// Nobody answers for the next hop, and TCP has not even begun.
+    Unreachable,
+}
+
+/// Where segments go.
+struct Wire<'a> {
+    tx: &'a mut SendQueue,
+    interface: &'a mut Interface,
+    not_sent: &'a mut u64,
+}
+
+impl Wire<'_> {
+    /// Moves all segments that TCP has to send now to the ring.
+    fn drain(&mut self, now: Duration, tuple: &FourTuple, tcp: &mut tcp::Connection<Frame>) -> Outcome {
+        match self.interface.resolve(now, tuple.remote) {
+            Resolution::Ready(_) => {}
+            Resolution::Pending => return Outcome::Resolving,
+            Resolution::Unreachable if tcp.state() == State::SynSent => return Outcome::Unreachable,
+            // What TCP gives out is lost, as behind a broken link; its own patience decides.
+            Resolution::Unreachable => {}
+        }
+        let mut any = false;
+        loop {
+            if !self.tx.has_room() {
+                return Outcome::Full;
+            }
+            let Some(segment) = tcp.poll_tx(now) else { return Outcome::Done(any) };
+            any = true;
+            let mut header = [0; HEADROOM];
+            let payload = segment.payload;
+            let built = self.interface.emit_tcp(now, tuple, &segment.header, payload, Checksum::Device, &mut header);
+            let posted = built.map(|len| {
+                let [first, second] = payload;
+                let fill = |slot: &mut PayloadSlot<'_>| {
+                    slot.write(0, first);
+                    slot.write(first.len(), second);
+                };
+                self.tx.send(&header[..len], segment.payload_len(), Checksums::IpAndTransport, fill)
+            });
+            match posted {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    *self.not_sent += 1;
+                    log::debug!("segment not sent: {error}");
+                }
+                Err(error) => {
+                    *self.not_sent += 1;
+                    log::debug!("segment not built: {error}");
+                }
+            }
+        }
+    }
+}
 
 impl<P: Platform> Shard<P> {
     pub(super) fn poll_transmit(&mut self, now: Duration) -> bool {
+        if self.dead {
+            self.sending.clear();
+            return false;
+        }
         let sent = self.tx.poll(|_| {});
         if let Some(failure) = sent.failure {
             self.counters.queue_errors += 1;
-            self.fail(format!("send queue: {failure}"));
+            log::warn!("send queue: {failure}");
+        }
+        if self.tx.has_failed() {
+            self.recover_send(now);
         }
         let before = self.tx.frames();
         // Bindings before the commands that rely on them.
         let mut worked = sent.frames != 0;
         worked |= self.offloads.as_mut().is_some_and(|offloads| offloads.flush(&*self.platform) != 0);
-        for index in 0..self.connections.len() as u32 {
-            self.send_connection(index, now);
-        }
+        worked |= self.send_all(now);
         let mut frame = [0; ARP_BYTES];
         while self.tx.has_room()
             && let Some(len) = self.interface.poll_tx(now, &mut frame)
@@ -33,6 +111,7 @@ impl<P: Platform> Shard<P> {
             self.count_not_sent(posted);
         }
         self.tx.ring_doorbell(&*self.platform);
+        self.watch_ring(now, sent.frames != 0);
         worked | (self.tx.frames() != before)
     }
 
@@ -43,70 +122,118 @@ impl<P: Platform> Shard<P> {
         }
     }
 
-    /// Moves what a connection has to say to the send queue, as far as there is room.
-    pub(super) fn send_connection(&mut self, index: u32, now: Duration) {
-        let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
-        let connection = &mut **connection;
-        // What TCP gives out counts as sent, so it is asked only if the next hop and the ring are ready.
-        match self.interface.resolve(now, connection.tuple.remote) {
-            Resolution::Ready(_) => {}
-            Resolution::Pending | Resolution::Unreachable => return,
-        }
-        loop {
-            let offloaded = connection.offload.and_then(|q| self.offloads.as_mut()?.memory(q, &self.pool));
-            let memory = match offloaded {
-                Some(memory) => memory,
-                None => Memory::new(&self.pool, &mut connection.tags, &mut connection.stats),
-            };
-            let queue = match &mut connection.l5p {
-                L5p::Waiting(_) => None,
-                L5p::Admin(controller) => Some(controller.queue()),
-                L5p::Io(queue) => Some(&mut **queue),
-            };
-            let room = connection.tcp.send_room().min(self.scratch.len());
-            let moved = match queue {
-                Some(queue) if room > 0 && queue.has_output() => queue.transmit(&memory, &mut self.scratch[..room]),
-                _ => 0,
-            };
-            let accepted = connection.tcp.send(&self.scratch[..moved]);
-            debug_assert_eq!(accepted, moved, "TCP had said that it has room");
-            let mut sent = false;
-            while self.tx.has_room()
-                && let Some(segment) = connection.tcp.poll_tx(now)
-            {
-                let mut header = [0; HEADROOM];
-                let built = self.interface.emit_tcp(
-                    now,
-                    &connection.tuple,
-                    &segment.header,
-                    segment.payload,
-                    Checksum::Device,
-                    &mut header,
-                );
-                let posted = match built {
-                    Ok(len) => {
-                        let [first, second] = segment.payload;
-                        let fill = |slot: &mut crate::queue::PayloadSlot<'_>| {
-                            slot.write(0, first);
-                            slot.write(first.len(), second);
-                        };
-                        let bytes = segment.payload_len();
-                        self.tx.send(&header[..len], bytes, Checksums::IpAndTransport, fill)
-                    }
-                    Err(error) => {
-                        log::debug!("segment not built: {error}");
-                        self.counters.not_sent += 1;
-                        continue;
-                    }
-                };
-                if posted.is_err() {
-                    self.counters.not_sent += 1;
+    /// A ring that somebody waits for must move.
+    fn watch_ring(&mut self, now: Duration, moved: bool) {
+        let full = !self.sending.is_empty() && !self.tx.has_room();
+        match self.ring_full_since {
+            Some(since) if full && !moved => {
+                let waited = now.saturating_sub(since);
+                if waited >= SEND_PATIENCE && self.broken.is_none() {
+                    self.fail(now, format!("the send queue is full and has completed nothing for {waited:?}"));
                 }
-                sent = true;
             }
-            if moved == 0 || !sent {
-                return;
-            }
+            _ => self.ring_full_since = full.then_some(now),
         }
+    }
+
+    /// Gives every connection of the list its turn. True if a connection has to be run because of it.
+    fn send_all(&mut self, now: Duration) -> bool {
+        let mut worked = false;
+        let mut list = std::mem::take(&mut self.sending);
+        let mut waiting = std::mem::take(&mut self.blocked);
+        let mut parties = list.drain(..);
+        let mut cut = None;
+        for party in parties.by_ref() {
+            let outcome = match party {
+                Party::Live(index) => self.send_connection(index, now),
+                Party::Lingering(index) => self.send_lingering(index, now),
+            };
+            match outcome {
+                Outcome::Done(_) | Outcome::Unreachable => {}
+                Outcome::Resolving => waiting.push(party),
+                Outcome::Full => {
+                    cut = Some(party);
+                    break;
+                }
+            }
+            worked |= !self.busy.is_empty();
+        }
+        // Those whose turn has not come are first next time, the one that filled the ring is last.
+        waiting.splice(0..0, parties);
+        waiting.extend(cut);
+        waiting.append(&mut self.sending);
+        (self.sending, self.blocked) = (waiting, list);
+        worked
+    }
+
+    /// Moves what a connection has to say to the send queue, as far as there is room, and sets its timer.
+    fn send_connection(&mut self, index: u32, now: Duration) -> Outcome {
+        let outcome = loop {
+            let moved = self.feed(index);
+            let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return Outcome::Done(false) };
+            let connection: &mut Connection = connection;
+            let mut wire =
+                Wire { tx: &mut self.tx, interface: &mut self.interface, not_sent: &mut self.counters.not_sent };
+            let outcome = wire.drain(now, &connection.tuple, &mut connection.tcp);
+            if moved == 0 || outcome != Outcome::Done(true) {
+                break outcome;
+            }
+        };
+        let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return Outcome::Done(false) };
+        connection.blocked = matches!(outcome, Outcome::Full | Outcome::Resolving);
+        connection.sending = connection.blocked;
+        if outcome == Outcome::Unreachable {
+            let remote = connection.tuple.remote;
+            connection.end(Disconnect::Unreachable(remote), now);
+        }
+        // TCP's timers run when it is asked for segments: this is where it gives up.
+        let over = connection.ended.is_none() && (connection.tcp.error().is_some() || connection.tcp.at_end());
+        let deadline = connection.deadline();
+        self.timers.set(Party::Live(index).key(), deadline);
+        if over || outcome == Outcome::Unreachable {
+            self.mark(index);
+        }
+        outcome
+    }
+
+    /// Moves what a connection's L5P has to say to TCP, as far as TCP has room; returns how many bytes.
+    pub(super) fn feed(&mut self, index: u32) -> usize {
+        let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return 0 };
+        let connection: &mut Connection = connection;
+        let room = connection.tcp.send_room().min(self.scratch.len());
+        let Some(queue) = connection.l5p.host_queue().filter(|queue| room > 0 && queue.has_output()) else { return 0 };
+        let offloaded = connection.offload.and_then(|q| self.offloads.as_mut()?.memory(q, &self.buffers.pool));
+        let memory = match offloaded {
+            Some(memory) => memory,
+            None => Memory::new(&self.buffers.pool, &mut connection.tags, &mut connection.stats),
+        };
+        let was_ready = queue.is_ready();
+        let moved = queue.transmit(&memory, &mut self.scratch[..room]);
+        // The payload of a write could not be read: the queue has failed.
+        let failed = was_ready && !queue.is_ready();
+        let accepted = connection.tcp.send(&self.scratch[..moved]);
+        debug_assert_eq!(accepted, moved, "TCP had said that it has room");
+        if failed {
+            self.mark(index);
+        }
+        moved
+    }
+
+    /// The same for a connection that closes, which has nothing but TCP; it ends here when it is over.
+    fn send_lingering(&mut self, index: u32, now: Duration) -> Outcome {
+        let Some(Some(closing)) = self.lingering.slots.get_mut(index as usize) else { return Outcome::Done(false) };
+        let mut wire = Wire { tx: &mut self.tx, interface: &mut self.interface, not_sent: &mut self.counters.not_sent };
+        let outcome = wire.drain(now, &closing.tuple, &mut closing.tcp);
+        let waits = matches!(outcome, Outcome::Full | Outcome::Resolving);
+        closing.sending = waits;
+        let late = now >= closing.until && waits;
+        if late || (closing.tcp.state() == State::Closed && !waits) || outcome == Outcome::Unreachable {
+            self.end_lingering(index);
+            return Outcome::Done(false);
+        }
+        let tcp = closing.tcp.next_deadline().filter(|_| !waits);
+        let deadline = tcp.map_or(closing.until, |tcp| tcp.min(closing.until));
+        self.timers.set(Party::Lingering(index).key(), Some(deadline));
+        outcome
     }
 }

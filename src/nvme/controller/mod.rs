@@ -311,10 +311,11 @@ impl Controller {
         ControllerEvent::Failed(error)
     }
 
-    /// The step's command. The queue is ready and has more identifiers than are ever used, so it is taken.
+    /// The step's command. The queue has more identifiers than are ever used, so it is taken; unless the queue has failed
+    /// since the event that led here, and says so with its next one.
     fn submit(&mut self, request: Request, now: Duration) {
         self.pending = self.queue.allocate_cid();
-        debug_assert!(self.pending.is_some());
+        debug_assert!(self.pending.is_some() || !self.queue.is_ready());
         if let Some(cid) = self.pending {
             let submitted = self.queue.submit(cid, request, now);
             debug_assert_eq!(submitted, Ok(()));

@@ -1,7 +1,7 @@
 //! How a virtual function is built.
 
 use crate::capabilities::Capabilities;
-use crate::offload::WhichRun;
+use crate::offload::{Behaviour, WhichRun};
 use std::time::Duration;
 
 /// A virtual function. [`Default`] is a ConnectX-7 Ethernet physical function with the NVMe/TCP offload, link up.
@@ -106,10 +106,18 @@ pub struct Switches {
     pub sign_answers: bool,
     /// Which run of a packet the offload places when several could be.
     pub which_run: WhichRun,
+    /// What the offload does when packets are missing, headers odd or tags unusable.
+    pub offload: Behaviour,
 }
 
 impl Default for Switches {
     fn default() -> Self {
-        Switches { touch_pages: true, strict_arm_sequence: true, sign_answers: true, which_run: WhichRun::default() }
+        Switches {
+            touch_pages: true,
+            strict_arm_sequence: true,
+            sign_answers: true,
+            which_run: WhichRun::default(),
+            offload: Behaviour::default(),
+        }
     }
 }

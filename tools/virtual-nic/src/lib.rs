@@ -116,6 +116,7 @@ impl VirtualNic {
         self.commands.reset();
         self.firmware = Firmware::new(&self.config);
         self.objects = Objects::new(&self.config);
+        self.objects.offload.advance(self.host.now);
         self.abandoned = inventory::Objects::default();
         self.wire.clear();
     }
@@ -139,6 +140,7 @@ impl VirtualNic {
     /// Lets simulated time pass up to `now` (it never goes back) and does what became due.
     pub fn advance(&mut self, now: Duration) {
         self.host.now = self.host.now.max(now);
+        self.objects.offload.advance(self.host.now);
         while let Some(answer) = self.commands.due(self.host.now) {
             self.deliver(answer);
         }

@@ -14,7 +14,8 @@ use crate::dma::DmaSpace;
 use crate::firmware::device::TERMINATE_MKEY;
 use crate::host::Host;
 use crate::mkey::Mkeys;
-use crate::offload::Outcome;
+use crate::offload::behaviour::{FirstHalf, VlanHlen};
+use crate::offload::{Behaviour, Outcome};
 use crate::packet::{ETHERTYPE_CVLAN, Packet};
 use crate::queue::cq::{CQE, Completion};
 use crate::queue::rq::{Rq, Target};
@@ -157,7 +158,9 @@ impl VirtualNic {
         let written = scatter(rq, &stored, &objects.mkeys, &self.host.dma);
         rq.head = rq.head.wrapping_add(1);
         let cqn = rq.cqn;
-        if let Err(error) = written {
+        let unusable =
+            outcome.and_then(|outcome| outcome.error).map_or(Ok(()), |reason| Err(WorkError::of(reason.syndrome())));
+        if let Err(error) = written.and(unusable) {
             self.host.counters.drops.queue_error += 1;
             self.fail_rq(rqn, index, error);
             return;
@@ -178,7 +181,8 @@ impl VirtualNic {
             .with(Cqe64::OP_OWN_OPCODE, u32::from(CqeOpcode::RESP_SEND.0));
         let mut completion = Completion::new(&cqe.0);
         if let Some(outcome) = outcome {
-            describe(&mut completion, &outcome, if strip { VLAN_TAG } else { 0 }, &mut self.host);
+            let cut = if strip { VLAN_TAG } else { 0 };
+            describe(&mut completion, &outcome, cut, &self.config.switches.offload, &mut self.host);
         }
         self.host.counters.rx_completions += 1;
         self.objects.completions.complete(&mut self.host, cqn, completion);
@@ -260,11 +264,15 @@ fn scatter(rq: &Rq, stored: &Stored<'_>, mkeys: &Mkeys, dma: &DmaSpace) -> Resul
 }
 
 /// Writes the offload's half of a completion. `cut` bytes in front of the hole were not stored.
-fn describe(completion: &mut Completion, outcome: &Outcome, cut: usize, host: &mut Host) {
+fn describe(completion: &mut Completion, outcome: &Outcome, cut: usize, behaviour: &Behaviour, host: &mut Host) {
     let mut cqe = OffloadCqe(completion.bytes);
+    if behaviour.first_half == FirstHalf::Noise && outcome.placed.is_none() {
+        noise(&mut cqe.0[..CQE], host.counters.rx_completions);
+    }
     if let Some(run) = outcome.placed {
+        let hidden = if behaviour.vlan_hlen == VlanHlen::AsStored { cut as u32 } else { 0 };
         cqe.set(OffloadCqe::CCLEN, run.len);
-        cqe.set(OffloadCqe::HLEN, run.hole - cut as u32);
+        cqe.set(OffloadCqe::HLEN, run.hole - hidden);
         cqe.set(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN, run.ccoff);
         cqe.set(OffloadCqe::CCID, u32::from(run.ccid));
         cqe.set(OffloadCqe::CQE64_B1_NVMEOTCP_ZC, 1);
@@ -281,4 +289,15 @@ fn describe(completion: &mut Completion, outcome: &Outcome, cut: usize, host: &m
         host.counters.resync_requests += 1;
     }
     completion.bytes = cqe.0;
+}
+
+/// Fills `bytes` with what looks random and depends on `seed` alone (xorshift64).
+fn noise(bytes: &mut [u8], seed: u64) {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    for chunk in bytes.chunks_mut(8) {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        chunk.copy_from_slice(&state.to_le_bytes()[..chunk.len()]);
+    }
 }

@@ -211,6 +211,7 @@ impl VirtualNic {
             Operation::Umr(umr) => {
                 let changed = self.objects.mkeys.umr(&umr, Some(pd), &self.host.dma);
                 changed.map_err(|fault| WorkError::of(fault.syndrome()))?;
+                self.objects.offload.key_changed(umr.key, umr.frees());
                 done.umr += 1;
             }
             Operation::Static { tirn, params } => {

@@ -100,6 +100,7 @@ impl Objects {
                     log_entries: offload.get(NvmeotcpCap::LOG_MAX_NVMEOTCP_TAG_BUFFER_SIZE),
                 },
                 config.switches.which_run,
+                config.switches.offload,
             ),
         }
     }

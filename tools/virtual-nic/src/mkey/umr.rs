@@ -44,6 +44,13 @@ mod mask {
         | RELAXED_ORDERING_READ;
 }
 
+impl MkeyUmr<'_> {
+    /// True if it takes the key's binding away.
+    pub fn frees(&self) -> bool {
+        self.mask & mask::FREE != 0 && self.segment.is_set(WqeMkeySeg::STATUS_FREE)
+    }
+}
+
 impl Mkeys {
     /// Executes a UMR; `pd` is the protection domain of the send queue. Nothing changes unless everything can.
     pub fn umr(&mut self, umr: &MkeyUmr<'_>, pd: Option<u32>, dma: &DmaSpace) -> Result<(), MkeyFault> {

@@ -1,12 +1,32 @@
-//! The offload context of one TIR: where it is in the TCP stream and in the PDU, and what it does with the bytes.
+//! The offload context of one TIR: its parameters, and which packets it looks at.
+//!
+//! ```text
+//!            progress parameters                      gap over a header,
+//!                 │                                   header that cannot be
+//!                 ▼              ┌──────────────────────────────────────────────────┐
+//!        ┌───► START ────────────┘                                                  ▼
+//!        │   PDUs followed, data placed,      header that does not match,      SEARCHING ◄─┐
+//!        │   gap inside a PDU: a hole         gap over a header          ┌────►  every     │ no match
+//!        │                                                               │      packet ────┘
+//!        │ confirmation                  TRACKING ───────────────────────┘         │
+//!        └────────────────────────────── PLEN followed, ◄──────────────────────────┘
+//!                                        nothing placed        match: resync request
+//! ```
+//!
+//! A packet before the expected byte changes nothing in any state. Which of the transitions hardware makes differently is
+//! in [`behaviour`](super::behaviour).
 
-use super::pdu::{COMMON_HEADER, CommonHeader, DATA_HEADER, DIGEST, DataHeader, Malformed};
-use super::{Bypass, OffloadCounters, OffloadFault, Run, TagBufferTables, Unplaced, WhichRun};
-use crate::dma::DmaSpace;
-use crate::mkey::{Mkeys, Segment, write_segments};
+use super::behaviour::{
+    Behaviour, ConfirmRule, FirstFlag, HoleRule, Inconsistent, Overlap, Repeat, ResumeRule, ResyncByte, TRACKED_HEADERS,
+};
+use super::pdu::{DATA_HEADER, DIGEST, DataHeader, LONGEST_HEADER, Rules};
+use super::placement::Placement;
+use super::walk::Walk;
+use super::{Bypass, OffloadCounters, OffloadFault, Unplaced};
 use crc_fast::{CrcAlgorithm, Digest};
 use hw_regs::layout::Access as _;
 use hw_regs::wqe::{ProgressParams, StaticParams};
+use std::collections::VecDeque;
 
 /// State of the PDU tracker (`pdu_tracker_state`, `nvme-tcp-offload.md` §6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,49 +42,266 @@ pub enum Tracker {
 /// Where a context is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
-    /// TCP sequence number of the next PDU header: of the one being received, if it is not complete.
+    /// TCP sequence number of the next PDU header: of the one being received, if it is not complete. While searching, of
+    /// the last that was known.
     pub next_pdu_tcp_sn: u32,
     /// TCP sequence number of the next byte in order.
     pub expected: u32,
     /// State.
     pub tracker: Tracker,
+    /// The sequence number whose confirmation is awaited (`hw_resync_tcp_sn`).
+    pub awaited: Option<u32>,
 }
 
 /// Static parameters, decoded.
 #[derive(Clone, Copy, Debug)]
-struct Options {
-    zero_copy: bool,
-    check_data_digest: bool,
-    data_digest: bool,
-    header_digest: bool,
+pub(super) struct Options {
+    pub(super) zero_copy: bool,
+    pub(super) check_data_digest: bool,
+    pub(super) data_digest: bool,
+    pub(super) header_digest: bool,
+}
+
+impl Options {
+    /// What headers are judged by in a state.
+    pub(super) fn rules(&self, tracker: Tracker, behaviour: &Behaviour) -> Rules {
+        let known = tracker == Tracker::Offloading;
+        Rules {
+            header_digest: self.header_digest,
+            data_digest: self.data_digest,
+            tolerant: behaviour.inconsistent == Inconsistent::Deliver,
+            pattern: (!known).then_some((behaviour.pattern, behaviour.longest_guess)),
+        }
+    }
 }
 
 /// Place in the current PDU.
 #[derive(Clone, Copy, Debug)]
-enum Position {
+pub(super) enum Position {
     /// In a header that is not complete: the first `have` bytes of it.
-    Header { have: usize, bytes: [u8; DATA_HEADER] },
+    Header { have: usize, bytes: [u8; LONGEST_HEADER] },
     /// Behind the part of the header that matters, `at` bytes from the start of the PDU.
     Body { at: u32, plen: u32, data: Option<Data> },
 }
 
 /// Data of the current C2HData PDU.
 #[derive(Clone, Copy, Debug)]
-struct Data {
-    header: DataHeader,
+pub(super) struct Data {
+    pub(super) header: DataHeader,
     /// Bytes of the digest field received so far.
-    digest: [u8; DIGEST as usize],
+    pub(super) digest: [u8; DIGEST as usize],
 }
 
-const NEW_PDU: Position = Position::Header { have: 0, bytes: [0; DATA_HEADER] };
+pub(super) const NEW_PDU: Position = Position::Header { have: 0, bytes: [0; LONGEST_HEADER] };
+
+/// What the CRC covers of the data of the current PDU so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hashed {
+    /// All.
+    Whole,
+    /// All but holes.
+    Holes,
+    /// Nothing: its header was not known when it came.
+    Nothing,
+}
+
+/// The end of a packet that may be the start of a header.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Kept {
+    pub(super) len: usize,
+    pub(super) bytes: [u8; LONGEST_HEADER],
+}
+
+/// A guessed header, and what followed it.
+#[derive(Debug, Default)]
+struct Guess {
+    /// The header that was guessed first.
+    first: u32,
+    /// The sequence number that the last request named.
+    remembered: u32,
+    /// Headers behind the first.
+    headers: u32,
+    /// Packets since the last request.
+    packets: u32,
+    /// What a request for each header since the first would name, for [`ConfirmRule::Tracked`].
+    tracked: VecDeque<u32>,
+    /// The packet at hand makes a request.
+    asks: bool,
+}
 
 #[derive(Debug)]
-struct Stream {
-    tracker: Tracker,
-    expected: u32,
+pub(super) struct Stream {
+    pub(super) tracker: Tracker,
+    pub(super) expected: u32,
     /// TCP sequence number of the first byte of the current PDU.
-    pdu_start: u32,
-    position: Position,
+    pub(super) pdu_start: u32,
+    pub(super) position: Position,
+    /// Why the data of the current PDU stays in the ring.
+    pub(super) unplaced: Option<Unplaced>,
+    pub(super) hashed: Hashed,
+    /// No header was complete since the last hole.
+    pub(super) after_hole: bool,
+    /// The next packet has its digest flag set whatever the digests are.
+    pub(super) flag_due: bool,
+    pub(super) kept: Kept,
+    guess: Guess,
+}
+
+impl Stream {
+    fn new(tracker: Tracker, next: u32) -> Stream {
+        Stream {
+            tracker,
+            expected: next,
+            pdu_start: next,
+            position: NEW_PDU,
+            unplaced: None,
+            hashed: Hashed::Nothing,
+            after_hole: false,
+            flag_due: false,
+            kept: Kept::default(),
+            guess: Guess::default(),
+        }
+    }
+
+    /// `gap` bytes are missing. Inside a PDU the next header is known by length; anywhere else the framing is lost.
+    #[cold]
+    fn skip(&mut self, gap: u32, behaviour: &Behaviour, counters: &mut OffloadCounters) {
+        match &mut self.position {
+            _ if self.tracker == Tracker::Searching => self.kept.len = 0,
+            Position::Body { at, plen, .. } if gap <= *plen - *at => {
+                *at += gap;
+                if self.hashed == Hashed::Whole {
+                    self.hashed = Hashed::Holes;
+                }
+                if self.tracker == Tracker::Offloading {
+                    counters.holes += 1;
+                    self.after_hole = true;
+                    if behaviour.hole == HoleRule::Stop {
+                        self.unplaced.get_or_insert(Unplaced::Hole);
+                    }
+                }
+                self.end_pdu(counters);
+            }
+            _ => self.lose(counters),
+        }
+    }
+
+    /// Goes on to the next PDU if this one is complete.
+    #[inline]
+    pub(super) fn end_pdu(&mut self, counters: &mut OffloadCounters) {
+        if let Position::Body { at, plen, .. } = self.position
+            && at == plen
+        {
+            self.pdu_start = self.pdu_start.wrapping_add(plen);
+            self.position = NEW_PDU;
+            counters.pdus += u64::from(self.tracker == Tracker::Offloading);
+        }
+    }
+
+    /// The framing is lost.
+    #[cold]
+    pub(super) fn lose(&mut self, counters: &mut OffloadCounters) {
+        match self.tracker {
+            Tracker::Offloading => counters.lost += 1,
+            Tracker::Tracking => counters.guesses_dropped += 1,
+            Tracker::Searching => {}
+        }
+        *self = Stream { expected: self.expected, ..Stream::new(Tracker::Searching, self.pdu_start) };
+    }
+
+    /// One more packet comes without confirmation.
+    fn wait(&mut self, behaviour: &Behaviour, counters: &mut OffloadCounters) {
+        self.guess.packets = self.guess.packets.saturating_add(1);
+        if behaviour.request_limit.is_some_and(|limit| self.guess.packets >= limit.get()) {
+            self.lose(counters);
+        }
+    }
+
+    /// A header was guessed at `start`.
+    pub(super) fn guess(&mut self, start: u32, behaviour: &Behaviour, counters: &mut OffloadCounters) {
+        counters.guesses += 1;
+        self.tracker = Tracker::Tracking;
+        self.pdu_start = start;
+        self.guess = Guess { first: start, ..Guess::default() };
+        self.ask(behaviour);
+    }
+
+    /// The current PDU's header is what software is to confirm.
+    fn ask(&mut self, behaviour: &Behaviour) {
+        self.guess.remembered = named(self.pdu_start, behaviour);
+        self.guess.packets = 0;
+        self.guess.asks = true;
+    }
+
+    /// The header of the current PDU, which nobody has confirmed, is complete.
+    pub(super) fn tracked(&mut self, behaviour: &Behaviour) {
+        if behaviour.confirm == ConfirmRule::Tracked {
+            self.guess.tracked.truncate(TRACKED_HEADERS - 1);
+            self.guess.tracked.push_front(named(self.pdu_start, behaviour));
+        }
+        if self.pdu_start == self.guess.first {
+            return;
+        }
+        self.guess.headers = self.guess.headers.wrapping_add(1);
+        let again = match behaviour.repeat {
+            Repeat::Once => false,
+            Repeat::EveryHeader => true,
+            Repeat::EveryN(n) => self.guess.headers.is_multiple_of(n.get()),
+        };
+        if again {
+            self.ask(behaviour);
+        }
+    }
+
+    /// The request that the packet at hand makes: not one whose guess it has itself proved wrong.
+    pub(super) fn request(&mut self) -> Option<u32> {
+        let asks = self.tracker == Tracker::Tracking && std::mem::take(&mut self.guess.asks);
+        asks.then_some(self.guess.remembered)
+    }
+
+    /// Software says that a header begins at `sequence`.
+    fn confirm(&mut self, sequence: u32, behaviour: &Behaviour, counters: &mut OffloadCounters) {
+        let awaited = self.tracker == Tracker::Tracking
+            && (self.guess.remembered == sequence
+                || behaviour.confirm == ConfirmRule::Tracked && self.guess.tracked.contains(&sequence));
+        if !awaited {
+            // Zero is what parameters hold that confirm nothing.
+            counters.confirmations_stale += u64::from(sequence != 0);
+            return;
+        }
+        counters.confirmations += 1;
+        self.tracker = Tracker::Offloading;
+        self.guess = Guess::default();
+        self.hashed = Hashed::Nothing;
+        self.after_hole = false;
+        self.flag_due = behaviour.first_flag == FirstFlag::WronglySet;
+        self.unplaced = (behaviour.resume == ResumeRule::NextPdu).then_some(Unplaced::Resuming);
+    }
+}
+
+/// What a request for a header at `start` names.
+fn named(start: u32, behaviour: &Behaviour) -> u32 {
+    match behaviour.resync_byte {
+        ResyncByte::First => start,
+        ResyncByte::Last => start.wrapping_add(DATA_HEADER as u32 - 1),
+    }
+}
+
+/// What a context did with a packet, besides placing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Look {
+    /// All of it was understood and every digest in it is right.
+    pub(super) clean: bool,
+    pub(super) request: Option<u32>,
+    pub(super) bypass: Option<Bypass>,
+    /// The packet is to be completed with an error.
+    pub(super) error: Option<Unplaced>,
+}
+
+impl Look {
+    pub(super) fn bypassed(reason: Bypass) -> Look {
+        Look { clean: false, request: None, bypass: Some(reason), error: None }
+    }
 }
 
 /// One context.
@@ -76,13 +313,16 @@ pub(super) struct Context {
     crc_en: bool,
     options: Option<Options>,
     stream: Option<Stream>,
+    /// An unusable tag stopped it.
+    stopped: bool,
     /// CRC32C of the data of the current PDU so far.
     crc: Digest,
 }
 
 impl Context {
     pub(super) fn new(table: Option<u32>, crc_en: bool) -> Context {
-        Context { table, crc_en, options: None, stream: None, crc: Digest::new(CrcAlgorithm::Crc32Iscsi) }
+        let crc = Digest::new(CrcAlgorithm::Crc32Iscsi);
+        Context { table, crc_en, options: None, stream: None, stopped: false, crc }
     }
 
     pub(super) fn table(&self) -> Option<u32> {
@@ -99,10 +339,16 @@ impl Context {
             Position::Header { .. } => stream.pdu_start,
             Position::Body { plen, .. } => stream.pdu_start.wrapping_add(plen),
         };
-        Some(Progress { next_pdu_tcp_sn, expected: stream.expected, tracker: stream.tracker })
+        let awaited = (stream.tracker == Tracker::Tracking).then_some(stream.guess.remembered);
+        Some(Progress { next_pdu_tcp_sn, expected: stream.expected, tracker: stream.tracker, awaited })
     }
 
-    pub(super) fn set_static(&mut self, params: &StaticParams) -> Result<(), OffloadFault> {
+    pub(super) fn set_static(
+        &mut self,
+        params: &StaticParams,
+        behaviour: &Behaviour,
+        counters: &mut OffloadCounters,
+    ) -> Result<(), OffloadFault> {
         for (name, field) in [("ti", StaticParams::TI), ("hdgst_offload_en", StaticParams::HDGST_OFFLOAD_EN)] {
             if params.is_set(field) {
                 return Err(OffloadFault::Unsupported { field: name, value: 1 });
@@ -115,6 +361,9 @@ impl Context {
             data_digest: params.is_set(StaticParams::DDGST_EN),
             header_digest: params.is_set(StaticParams::HDDGST_EN),
         });
+        if let Some(stream) = &mut self.stream {
+            stream.confirm(params.get(StaticParams::NVME_RESYNC_TCP_SN), behaviour, counters);
+        }
         Ok(())
     }
 
@@ -125,217 +374,53 @@ impl Context {
             2 => Tracker::Searching,
             value => return Err(OffloadFault::Unsupported { field: "pdu_tracker_state", value }),
         };
-        let next = params.get(ProgressParams::NEXT_PDU_TCP_SN);
-        self.stream = Some(Stream { tracker, expected: next, pdu_start: next, position: NEW_PDU });
+        let mut stream = Stream::new(tracker, params.get(ProgressParams::NEXT_PDU_TCP_SN));
+        stream.guess = Guess {
+            first: stream.pdu_start,
+            remembered: params.get(ProgressParams::HW_RESYNC_TCP_SN),
+            ..Guess::default()
+        };
+        self.stream = Some(stream);
+        self.stopped = false;
         Ok(())
     }
 
-    /// Decides by the sequence number alone whether the context looks at a segment; if so, the sequence has advanced.
-    pub(super) fn accept<'a>(
+    /// Looks at a segment: its sequence number decides which of its bytes matter.
+    pub(super) fn receive(
         &mut self,
         seq: u32,
-        payload: &'a [u8],
-        counters: &mut OffloadCounters,
-    ) -> Result<&'a [u8], Bypass> {
-        let (Some(_), Some(stream)) = (self.options, self.stream.as_mut()) else { return Err(Bypass::Inactive) };
-        match stream.tracker {
-            Tracker::Searching => return Err(Bypass::Searching),
-            Tracker::Tracking => return Err(Bypass::Unconfirmed),
-            Tracker::Offloading => {}
-        }
-        // Serial number arithmetic (RFC 9293 §3.4).
-        let ahead = seq.wrapping_sub(stream.expected).cast_signed();
-        if ahead < 0 {
-            return Err(Bypass::Early);
-        }
-        if ahead > 0 {
-            stream.tracker = Tracker::Searching;
-            counters.lost += 1;
-            return Err(Bypass::Searching);
-        }
-        stream.expected = seq.wrapping_add(payload.len() as u32);
-        Ok(payload)
-    }
-
-    /// Walks an accepted payload PDU by PDU. True if all of it was understood and no digest in it was wrong.
-    pub(super) fn process(
-        &mut self,
         payload: &[u8],
         placement: &mut Placement<'_>,
         counters: &mut OffloadCounters,
-    ) -> bool {
-        let (Some(options), Some(stream)) = (self.options, self.stream.as_mut()) else { return false };
-        let check_digest = self.crc_en && options.data_digest && options.check_data_digest;
-        let (mut at, mut clean) = (0, true);
-        while at < payload.len() {
-            let rest = &payload[at..];
-            let taken = match &mut stream.position {
-                Position::Header { have, bytes } => match take_header(have, bytes, rest, &options) {
-                    Err(Malformed) => {
-                        stream.tracker = Tracker::Searching;
-                        counters.lost += 1;
-                        return false;
-                    }
-                    Ok((taken, None)) => taken,
-                    Ok((taken, Some(body))) => {
-                        stream.position = body;
-                        self.crc.reset();
-                        taken
-                    }
-                },
-                Position::Body { at: pdu_at, plen, data } => {
-                    let (kind, len) = piece(*pdu_at, *plen, data.as_ref());
-                    let taken = rest.len().min(len as usize);
-                    let bytes = &rest[..taken];
-                    match (kind, data) {
-                        (Piece::Data(offset), Some(data)) => {
-                            if check_digest {
-                                self.crc.update(bytes);
-                            }
-                            let run = Run {
-                                hole: at as u32,
-                                len: taken as u32,
-                                ccid: data.header.cccid,
-                                ccoff: data.header.datao + offset,
-                            };
-                            let table = self.table.filter(|_| options.zero_copy);
-                            placement.offer(run, table, counters);
-                        }
-                        (Piece::Digest(offset), Some(data)) => {
-                            data.digest[offset as usize..][..taken].copy_from_slice(bytes);
-                            if check_digest && taken == len as usize {
-                                // The digest is sent least significant byte first.
-                                let good = u32::from_le_bytes(data.digest) == self.crc.finalize() as u32;
-                                clean &= good;
-                                counters.digests_good += u64::from(good);
-                                counters.digests_bad += u64::from(!good);
-                            }
-                        }
-                        _ => {}
-                    }
-                    *pdu_at += taken as u32;
-                    taken
-                }
-            };
-            at += taken;
-            if let Position::Body { at: pdu_at, plen, .. } = stream.position
-                && pdu_at == plen
-            {
-                stream.pdu_start = stream.pdu_start.wrapping_add(plen);
-                stream.position = NEW_PDU;
-                counters.pdus += 1;
+    ) -> Look {
+        let check_digest = self.checks_digests();
+        let Context { table, options: Some(options), stream: Some(stream), stopped, crc, .. } = self else {
+            return Look::bypassed(Bypass::Inactive);
+        };
+        if *stopped {
+            return Look::bypassed(Bypass::Stopped);
+        }
+        let behaviour = placement.behaviour;
+        // Serial number arithmetic (RFC 9293 §3.4).
+        let ahead = seq.wrapping_sub(stream.expected).cast_signed();
+        let mut from = 0;
+        if ahead < 0 {
+            from = ahead.unsigned_abs() as usize;
+            if behaviour.overlap == Overlap::Bypass || from >= payload.len() {
+                return Look::bypassed(Bypass::Early);
             }
         }
-        clean
-    }
-}
-
-/// Adds bytes to a header: how many were taken, and the body that follows once enough of it is there.
-fn take_header(
-    have: &mut usize,
-    bytes: &mut [u8; DATA_HEADER],
-    rest: &[u8],
-    options: &Options,
-) -> Result<(usize, Option<Position>), Malformed> {
-    let mut taken = 0;
-    let mut fill = |have: &mut usize, bytes: &mut [u8; DATA_HEADER], to: usize| {
-        let n = to.saturating_sub(*have).min(rest.len() - taken);
-        bytes[*have..*have + n].copy_from_slice(&rest[taken..taken + n]);
-        *have += n;
-        taken += n;
-        *have >= to
-    };
-    if !fill(have, bytes, COMMON_HEADER) {
-        return Ok((taken, None));
-    }
-    let common = bytes.first_chunk().ok_or(Malformed)?;
-    let common = CommonHeader::parse(common, options.header_digest)?;
-    if !common.is_data {
-        let body = Position::Body { at: COMMON_HEADER as u32, plen: common.plen, data: None };
-        return Ok((taken, Some(body)));
-    }
-    if !fill(have, bytes, DATA_HEADER) {
-        return Ok((taken, None));
-    }
-    let header = DataHeader::parse(bytes, common.plen, options.header_digest, options.data_digest)?;
-    let data = Some(Data { header, digest: [0; DIGEST as usize] });
-    Ok((taken, Some(Position::Body { at: DATA_HEADER as u32, plen: common.plen, data })))
-}
-
-/// What the next bytes of a PDU are.
-enum Piece {
-    /// Nothing to look at: header digest, padding, PDUs without data.
-    Other,
-    /// Data, this many bytes behind its start.
-    Data(u32),
-    /// Data digest, this many bytes behind its start.
-    Digest(u32),
-}
-
-/// What lies `at` bytes behind the start of a PDU, and how many bytes of it follow. Never none: `at < plen`.
-fn piece(at: u32, plen: u32, data: Option<&Data>) -> (Piece, u32) {
-    let Some(Data { header, .. }) = data else { return (Piece::Other, plen - at) };
-    let end = header.pdo + header.datal;
-    if at < header.pdo {
-        (Piece::Other, header.pdo - at)
-    } else if at < end {
-        (Piece::Data(at - header.pdo), end - at)
-    } else {
-        (Piece::Digest(at - end), plen - at)
-    }
-}
-
-/// The choice of the run of one packet that is placed, and the placing.
-pub(super) struct Placement<'a> {
-    pub(super) which: WhichRun,
-    pub(super) tables: &'a mut TagBufferTables,
-    pub(super) mkeys: &'a Mkeys,
-    pub(super) dma: &'a DmaSpace,
-    /// The run chosen so far; `chosen` holds where it goes.
-    pub(super) best: Option<Run>,
-    pub(super) chosen: &'a mut Vec<Segment>,
-    pub(super) candidate: &'a mut Vec<Segment>,
-}
-
-impl Placement<'_> {
-    /// Offers a run of C2HData payload (`hole` counted from the start of the payload).
-    fn offer(&mut self, run: Run, table: Option<u32>, counters: &mut OffloadCounters) {
-        let mut leave = |reason: Unplaced, len: u32| {
-            *counters.bytes_unplaced.entry(reason).or_default() += u64::from(len);
-        };
-        let Some(table) = table else { return leave(Unplaced::Disabled, run.len) };
-        let better = match (self.which, &self.best) {
-            (_, None) | (WhichRun::Last, _) => true,
-            (WhichRun::First, Some(_)) => false,
-            (WhichRun::Longest, Some(best)) => run.len > best.len,
-        };
-        if !better {
-            return leave(Unplaced::OtherRun, run.len);
+        stream.expected = seq.wrapping_add(payload.len() as u32);
+        if ahead > 0 {
+            stream.skip(ahead.cast_unsigned(), behaviour, counters);
         }
-        let translated = self.tables.translate(table, run.ccid, run.ccoff, run.len, self.mkeys, self.candidate);
-        if let Err(reason) = translated {
-            return leave(reason, run.len);
+        if stream.tracker == Tracker::Tracking {
+            stream.wait(behaviour, counters);
         }
-        // All of it must be reachable before any of it is written: what is not reported as placed is not touched.
-        if !self.candidate.iter().all(|s| self.dma.contains(s.iova, s.len as usize)) {
-            return leave(Unplaced::Unmapped, run.len);
-        }
-        if let Some(old) = self.best.replace(run) {
-            leave(Unplaced::OtherRun, old.len);
-        }
-        std::mem::swap(self.chosen, self.candidate);
-    }
-
-    /// Writes the chosen run.
-    pub(super) fn finish(self, payload: &[u8], counters: &mut OffloadCounters) -> Option<Run> {
-        let run = self.best?;
-        let bytes = &payload[run.hole as usize..][..run.len as usize];
-        if write_segments(self.chosen, bytes, self.dma).is_err() {
-            *counters.bytes_unplaced.entry(Unplaced::Unmapped).or_default() += u64::from(run.len);
-            return None;
-        }
-        counters.packets_placed += 1;
-        counters.bytes_placed += u64::from(run.len);
-        Some(run)
+        let table = table.filter(|_| options.zero_copy);
+        let walk = Walk { stream, crc, options, table, check_digest, placement, counters };
+        let look = walk.run(payload, from);
+        *stopped = look.bypass == Some(Bypass::Stopped);
+        look
     }
 }

@@ -16,30 +16,38 @@
 //! here by construction: [`Offload::receive`] borrows the frame, so nothing is buffered, modified, reordered or dropped,
 //! and all it depends on is the flow (its TIR) and the sequence number.
 //!
-//! **In order today.** A packet before the expected sequence bypasses the context. A gap, or a header that cannot be,
-//! makes the context lose the framing: it goes to [`Tracker::Searching`] and everything from then on is delivered plain.
-//! TODO: the search for a header, the resync request and its confirmation (§6.3); until then a context that lost the
-//! framing stays silent, and software copies.
+//! **When packets are missing.** A hole inside a PDU costs the PDU its digest; the framing stays known by length. A hole
+//! over a header loses the framing: the context searches for something that looks like a header, asks software whether
+//! it is one, follows the headers from there without placing anything, and begins again when software says yes
+//! (`context.rs` has the states). Nothing is ever placed on a guess, so a wrong one costs time and never bytes.
 //!
-//! What is not known about the hardware is decided in one place each: [`WhichRun`], and the remarks at [`Outcome`].
+//! What is not known about the hardware is in [`behaviour`]: one switch per question.
 
+pub mod behaviour;
 mod context;
 mod pdu;
+mod placement;
+mod settle;
 mod tables;
+mod walk;
 
 use crate::dma::DmaSpace;
 use crate::mkey::{Mkeys, Segment};
 use crate::packet::{Packet, tcp_flag};
 use crate::reject::{Reject, Syndrome};
 use crate::wqe::TagFill;
-use context::{Context, Placement};
+use context::{Context, Look};
 use firmware_iface::command::object::CreateTagBufferTableIn;
 use firmware_iface::context::Tirc;
 use hw_regs::cqe::CqeSyndrome;
 use hw_regs::layout::Access as _;
 use hw_regs::wqe::{ProgressParams, StaticParams};
+use placement::Placement;
+use settle::Settling;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+pub use behaviour::Behaviour;
 pub use context::{Progress, Tracker};
 pub use tables::{TagBufferTables, TagLimits};
 
@@ -75,23 +83,25 @@ pub struct Run {
 pub struct Outcome {
     /// The run that was placed, at most one per packet.
     pub placed: Option<Run>,
-    /// The context checks data digests, processed all of this packet's payload, and met no wrong digest. True also for
-    /// a packet that has no digest field, or no data at all (unknown of the hardware, §12 item 1: the rule that all
-    /// packets of a good PDU have the bit needs it for packets inside a PDU).
+    /// The context checks data digests, processed all of this packet's payload, and neither met a wrong digest nor data
+    /// whose digest it cannot verify ([`behaviour`] has the exceptions).
     pub ddgst_ok: bool,
-    /// Sequence number of a guessed PDU header that software is to confirm. Nothing searches yet, so always `None`.
+    /// Sequence number of a guessed PDU header that software is to confirm. Never with a placed run.
     pub resync: Option<u32>,
-    /// Why the context did not look at the packet.
+    /// Why nothing of the packet was to be placed or vouched for.
     pub bypass: Option<Bypass>,
+    /// The packet is to be completed with an error: its data is for a tag that cannot be used, for this reason
+    /// ([`Reaction::ErrorCqe`](behaviour::Reaction::ErrorCqe)).
+    pub error: Option<Unplaced>,
 }
 
 impl Outcome {
     fn bypassed(reason: Bypass) -> Outcome {
-        Outcome { placed: None, ddgst_ok: false, resync: None, bypass: Some(reason) }
+        Outcome { placed: None, ddgst_ok: false, resync: None, bypass: Some(reason), error: None }
     }
 }
 
-/// Why a packet was delivered without the context having looked at it.
+/// Why a packet was delivered without anything of it being placed or vouched for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Bypass {
     /// The TIR has no offload context, or its parameters were not written yet.
@@ -106,10 +116,12 @@ pub enum Bypass {
     Empty,
     /// Begins before the expected sequence number: a retransmission.
     Early,
-    /// The framing is lost (also the packet that revealed it by a gap).
+    /// The framing was lost when it came (also the packet that revealed it by a gap).
     Searching,
     /// Headers are followed, but nothing is placed until software confirms the framing.
     Unconfirmed,
+    /// An unusable tag stopped the context ([`Reaction::ContextError`](behaviour::Reaction::ContextError)).
+    Stopped,
 }
 
 /// Why C2HData payload was left in the ring only.
@@ -123,16 +135,45 @@ pub enum Unplaced {
     NoTag,
     /// Beyond the entry's length check.
     TagLength,
-    /// The tag's mkey, or one that it leads to, did not translate: free, too short, another protection domain ...
+    /// The tag's mkey is free.
+    Free,
+    /// The tag's mkey is bound, but not yet in effect ([`Behaviour::umr_packets`]).
+    Settling,
+    /// Beyond the length of the tag's mkey.
+    KeyLength,
+    /// The tag's mkey, or one that it leads to, did not translate: another protection domain, a list that is too short ...
     Key,
     /// The memory is not mapped.
     Unmapped,
+    /// Behind a hole in the PDU ([`HoleRule::Stop`](behaviour::HoleRule::Stop)).
+    Hole,
+    /// In the packet with the first header behind a hole ([`HeaderPacket::Ring`](behaviour::HeaderPacket::Ring)).
+    HeaderPacket,
+    /// Confirmed, and the next PDU has not begun ([`ResumeRule::NextPdu`](behaviour::ResumeRule::NextPdu)).
+    Resuming,
+    /// DATAO does not continue the command's data ([`DataOffset::Contiguous`](behaviour::DataOffset::Contiguous)).
+    NotContiguous,
+    /// The tag could not be used earlier in the PDU ([`Reaction::RestOfPdu`](behaviour::Reaction::RestOfPdu)).
+    RestOfPdu,
+}
+
+impl Unplaced {
+    /// `syndrome` and `vendor_err_synd` of the error CQE that a packet ends in
+    /// ([`Reaction::ErrorCqe`](behaviour::Reaction::ErrorCqe)).
+    /// Which syndrome hardware would report is not public; the vendor syndrome tells the cases apart.
+    pub fn syndrome(self) -> (CqeSyndrome, u8) {
+        match self {
+            Unplaced::NoTag => (CqeSyndrome::LOCAL_QP_OP_ERR, 0x84),
+            Unplaced::Free | Unplaced::Settling => (CqeSyndrome::LOCAL_PROT_ERR, 0x85),
+            _ => (CqeSyndrome::LOCAL_LENGTH_ERR, 0x86),
+        }
+    }
 }
 
 /// What the offload has done so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OffloadCounters {
-    /// Packets that a context processed.
+    /// Packets that a context processed with the framing known.
     pub packets: u64,
     /// Packets of which a run was placed.
     pub packets_placed: u64,
@@ -140,16 +181,32 @@ pub struct OffloadCounters {
     pub bytes_placed: u64,
     /// Bytes of C2HData payload in processed packets that were left in the ring only, by reason.
     pub bytes_unplaced: BTreeMap<Unplaced, u64>,
-    /// Packets that no context looked at, by reason; only those of TIRs with a context.
+    /// Packets that were not processed, by reason; only those of TIRs with a context.
     pub bypassed: BTreeMap<Bypass, u64>,
-    /// PDUs that ended.
+    /// PDUs that ended with the framing known.
     pub pdus: u64,
     /// Data digests that were right.
     pub digests_good: u64,
     /// Data digests that were wrong.
     pub digests_bad: u64,
-    /// Times that a context lost the framing.
+    /// Data digests that could not be verified because of a hole or a resync.
+    pub digests_unverified: u64,
+    /// Gaps inside a PDU.
+    pub holes: u64,
+    /// Times that a context lost a framing that was known.
     pub lost: u64,
+    /// Headers that were guessed.
+    pub guesses: u64,
+    /// Guesses that a header, a gap or time proved wrong or worthless.
+    pub guesses_dropped: u64,
+    /// Packets that asked for a confirmation.
+    pub requests: u64,
+    /// Confirmations of what was asked.
+    pub confirmations: u64,
+    /// Confirmations of something else, or too late; they change nothing.
+    pub confirmations_stale: u64,
+    /// Times that an unusable tag stopped a context.
+    pub stopped: u64,
 }
 
 /// Why parameters or tag entries could not be written.
@@ -198,6 +255,8 @@ impl OffloadFault {
 #[derive(Debug)]
 pub struct Offload {
     which: WhichRun,
+    behaviour: Behaviour,
+    settling: Settling,
     tables: TagBufferTables,
     contexts: BTreeMap<u32, Context>,
     counters: OffloadCounters,
@@ -208,9 +267,11 @@ pub struct Offload {
 
 impl Offload {
     /// No tables, no contexts.
-    pub fn new(limits: TagLimits, which: WhichRun) -> Offload {
+    pub fn new(limits: TagLimits, which: WhichRun, behaviour: Behaviour) -> Offload {
         Offload {
             which,
+            behaviour,
+            settling: Settling::default(),
             tables: TagBufferTables::new(limits),
             contexts: BTreeMap::new(),
             counters: OffloadCounters::default(),
@@ -283,9 +344,11 @@ impl Offload {
         self.contexts.get_mut(&tirn).ok_or(OffloadFault::NoContext { tirn })
     }
 
-    /// Static parameters (§4.4). Written again they replace the options and leave the position in the stream alone.
+    /// Static parameters (§4.4). Written again they replace the options and leave the position in the stream alone; if
+    /// they confirm the header that was asked for, placing begins again (§6.3).
     pub fn static_params(&mut self, tirn: u32, params: &StaticParams) -> Result<(), OffloadFault> {
-        self.context(tirn)?.set_static(params)
+        let context = self.contexts.get_mut(&tirn).ok_or(OffloadFault::NoContext { tirn })?;
+        context.set_static(params, &self.behaviour, &mut self.counters)
     }
 
     /// Progress parameters (§4.6): the context begins anew at a PDU header at `next_pdu_tcp_sn`.
@@ -300,35 +363,66 @@ impl Offload {
         self.tables.fill(table, fill.first, fill.entries).ok_or(missing)?
     }
 
+    /// Simulated time passed.
+    pub fn advance(&mut self, now: Duration) {
+        self.settling.advance(now);
+    }
+
+    /// A UMR bound `key`, or with `free` took its binding away ([`Behaviour::umr_packets`], [`Behaviour::umr_time`]).
+    pub fn key_changed(&mut self, key: u32, free: bool) {
+        let Behaviour { umr_packets, umr_time, .. } = self.behaviour;
+        if free {
+            self.settling.freed(key);
+        } else if umr_packets > 0 || !umr_time.is_zero() {
+            self.settling.bound(key, umr_packets, umr_time);
+        }
+    }
+
     /// Looks at a packet that steering sent to `tirn`: places at most one run of its payload, and says what was done.
     /// Without a context for the TIR the packet is not the offload's ([`Bypass::Inactive`]).
     pub fn receive(&mut self, tirn: u32, packet: &Packet<'_>, mkeys: &Mkeys, dma: &DmaSpace) -> Outcome {
-        let Some(context) = self.contexts.get_mut(&tirn) else { return Outcome::bypassed(Bypass::Inactive) };
-        let verdict = match segment(packet) {
-            Ok((seq, payload)) => context.accept(seq, payload, &mut self.counters),
-            Err(reason) => Err(reason),
-        };
-        let payload = match verdict {
-            Ok(payload) => payload,
-            Err(reason) => {
-                *self.counters.bypassed.entry(reason).or_default() += 1;
-                return Outcome::bypassed(reason);
+        match segment(packet) {
+            Ok((seq, payload)) => {
+                let mut outcome = self.segment(tirn, seq, payload, mkeys, dma);
+                if let Some(run) = &mut outcome.placed {
+                    run.hole += packet.payload.start as u32;
+                }
+                outcome
             }
-        };
-        self.counters.packets += 1;
+            Err(_) if !self.contexts.contains_key(&tirn) => Outcome::bypassed(Bypass::Inactive),
+            Err(reason) => self.bypass(reason),
+        }
+    }
+
+    /// Looks at a TCP segment; the place of a run is counted from the start of `payload`.
+    fn segment(&mut self, tirn: u32, seq: u32, payload: &[u8], mkeys: &Mkeys, dma: &DmaSpace) -> Outcome {
+        let Some(context) = self.contexts.get_mut(&tirn) else { return Outcome::bypassed(Bypass::Inactive) };
+        self.settling.packet();
         let mut placement = Placement {
             which: self.which,
+            behaviour: &self.behaviour,
             tables: &mut self.tables,
+            settling: &mut self.settling,
             mkeys,
             dma,
             best: None,
+            closed: None,
             chosen: &mut self.chosen,
             candidate: &mut self.candidate,
         };
-        let clean = context.process(payload, &mut placement, &mut self.counters);
-        let base = packet.payload.start as u32;
-        let placed = placement.finish(payload, &mut self.counters).map(|run| Run { hole: base + run.hole, ..run });
-        Outcome { placed, ddgst_ok: clean && context.checks_digests(), resync: None, bypass: None }
+        let look = context.receive(seq, payload, &mut placement, &mut self.counters);
+        if let Look { bypass: Some(reason), request, .. } = look {
+            return Outcome { resync: request, ..self.bypass(reason) };
+        }
+        self.counters.packets += 1;
+        let placed = placement.finish(payload, &mut self.counters);
+        let ddgst_ok = look.clean && context.checks_digests();
+        Outcome { placed, ddgst_ok, resync: None, bypass: None, error: look.error }
+    }
+
+    fn bypass(&mut self, reason: Bypass) -> Outcome {
+        *self.counters.bypassed.entry(reason).or_default() += 1;
+        Outcome::bypassed(reason)
     }
 }
 
@@ -348,6 +442,4 @@ fn segment<'a>(packet: &Packet<'a>) -> Result<(u32, &'a [u8]), Bypass> {
 }
 
 #[cfg(test)]
-mod oracle;
-#[cfg(test)]
-mod tests;
+pub(crate) mod tests;

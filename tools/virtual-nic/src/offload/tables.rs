@@ -1,7 +1,8 @@
 //! Tag buffer tables: command identifier → {length check, tag mkey, base address} (`nvme-tcp-offload.md` §3.1, §4.5).
 
-use super::{OffloadFault, Unplaced};
-use crate::mkey::{Access, Cursor, Mkeys, Segment, Span};
+use super::settle::Settling;
+use super::{OffloadFault, Run, Unplaced};
+use crate::mkey::{Access, Cursor, MkeyFault, Mkeys, Segment, Span};
 use crate::reject::{Reject, Syndrome};
 use hw_regs::layout::{Access as _, Layout};
 use hw_regs::wqe::Klm;
@@ -29,6 +30,8 @@ struct Tag {
     va: u64,
     /// Where the last placement into this tag ended; payload comes in order.
     cursor: Cursor,
+    /// Where the data of the command ended that the last header announced.
+    next_offset: u32,
 }
 
 #[derive(Debug)]
@@ -114,30 +117,47 @@ impl TagBufferTables {
                 bcount: klm.get(Klm::BCOUNT),
                 key: klm.get(Klm::KEY),
                 va: klm.get_wide(Klm::VA),
-                cursor: Cursor::default(),
+                ..Tag::default()
             };
         }
         Some(Ok(()))
     }
 
-    /// Translates `[offset, offset + len)` of the buffer of a tag into `out`.
+    /// Translates the place of a run in the buffer of its tag into `out`.
     pub(super) fn translate(
         &mut self,
         id: u32,
-        tag: u16,
-        offset: u32,
-        len: u32,
+        run: &Run,
+        settling: &mut Settling,
         mkeys: &Mkeys,
         out: &mut Vec<Segment>,
     ) -> Result<(), Unplaced> {
-        let table = self.tables.get_mut(&id).ok_or(Unplaced::NoTag)?;
-        let tag = table.tags.get_mut(usize::from(tag)).filter(|tag| tag.key != 0).ok_or(Unplaced::NoTag)?;
-        if offset.checked_add(len).is_none_or(|end| end > tag.bcount) {
+        let tag = self.tag(id, run.ccid).ok_or(Unplaced::NoTag)?;
+        if settling.holds(tag.key) {
+            return Err(Unplaced::Settling);
+        }
+        if run.ccoff.checked_add(run.len).is_none_or(|end| end > tag.bcount) {
             return Err(Unplaced::TagLength);
         }
-        let va = tag.va.checked_add(offset.into()).ok_or(Unplaced::Key)?;
-        let span = Span { key: tag.key, va, len };
-        let done = mkeys.translate(span, Access::Write, None, &mut tag.cursor, out);
-        done.map_err(|_| Unplaced::Key)
+        let va = tag.va.checked_add(run.ccoff.into()).ok_or(Unplaced::Key)?;
+        let span = Span { key: tag.key, va, len: run.len };
+        mkeys.translate(span, Access::Write, None, &mut tag.cursor, out).map_err(|fault| match fault {
+            MkeyFault::Free { key } if key == span.key => Unplaced::Free,
+            MkeyFault::OutOfBounds { key, .. } if key == span.key => Unplaced::KeyLength,
+            _ => Unplaced::Key,
+        })
+    }
+
+    /// A header announced data of a command: true if it begins where the last ended, or at the start.
+    pub(super) fn continues(&mut self, id: u32, ccid: u16, datao: u32, datal: u32) -> bool {
+        let Some(tag) = self.tag(id, ccid) else { return true };
+        let continues = datao == 0 || datao == tag.next_offset;
+        tag.next_offset = datao.wrapping_add(datal);
+        continues
+    }
+
+    /// An entry that was filled.
+    fn tag(&mut self, id: u32, ccid: u16) -> Option<&mut Tag> {
+        self.tables.get_mut(&id)?.tags.get_mut(usize::from(ccid)).filter(|tag| tag.key != 0)
     }
 }

@@ -6,6 +6,7 @@ mod events;
 mod host;
 mod objects;
 mod offload;
+mod offload_loss;
 mod pages;
 mod trace;
 mod traffic;

@@ -12,6 +12,7 @@
 
 use super::host::{Host, Queue};
 use super::traffic::config;
+use crate::offload::Behaviour;
 use crate::packet::build::Build;
 use crc_fast::{CrcAlgorithm, checksum};
 use firmware_iface::Opcode;
@@ -22,17 +23,17 @@ use hw_regs::layout::{Access, Layout};
 use proptest::prelude::*;
 
 const FLOW: u32 = 5;
-const START: u32 = 0xffff_f000;
+pub(super) const START: u32 = 0xffff_f000;
 /// Bytes of the destination buffer of every tag.
 const BUFFER: u64 = 16384;
 
-struct Offloaded {
-    host: Host,
-    cq: Queue,
-    rq: Queue,
+pub(super) struct Offloaded {
+    pub(super) host: Host,
+    pub(super) cq: Queue,
+    pub(super) rq: Queue,
     icosq: Queue,
     ico_cq: Queue,
-    tir: u32,
+    pub(super) tir: u32,
     tags: Vec<u32>,
     /// Destination buffers by tag, each in two pieces.
     pieces: Vec<[(u64, u32); 2]>,
@@ -45,7 +46,14 @@ fn be(words: &[u32]) -> Vec<u8> {
 impl Offloaded {
     /// A queue of four tags, digests on or off, VLAN stripping or not.
     fn new(digest: bool, strip: bool) -> Offloaded {
-        let mut host = Host::running(config());
+        Offloaded::with(Behaviour::default(), digest, strip)
+    }
+
+    /// The same on a device of this behaviour.
+    pub(super) fn with(behaviour: Behaviour, digest: bool, strip: bool) -> Offloaded {
+        let mut config = config();
+        config.switches.offload = behaviour;
+        let mut host = Host::running(config);
         let eq = host.create_eq(0, 4, &[]);
         let cq = host.create_cq(eq.number, 6, 128);
         let ico_cq = host.create_cq(eq.number, 6, 64);
@@ -81,8 +89,7 @@ impl Offloaded {
             })
             .collect();
         let mut this = Offloaded { host, cq, rq, icosq, ico_cq, tir, tags, pieces };
-        let options = 0x800 | 0x200 | if digest { 0x140 } else { 0 };
-        this.control(&static_params(tir, options), true);
+        this.control(&static_params(tir, options(digest)), true);
         this.control(&progress_params(tir, START), true);
         let fill = tag_fill(tir, &this.tags.clone());
         this.control(&fill, true);
@@ -91,7 +98,7 @@ impl Offloaded {
     }
 
     /// Posts a control WQE, rings, and checks that it completes if it asked for that.
-    fn control(&mut self, wqe: &[u8], signalled: bool) {
+    pub(super) fn control(&mut self, wqe: &[u8], signalled: bool) {
         self.host.post_send(&mut self.icosq, wqe);
         self.host.ring_sq(&self.icosq);
         let cqe = self.host.next_cqe(&mut self.ico_cq);
@@ -99,7 +106,7 @@ impl Offloaded {
         cqe.into_iter().for_each(|cqe| assert_eq!(cqe[63] >> 4, 0, "error syndrome {:#x}", cqe[55]));
     }
 
-    fn bind(&mut self, tag: usize) {
+    pub(super) fn bind(&mut self, tag: usize) {
         let key = self.host.key;
         let klms: Vec<_> = self.pieces[tag].iter().map(|(at, len)| (*len, key, *at)).collect();
         for (at, len) in self.pieces[tag] {
@@ -108,7 +115,7 @@ impl Offloaded {
         self.control(&ddp_setup(self.tags[tag], &klms), false);
     }
 
-    fn unbind(&mut self, tag: usize) {
+    pub(super) fn unbind(&mut self, tag: usize) {
         let mut wqe = vec![0; 128];
         (wqe[3], wqe[7], wqe[11]) = (0x25, 8, 8);
         wqe[12..16].copy_from_slice(&self.tags[tag].to_be_bytes());
@@ -119,12 +126,18 @@ impl Offloaded {
     }
 
     /// The destination buffer of a tag.
-    fn buffer(&self, tag: usize) -> Vec<u8> {
+    pub(super) fn buffer(&self, tag: usize) -> Vec<u8> {
         self.pieces[tag].iter().flat_map(|(at, len)| self.host.read(*at, *len as usize)).collect()
     }
 
     /// Sends a frame in and puts it together again from CQE, ring and tags. Returns (frame, placed bytes, digest flag).
     fn receive(&mut self, frame: &[u8]) -> (Vec<u8>, usize, bool) {
+        let received = self.receive_cqe(frame);
+        (received.whole, received.placed, received.cqe.is_set(OffloadCqe::CQE64_B1_NVMEOTCP_DDGST))
+    }
+
+    /// Sends a frame in; it must have its completion when the call returns.
+    pub(super) fn receive_cqe(&mut self, frame: &[u8]) -> Received {
         let ring = self.host.post_receives(&mut self.rq, 1, 2048)[0];
         self.host.nic.receive(frame);
         let cqe = self.host.next_cqe(&mut self.cq).expect("a completion");
@@ -132,6 +145,8 @@ impl Offloaded {
         assert_eq!(cqe.get(OffloadCqe::CQE64_FLOW_TAG), FLOW);
         let len = cqe.get(OffloadCqe::CQE64_BYTE_CNT_BYTES) as usize;
         let mut whole = self.host.read(ring, len);
+        let resync = cqe.is_set(OffloadCqe::CQE64_B1_NVMEOTCP_RESYNC);
+        let resync = resync.then(|| cqe.get(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN));
         let mut placed = 0;
         if cqe.is_set(OffloadCqe::CQE64_B1_NVMEOTCP_ZC) {
             let (hole, ccid) = (cqe.get(OffloadCqe::HLEN) as usize, cqe.get(OffloadCqe::CCID) as usize);
@@ -140,8 +155,29 @@ impl Offloaded {
             assert!(whole[hole..hole + placed].iter().all(|byte| *byte == 0xcc), "the hole was written");
             whole[hole..hole + placed].copy_from_slice(&self.buffer(ccid)[ccoff..ccoff + placed]);
         }
-        (whole, placed, cqe.is_set(OffloadCqe::CQE64_B1_NVMEOTCP_DDGST))
+        Received { whole, placed, resync, cqe }
     }
+
+    /// Confirms that a PDU begins at a sequence number (test vector F).
+    pub(super) fn confirm(&mut self, sequence: u32, digest: bool) {
+        let mut wqe = static_params(self.tir, options(digest));
+        wqe[168..172].copy_from_slice(&sequence.to_be_bytes());
+        self.control(&wqe, true);
+    }
+}
+
+/// A frame as software sees it.
+pub(super) struct Received {
+    /// Its bytes, from ring and tag.
+    pub(super) whole: Vec<u8>,
+    pub(super) placed: usize,
+    pub(super) resync: Option<u32>,
+    pub(super) cqe: OffloadCqe,
+}
+
+/// Options of an initiator with zero copy: word at byte 0x24 of the static parameters.
+fn options(digest: bool) -> u32 {
+    0x800 | 0x200 | if digest { 0x140 } else { 0 }
 }
 
 /// As test vector A of the reference, with these options at byte 0x24 of the parameters.
@@ -188,7 +224,7 @@ fn ddp_setup(tag: u32, klms: &[(u32, u32, u64)]) -> Vec<u8> {
 }
 
 /// A C2HData PDU (NVMe/TCP §3.6.2.8): header of 24 bytes, little-endian, then data and digest.
-fn c2h_data(ccid: u16, offset: u32, data: &[u8], digest: bool) -> Vec<u8> {
+pub(super) fn c2h_data(ccid: u16, offset: u32, data: &[u8], digest: bool) -> Vec<u8> {
     let plen = 24 + data.len() as u32 + if digest { 4 } else { 0 };
     let mut pdu = vec![7, 4 | if digest { 2 } else { 0 }, 24, 24];
     pdu.extend(plen.to_le_bytes());
@@ -204,7 +240,7 @@ fn c2h_data(ccid: u16, offset: u32, data: &[u8], digest: bool) -> Vec<u8> {
     pdu
 }
 
-fn bytes(len: usize, seed: usize) -> Vec<u8> {
+pub(super) fn bytes(len: usize, seed: usize) -> Vec<u8> {
     (0..len).map(|at| (at * 31 + at / 256 + seed) as u8).collect()
 }
 

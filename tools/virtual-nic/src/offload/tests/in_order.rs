@@ -5,7 +5,6 @@
 //! | the CQE of vector G is what its packet gives | `vector_g_is_what_its_packet_gives` |
 //! | 128 KiB reads at MTU 1500: everything but what shares a packet with another run is placed | `a_long_read_is_placed_almost_entirely` |
 //! | a packet before the expected sequence changes nothing, across the wrap too | `a_retransmission_bypasses` |
-//! | a gap ends placing, and everything after it is delivered plain | `a_gap_ends_placing` |
 //! | no packet that cannot be trusted is looked at | `untrusted_packets_bypass` |
 //! | each contradiction in a header loses the framing; what was placed before stays reported | `each_malformed_header_loses_the_framing` |
 //! | of several runs in one packet the rule takes one, of equals the first | `each_rule_takes_its_run` |
@@ -19,165 +18,9 @@
 //! | the entry's length check bounds placement | `the_length_check_of_an_entry_counts` |
 //! | payload for memory that is not mapped stays in the ring, and none of it is written | `unmapped_memory_gets_nothing` |
 //! | arbitrary payload never panics and never writes outside bound buffers | `arbitrary_payload_is_harmless` |
-use super::oracle::{Digests, Pdu, Stream, TAGS, crc32c, pdu};
+use super::stream::{Digests, Pdu, crc32c, pdu};
 use super::*;
-use crate::dma::build::memory;
-use crate::mkey::MkeyLimits;
-use crate::packet::build::Build;
-use crate::wqe::{self, Entries, FreeCheck, MkeyUmr, Operation, vectors};
-use firmware_iface::command::object::CreateMkeyIn;
-use firmware_iface::context::{AccessMode, Mkc};
-use hw_regs::layout::Layout;
-use hw_regs::wqe::{Klm, WqeMkeySeg};
-use proptest::prelude::*;
-
-const TIRN: u32 = 0xabc;
-const PD: u32 = 3;
-const BASE: u64 = 0x4000_0000;
-
-/// A device with one offloaded connection.
-struct Nic {
-    offload: Offload,
-    mkeys: Mkeys,
-    dma: DmaSpace,
-    data_key: u32,
-    tags: Vec<u32>,
-    table: u32,
-}
-
-fn tirc(table: u32, crc: bool) -> Tirc {
-    Tirc::zeroed()
-        .with(Tirc::NVMEOTCP_ZERO_COPY_EN, 1)
-        .with(Tirc::NVMEOTCP_CRC_EN, crc.into())
-        .with(Tirc::NVMEOTCP_TAG_BUFFER_TABLE_ID, table)
-}
-
-fn static_params(digests: Digests) -> StaticParams {
-    StaticParams::zeroed()
-        .with(StaticParams::ZERO_COPY_EN, 1)
-        .with(StaticParams::CCCID_TTAG, 1)
-        .with(StaticParams::DDGST_OFFLOAD_EN, digests.data.into())
-        .with(StaticParams::DDGST_EN, digests.data.into())
-        .with(StaticParams::HDDGST_EN, digests.header.into())
-}
-
-fn progress(next: u32) -> ProgressParams {
-    ProgressParams::zeroed().with(ProgressParams::NEXT_PDU_TCP_SN, next)
-}
-
-fn klm(bcount: u32, key: u32, va: u64) -> Vec<u8> {
-    Klm::zeroed().with(Klm::BCOUNT, bcount).with(Klm::KEY, key).with_wide(Klm::VA, va).bytes().to_vec()
-}
-
-fn create_key(mkeys: &mut Mkeys, mkc: Mkc) -> u32 {
-    let mkc = mkc.with(Mkc::LR, 1).with(Mkc::LW, 1).with(Mkc::PD, PD);
-    let input = CreateMkeyIn::zeroed().with_nested(CreateMkeyIn::MEMORY_KEY_MKEY_ENTRY, &mkc);
-    mkeys.create(&input, &[]).unwrap() << 8
-}
-
-impl Nic {
-    /// Tag 0 to TAGS - 1 have free mkeys; the table has room for one more that is never filled.
-    fn new(digests: Digests, seq: u32, which: WhichRun, memory_len: u64) -> Nic {
-        let mut offload = Offload::new(TagLimits::default(), which);
-        let mut mkeys = Mkeys::new(MkeyLimits::default());
-        let create = CreateTagBufferTableIn::zeroed().with(CreateTagBufferTableIn::OBJ_LOG_TAG_BUFFER_TABLE_SIZE, 3);
-        let table = offload.create_table(&create).unwrap();
-        offload.create_tir(TIRN, &tirc(table, true)).unwrap();
-        let data_key = create_key(&mut mkeys, Mkc::zeroed().with(Mkc::LENGTH64, 1));
-        let tag = Mkc::zeroed()
-            .with(Mkc::ACCESS_MODE_1_0, AccessMode::KLMS.0.into())
-            .with(Mkc::FREE, 1)
-            .with(Mkc::UMR_EN, 1)
-            .with(Mkc::TRANSLATIONS_OCTWORD_SIZE, 1024);
-        let tags: Vec<u32> = (0..TAGS).map(|_| create_key(&mut mkeys, tag)).collect();
-        let mut nic = Nic { offload, mkeys, dma: memory(BASE, memory_len), data_key, tags, table };
-        nic.offload.static_params(TIRN, &static_params(digests)).unwrap();
-        nic.offload.progress_params(TIRN, &progress(seq)).unwrap();
-        let mut entries: Vec<u8> = nic.tags.iter().flat_map(|key| klm(u32::MAX, *key, 0)).collect();
-        entries.resize(entries.len().next_multiple_of(64), 0);
-        nic.offload.tag_fill(&TagFill { tirn: TIRN, first: 0, entries: &entries }).unwrap();
-        nic
-    }
-
-    /// Binds a tag to pieces of memory.
-    fn bind(&mut self, tag: u16, pieces: &[(u64, u32)]) {
-        let mut entries: Vec<u8> = pieces.iter().flat_map(|(iova, len)| klm(*len, self.data_key, *iova)).collect();
-        entries.resize(entries.len().next_multiple_of(64), 0);
-        let total: u64 = pieces.iter().map(|(_, len)| u64::from(*len)).sum();
-        let segment = WqeMkeySeg::zeroed()
-            .with_wide(WqeMkeySeg::LEN, total)
-            .with(WqeMkeySeg::XLT_OCT_SIZE, (entries.len() / 16) as u32);
-        let umr = MkeyUmr {
-            key: self.tags[usize::from(tag)],
-            check: FreeCheck::None,
-            offset: 0,
-            entries: Entries::Inline(&entries),
-            mask: 0x2000_0005,
-            segment,
-        };
-        self.mkeys.umr(&umr, Some(PD), &self.dma).unwrap();
-    }
-
-    fn free(&mut self, tag: u16) {
-        let umr = MkeyUmr {
-            key: self.tags[usize::from(tag)],
-            check: FreeCheck::None,
-            offset: 0,
-            entries: Entries::Inline(&[]),
-            mask: 0x2000_0000,
-            segment: WqeMkeySeg::zeroed().with(WqeMkeySeg::STATUS_FREE, 1),
-        };
-        self.mkeys.umr(&umr, Some(PD), &self.dma).unwrap();
-    }
-
-    fn receive(&mut self, build: &Build) -> Outcome {
-        let frame = build.frame();
-        self.offload.receive(TIRN, &Packet::parse(&frame).unwrap(), &self.mkeys, &self.dma)
-    }
-
-    fn segment(&mut self, seq: u32, payload: &[u8]) -> Outcome {
-        self.receive(&Build::tcp(seq, payload))
-    }
-
-    fn memory(&self, len: u64) -> Vec<u8> {
-        let mut all = vec![0; len as usize];
-        self.dma.read(BASE, &mut all).unwrap();
-        all
-    }
-}
-
-const NO_DIGESTS: Digests = Digests { header: false, data: false };
-const DATA_DIGEST: Digests = Digests { header: false, data: true };
-
-fn data(cid: u16, offset: u32, len: u32) -> Pdu {
-    Pdu::Data { cid, offset, len, padding: 0, good_digest: true }
-}
-
-fn stream(pdus: &[Pdu], digests: Digests) -> Stream {
-    let mut stream = Stream::default();
-    pdus.iter().for_each(|pdu| stream.push(pdu, digests));
-    stream
-}
-
-/// How the segments of a test look around their payload.
-fn envelope() -> impl Strategy<Value = Build> {
-    let vlans = proptest::collection::vec((any::<bool>(), any::<u16>()), 0..3);
-    (vlans, any::<bool>(), 0usize..3, 0usize..11, proptest::collection::vec(any::<u8>(), 0..7)).prop_map(
-        |(vlans, v6, ip_options, tcp_options, padding)| Build {
-            vlans,
-            v6,
-            ip_options,
-            tcp_options,
-            padding,
-            ..Build::default()
-        },
-    )
-}
-
-/// Sizes of packets: often tiny, so that headers and digests are cut everywhere.
-fn cuts() -> impl Strategy<Value = Vec<usize>> {
-    proptest::collection::vec(prop_oneof![1usize..12, 1usize..200, 1usize..1461, Just(1448)], 1..200)
-}
+use crate::wqe::{self, Operation, vectors};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
@@ -186,33 +29,17 @@ proptest! {
         (header, data) in any::<(bool, bool)>(),
         pdus in proptest::collection::vec(pdu(5000), 1..14),
         cuts in cuts(),
-        // Pieces of each tag's buffer; no pieces: the tag stays free.
-        buffers in proptest::collection::vec(proptest::collection::vec(1u32..900, 0..12), usize::from(TAGS)),
-        seq in prop_oneof![any::<u32>(), (0u32..20_000).prop_map(|back| 0u32.wrapping_sub(back))],
+        buffers in buffers(900),
+        seq in first_sequence(),
         envelope in envelope(),
-        which in prop_oneof![Just(WhichRun::First), Just(WhichRun::Last), Just(WhichRun::Longest)],
+        which in which(),
     ) {
         const MEMORY: u64 = 0x4_0000;
         let digests = Digests { header, data };
         let mut nic = Nic::new(digests, seq, which, MEMORY);
-        // Pieces lie scattered over the memory, with gaps of odd lengths, the first tag's last piece first.
-        let mut place = MEMORY;
-        let mut address = Vec::new();
-        for (tag, pieces) in buffers.iter().enumerate() {
-            let placed: Vec<(u64, u32)> = pieces
-                .iter()
-                .map(|len| {
-                    place -= u64::from(*len) + 7;
-                    (BASE + place, *len)
-                })
-                .collect();
-            if !placed.is_empty() {
-                nic.bind(tag as u16, &placed);
-            }
-            address.push(placed.iter().flat_map(|(iova, len)| *iova..*iova + u64::from(*len)).collect::<Vec<_>>());
-        }
-        let fits = |cid: u16, offset: u32, len: u32| {
-            address.get(usize::from(cid)).is_some_and(|buffer| (offset + len) as usize <= buffer.len())
+        let address = bind_scattered(&mut nic, &buffers, MEMORY);
+        let fits = |run: &Run| {
+            address.get(usize::from(run.ccid)).is_some_and(|buffer| (run.ccoff + run.len) as usize <= buffer.len())
         };
 
         let stream = stream(&pdus, digests);
@@ -230,7 +57,7 @@ proptest! {
             let base = build.header_len() as u32;
             let outcome = nic.receive(&build);
             let placed = run.map(|run| Run { hole: base + run.hole, ..run });
-            prop_assert_eq!(outcome, Outcome { placed, ddgst_ok: clean && data, resync: None, bypass: None });
+            prop_assert_eq!(outcome, Outcome { placed, ddgst_ok: clean && data, resync: None, bypass: None, error: None });
             if let Some(run) = run {
                 for i in 0..run.len {
                     let target = address[usize::from(run.ccid)][(run.ccoff + i) as usize];
@@ -250,7 +77,7 @@ proptest! {
         prop_assert_eq!((c.digests_good, c.digests_bad), if data { stream.digests() } else { (0, 0) });
         prop_assert_eq!((c.pdus, c.lost), (stream.pdus(), 0));
         let end = seq.wrapping_add(stream.bytes.len() as u32);
-        let progress = Progress { next_pdu_tcp_sn: end, expected: end, tracker: Tracker::Offloading };
+        let progress = Progress { next_pdu_tcp_sn: end, expected: end, tracker: Tracker::Offloading, awaited: None };
         prop_assert_eq!(nic.offload.progress(TIRN), Some(progress));
     }
 
@@ -307,7 +134,7 @@ fn vector_g_is_what_its_packet_gives() {
         ccoff: g.get(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN),
     };
     assert!(g.is_set(OffloadCqe::CQE64_B1_NVMEOTCP_DDGST) && g.is_set(OffloadCqe::CQE64_B1_NVMEOTCP_ZC));
-    assert_eq!(outcome, Outcome { placed: Some(run), ddgst_ok: true, resync: None, bypass: None });
+    assert_eq!(outcome, Outcome { placed: Some(run), ddgst_ok: true, resync: None, bypass: None, error: None });
 }
 
 #[test]
@@ -357,29 +184,6 @@ fn a_retransmission_bypasses() {
     assert!(outcome.ddgst_ok, "the digest of everything in order is right");
     assert_eq!(progress.expected, 528);
     assert_eq!(nic.offload.counters().bypassed[&Bypass::Early], 4);
-}
-
-#[test]
-fn a_gap_ends_placing() {
-    let stream = stream(&[data(0, 0, 1000), data(1, 0, 1000)], NO_DIGESTS);
-    let mut nic = Nic::new(NO_DIGESTS, 0, WhichRun::First, 0x1000);
-    nic.bind(0, &[(BASE, 1000)]);
-    nic.bind(1, &[(BASE + 0x800, 1000)]);
-    assert!(nic.segment(0, &stream.bytes[..100]).placed.is_some());
-    let memory = nic.memory(0x1000);
-    for (from, to) in [(200, 300), (100, 200), (200, 1024), (1024, 1200), (0, 100)] {
-        let outcome = nic.segment(from as u32, &stream.bytes[from..to]);
-        assert_eq!(outcome, Outcome::bypassed(Bypass::Searching));
-    }
-    assert_eq!(nic.memory(0x1000), memory);
-    assert_eq!(nic.offload.progress(TIRN).unwrap().tracker, Tracker::Searching);
-    assert_eq!(nic.offload.counters().lost, 1);
-    // A confirmation that nobody asked for changes nothing; new progress parameters start anew.
-    nic.offload.static_params(TIRN, &static_params(NO_DIGESTS).with(StaticParams::NVME_RESYNC_TCP_SN, 1024)).unwrap();
-    assert_eq!(nic.segment(1024, &stream.bytes[1024..1100]).bypass, Some(Bypass::Searching));
-    nic.offload.progress_params(TIRN, &progress(1024)).unwrap();
-    let run = Run { hole: 78, len: 52, ccid: 1, ccoff: 0 };
-    assert_eq!(nic.segment(1024, &stream.bytes[1024..1100]).placed, Some(run));
 }
 
 #[test]
@@ -452,10 +256,12 @@ fn each_malformed_header_loses_the_framing() {
         nic.bind(1, &[(BASE + 0x100, 0x100)]);
         let outcome = nic.segment(0, &bytes);
         let placed = Some(Run { hole: 54 + 28, len: 40, ccid: 0, ccoff: 0 });
-        assert_eq!(outcome, Outcome { placed, ddgst_ok: false, resync: None, bypass: None }, "{what}");
+        assert_eq!(outcome, Outcome { placed, ddgst_ok: false, resync: None, bypass: None, error: None }, "{what}");
         assert_eq!(nic.offload.progress(TIRN).unwrap().tracker, Tracker::Searching, "{what}");
+        // The search begins with the next packet.
         let next = nic.segment(bytes.len() as u32, &first);
-        assert_eq!(next, Outcome::bypassed(Bypass::Searching), "{what}");
+        let asked = Outcome { resync: Some(bytes.len() as u32), ..Outcome::bypassed(Bypass::Searching) };
+        assert_eq!(next, asked, "{what}");
         assert!(nic.memory(0x1000)[0x100..].iter().all(|byte| *byte == 0), "{what}");
     }
     // No data at all: PLEN and DATAL agree, but nothing says where the digest would be.
@@ -523,7 +329,7 @@ fn a_tag_freed_on_the_way() {
     assert_eq!(outcome.placed, Some(Run { hole, len: 100, ccid: 1, ccoff: 0 }));
     assert!(outcome.ddgst_ok);
     let c = nic.offload.counters();
-    assert_eq!(c.bytes_unplaced, BTreeMap::from([(Unplaced::Key, 1500)]));
+    assert_eq!(c.bytes_unplaced, BTreeMap::from([(Unplaced::Free, 1500)]));
     assert_eq!((c.digests_good, c.pdus), (2, 2));
     let memory = nic.memory(0x2000);
     assert_eq!(memory[..1000], stream.bytes[24..1024]);
@@ -568,7 +374,7 @@ fn parameters_start_and_restart_a_context() {
     assert_eq!(nic.segment(0, &stream.bytes).bypass, Some(Bypass::Inactive));
     nic.offload.static_params(TIRN, &static_params(NO_DIGESTS)).unwrap();
     assert!(nic.segment(0, &stream.bytes[..60]).placed.is_some());
-    let header = Progress { next_pdu_tcp_sn: 124, expected: 60, tracker: Tracker::Offloading };
+    let header = Progress { next_pdu_tcp_sn: 124, expected: 60, tracker: Tracker::Offloading, awaited: None };
     assert_eq!(nic.offload.progress(TIRN), Some(header));
     nic.offload.progress_params(TIRN, &progress(5000)).unwrap();
     assert_eq!(nic.segment(60, &stream.bytes[60..]).bypass, Some(Bypass::Early));
@@ -598,7 +404,7 @@ fn unsupported_parameters_are_refused() {
 
 #[test]
 fn objects_are_checked() {
-    let mut offload = Offload::new(TagLimits { tables: 2, log_entries: 4 }, WhichRun::First);
+    let mut offload = Offload::new(TagLimits { tables: 2, log_entries: 4 }, WhichRun::First, Behaviour::default());
     let create = |offload: &mut Offload, log: u32| {
         let field = CreateTagBufferTableIn::OBJ_LOG_TAG_BUFFER_TABLE_SIZE;
         offload.create_table(&CreateTagBufferTableIn::zeroed().with(field, log)).map_err(|r| r.syndrome)

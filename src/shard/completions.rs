@@ -1,0 +1,97 @@
+//! The completion queue of received packets, in the form that the function has.
+//!
+//! The offload describes what it placed in the first half of a 128-byte entry. A function without it may have entries of 64
+//! bytes only (`cqe_128_always`, `nvme-tcp-offload.md` §2.1): there the half that says nothing is added while reading.
+
+use crate::adapter::Adapter;
+use crate::platform::{Deadline, Platform};
+use crate::queue::{Base, CompletionQueue, QueueError, ReceiveQueue, RxPool};
+use hw_regs::cqe::{Cqe64, OffloadCqe};
+use hw_regs::layout::Layout;
+
+/// A completion queue whose entries are read as 128 bytes, whatever the device writes.
+pub(super) enum RxCompletions {
+    /// 128 bytes: what was placed, and the entry.
+    Offload(CompletionQueue<OffloadCqe>),
+    /// 64 bytes: nothing is ever placed.
+    Plain(CompletionQueue<Cqe64>),
+}
+
+impl RxCompletions {
+    /// A queue of `1 << log_entries` entries that reports to `eqn`, and a receive queue as long on it.
+    pub fn create<P: Platform>(
+        adapter: &mut Adapter<P>,
+        base: &Base,
+        log_entries: u32,
+        eqn: u32,
+        pool: &RxPool,
+        deadline: Deadline,
+    ) -> Result<(RxCompletions, ReceiveQueue), QueueError> {
+        if adapter.capabilities().offload().possible() {
+            let mut cq = CompletionQueue::create(adapter, base, log_entries, eqn, deadline)?;
+            let rq = ReceiveQueue::create(adapter, base, &mut cq, log_entries, pool, 0, deadline)?;
+            Ok((RxCompletions::Offload(cq), rq))
+        } else {
+            let mut cq = CompletionQueue::create(adapter, base, log_entries, eqn, deadline)?;
+            let rq = ReceiveQueue::create(adapter, base, &mut cq, log_entries, pool, 0, deadline)?;
+            Ok((RxCompletions::Plain(cq), rq))
+        }
+    }
+
+    /// Number by which firmware knows the queue.
+    pub fn cqn(&self) -> u32 {
+        match self {
+            RxCompletions::Offload(cq) => cq.cqn(),
+            RxCompletions::Plain(cq) => cq.cqn(),
+        }
+    }
+
+    /// Entries of the ring.
+    pub fn entries(&self) -> u32 {
+        match self {
+            RxCompletions::Offload(cq) => cq.entries(),
+            RxCompletions::Plain(cq) => cq.entries(),
+        }
+    }
+
+    /// Takes the receive queue from the error state to ready and empty; entries that are there are dropped
+    /// ([`ReceiveQueue::recover`]).
+    pub fn recover<P: Platform>(
+        &mut self,
+        rq: &mut ReceiveQueue,
+        adapter: &mut Adapter<P>,
+        pool: &mut RxPool,
+        deadline: Deadline,
+    ) -> Result<(), QueueError> {
+        match self {
+            RxCompletions::Offload(cq) => rq.recover(adapter, cq, pool, deadline),
+            RxCompletions::Plain(cq) => rq.recover(adapter, cq, pool, deadline),
+        }
+    }
+
+    /// The next entry into `entry`, if there is one. The first half must be zero before and stays so where the device has
+    /// none.
+    #[inline(always)]
+    pub fn poll_into(&mut self, entry: &mut OffloadCqe) -> bool {
+        match self {
+            RxCompletions::Offload(cq) => cq.poll_into(entry),
+            RxCompletions::Plain(cq) => {
+                let mut plain = Cqe64::zeroed();
+                let found = cq.poll_into(&mut plain);
+                if found {
+                    entry.0[OffloadCqe::SIZE - Cqe64::SIZE..].copy_from_slice(&plain.0);
+                }
+                found
+            }
+        }
+    }
+
+    /// Tells the device how far entries were read.
+    #[inline]
+    pub fn update(&self) {
+        match self {
+            RxCompletions::Offload(cq) => cq.update(),
+            RxCompletions::Plain(cq) => cq.update(),
+        }
+    }
+}

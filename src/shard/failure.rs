@@ -1,0 +1,202 @@
+//! What goes wrong with the function: its events, its health, queues in the error state, and the end of everything.
+//!
+//! | what | then |
+//! |---|---|
+//! | send or receive queue in the error state | taken back to work (`mlx5-bringup.md` §8.7); packets are lost, TCP asks again |
+//! | the same again and again; a failed completion queue; a send queue that stands still | the shard is *broken*: every connection ends, objects are destroyed, buffers come back |
+//! | the function is gone or unhealthy | the shard is *dead*: every connection ends; bound buffers stay in quarantine until a reset |
+
+use super::{Disconnect, Shard};
+use crate::adapter::Event as AdapterEvent;
+use crate::ddp::contract::Event as OffloadEvent;
+use crate::ddp::device::Offloads;
+use crate::platform::{Deadline, Platform};
+use crate::queue::QueueError;
+use std::time::Duration;
+
+/// Between two looks at the function's health (`mlx5-bringup.md` §9: Linux looks every 1 to 2 seconds).
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+/// Events of the function that one poll takes.
+const EVENT_BUDGET: u32 = 64;
+/// How long taking a queue back to work may block the loop: three or four commands.
+const RECOVERY_PATIENCE: Duration = Duration::from_secs(3);
+/// Recoveries in [`RECOVERY_WINDOW`] that are tried: more often it is no accident.
+const RECOVERIES: u32 = 4;
+const RECOVERY_WINDOW: Duration = Duration::from_secs(10);
+
+/// Why a receive queue is taken back to work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// A completion with an error.
+    Completion,
+    /// An event of the function, which may be older than the last recovery.
+    Event,
+    /// Half of the work requests never completed although later ones did: the device is done with them, or their completions
+    /// could not be believed.
+    Starved,
+}
+
+impl<P: Platform> Shard<P> {
+    pub(super) fn poll_adapter(&mut self, now: Duration) -> bool {
+        let mut taken = 0;
+        while taken < EVENT_BUDGET
+            && let Some(event) = self.adapter.poll()
+        {
+            taken += 1;
+            match event {
+                AdapterEvent::CqError { cqn, syndrome } => {
+                    self.counters.queue_errors += 1;
+                    let which = match cqn {
+                        _ if cqn == self.cq.cqn() => "receive",
+                        _ if cqn == self.tx.cq().cqn() => "send",
+                        _ => {
+                            self.on_control_cq_error(now, cqn, syndrome);
+                            continue;
+                        }
+                    };
+                    self.fail(now, format!("{which} completion queue {cqn:#x} failed: {syndrome}"));
+                }
+                AdapterEvent::QueueError { event, number, .. } => {
+                    self.counters.queue_errors += 1;
+                    log::warn!("queue {number:#x}: {event}");
+                    // Recovery asks the device itself; a queue that works is left alone.
+                    if number == self.rq.rqn() {
+                        self.recover_receive(now, Cause::Event);
+                    }
+                    if number == self.tx.sqn() {
+                        self.recover_send(now);
+                    }
+                }
+                AdapterEvent::PortDown { port } => log::warn!("port {port} went down"),
+                AdapterEvent::PortUp { port } => log::info!("port {port} is up"),
+                AdapterEvent::PagesFailed { error } => log::error!("{error}"),
+                other => log::debug!("{other:?}"),
+            }
+        }
+        taken != 0
+    }
+
+    /// The completion queue of a control ring failed: nobody will hear that a buffer was forgotten.
+    fn on_control_cq_error(&mut self, now: Duration, cqn: u32, syndrome: hw_regs::eqe::CqErrorSyndrome) {
+        let Some(offloads) = &mut self.offloads else { return };
+        let of = |queue: &u32| offloads.queue(*queue).is_some_and(|queue| queue.icosq().cqn() == cqn);
+        let Some(index) = self.by_queue.iter().find(|(queue, _)| of(queue)).map(|(_, index)| *index) else {
+            return log::warn!("error of an unknown completion queue {cqn:#x}: {syndrome}");
+        };
+        offloads.on_cq_error(cqn, syndrome.0);
+        if let Some(Some(connection)) = self.connections.get_mut(index as usize) {
+            connection.end(Disconnect::ControlQueue { cqn, syndrome }, now);
+        }
+        self.mark(index);
+    }
+
+    /// Looks at the function's health when it is time.
+    pub(super) fn look_at_health(&mut self, now: Duration) {
+        if self.dead || now < self.health_at {
+            return;
+        }
+        self.health_at = now + HEALTH_INTERVAL;
+        if let Err(error) = self.adapter.check_health() {
+            self.dead = true;
+            self.fail(now, error.to_string());
+        }
+    }
+
+    /// The shard cannot go on: every connection ends with `why`.
+    pub(super) fn fail(&mut self, now: Duration, why: String) {
+        log::error!("{why}");
+        self.broken.get_or_insert_with(|| why.clone());
+        for index in 0..self.lingering.slots.len() as u32 {
+            self.end_lingering(index);
+        }
+        for index in 0..self.connections.len() as u32 {
+            if let Some(Some(connection)) = self.connections.get_mut(index as usize) {
+                connection.end(Disconnect::Function(why.clone()), now);
+                connection.tcp.abort();
+            }
+            self.mark(index);
+        }
+    }
+
+    /// Takes the receive queue back to work: what was in it is lost, and TCP asks again.
+    #[cold]
+    pub(super) fn recover_receive(&mut self, now: Duration, cause: Cause) {
+        if self.broken.is_some() || !self.may_recover(now, "receive") {
+            return;
+        }
+        let deadline = Deadline::after(&*self.platform, RECOVERY_PATIENCE);
+        let stopped = match cause {
+            Cause::Starved => self.rq.stop(&mut self.adapter, deadline),
+            Cause::Completion | Cause::Event => Ok(()),
+        };
+        let recovered = stopped
+            .map_err(QueueError::from)
+            .and_then(|()| self.cq.recover(&mut self.rq, &mut self.adapter, &mut self.buffers.pool, deadline));
+        match (recovered, cause) {
+            (Ok(()), _) => {
+                log::warn!("receive queue {:#x} was taken back to work: {cause:?}", self.rq.rqn());
+                self.counters.recoveries += 1;
+                self.unread = 0;
+                self.rq.post(&mut self.buffers.pool);
+            }
+            (Err(QueueError::NotFailed { .. }), Cause::Event) => self.recoveries.1 -= 1,
+            (Err(error), _) => self.fail(now, format!("the receive queue cannot be taken back to work: {error}")),
+        }
+    }
+
+    /// Takes the send queue back to work: frames that were in it are lost, and TCP sends them again.
+    #[cold]
+    pub(super) fn recover_send(&mut self, now: Duration) {
+        if self.broken.is_some() || !self.may_recover(now, "send") {
+            return;
+        }
+        let deadline = Deadline::after(&*self.platform, RECOVERY_PATIENCE);
+        match self.tx.recover(&mut self.adapter, |_| {}, deadline) {
+            Ok(()) => {
+                log::warn!("send queue {:#x} was taken back to work", self.tx.sqn());
+                self.counters.recoveries += 1;
+            }
+            Err(QueueError::NotFailed { .. }) if !self.tx.has_failed() => self.recoveries.1 -= 1,
+            Err(error) => self.fail(now, format!("the send queue cannot be taken back to work: {error}")),
+        }
+    }
+
+    /// Counts a recovery; the shard fails if there were too many.
+    fn may_recover(&mut self, now: Duration, which: &str) -> bool {
+        let (since, count) = &mut self.recoveries;
+        if now.saturating_sub(*since) >= RECOVERY_WINDOW {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        let may = *count <= RECOVERIES;
+        if !may {
+            self.fail(now, format!("the {which} queue failed for the {} time in {RECOVERY_WINDOW:?}", RECOVERIES + 1));
+        }
+        may
+    }
+
+    /// Buffers that the device has forgotten, and control rings that failed.
+    pub(super) fn poll_offload_events(&mut self, now: Duration) -> bool {
+        if self.unread != 0 {
+            return false;
+        }
+        let mut worked = false;
+        while let Some((queue, event)) = self.offloads.as_mut().and_then(Offloads::next_event) {
+            worked = true;
+            let Some(&index) = self.by_queue.get(&queue) else {
+                log::error!("an event of offload queue {queue}, which has no connection: {event:?}");
+                continue;
+            };
+            match event {
+                OffloadEvent::TeardownDone(released) => self.give_out(index, released, now),
+                OffloadEvent::Failed(error) => {
+                    if let Some(Some(connection)) = self.connections.get_mut(index as usize) {
+                        connection.end(Disconnect::Offload(error), now);
+                    }
+                }
+            }
+            self.mark(index);
+        }
+        worked
+    }
+}

@@ -1,0 +1,74 @@
+//! Buffers that the device may still write, because their memory keys could not be destroyed. They are safe again when the
+//! function has been reset, and only then.
+
+use crate::adapter::Handle;
+use crate::command::{CommandError, Fault, Function, Object, ObjectKind, Output, Request};
+use crate::ddp::create::ManyObjects;
+use crate::ddp::tags::{Quiesced, TagTable};
+use crate::dma::{DmaBuf, IoBuf};
+use crate::platform::Deadline;
+use crate::queue::Objects;
+use firmware_iface::Opcode;
+use std::sync::Arc;
+
+/// The buffers of an offload queue that did not go away, and the caller's token for each tag.
+pub(super) struct Quarantined {
+    pub tags: TagTable,
+    pub tokens: Box<[Option<u64>]>,
+}
+
+impl Quarantined {
+    /// The buffers, with the tokens of their requests.
+    pub fn release(self, proof: &Quiesced) -> impl Iterator<Item = (u64, IoBuf)> {
+        let tokens = self.tokens;
+        self.tags.quiesce(proof).into_iter().map(move |released| {
+            let token = tokens.get(usize::from(released.tag())).copied().flatten();
+            (token.unwrap_or(u64::MAX), released.into_buffer())
+        })
+    }
+}
+
+/// Firmware that does not work any more: every command fails at once, as if it had been sent to a function that is gone.
+pub(super) struct NoFirmware(pub Arc<Function>);
+
+impl NoFirmware {
+    fn refuse(&self, opcode: Opcode, object: Option<Object>) -> CommandError {
+        CommandError { function: Arc::clone(&self.0), opcode, op_mod: 0, object, fault: Fault::DeviceGone }
+    }
+}
+
+impl Objects for NoFirmware {
+    fn create(
+        &mut self,
+        _: ObjectKind,
+        request: &Request,
+        _: impl FnOnce(u32) -> Request,
+        _: &[&DmaBuf],
+        _: Deadline,
+    ) -> Result<Handle, CommandError> {
+        Err(self.refuse(request.opcode(), request.object()))
+    }
+    fn destroy(&mut self, handle: Handle, _: Deadline) -> Result<(), CommandError> {
+        let object = Object { kind: handle.kind(), number: Some(handle.number()) };
+        Err(self.refuse(Opcode::DESTROY_GENERAL_OBJECT, Some(object)))
+    }
+    fn exec(&mut self, request: &Request, _: Deadline) -> Result<Output, CommandError> {
+        Err(self.refuse(request.opcode(), request.object()))
+    }
+}
+
+impl ManyObjects for NoFirmware {
+    fn create_many(
+        &mut self,
+        _: ObjectKind,
+        _: impl IntoIterator<Item = Request>,
+        _: impl Fn(u32) -> Request,
+        _: Deadline,
+    ) -> Result<Vec<Handle>, CommandError> {
+        Err(self.refuse(Opcode::CREATE_MKEY, None))
+    }
+    fn destroy_many(&mut self, handles: Vec<Handle>, _: Deadline) -> Vec<CommandError> {
+        // One for all: they fail for the same reason.
+        if handles.is_empty() { Vec::new() } else { vec![self.refuse(Opcode::DESTROY_MKEY, None)] }
+    }
+}

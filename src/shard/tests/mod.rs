@@ -1,0 +1,12 @@
+//! A shard against the virtual ConnectX and the embedded target. What must always hold is looked at all the time ([`world`]):
+//! buffers that came back never change again, no more tags are bound than reads are under way, a poll that did nothing
+//! leaves a deadline in the future. Each module begins with its properties.
+//!
+//! * [`life`]: opening, reading and closing; identifiers, counters, order of work.
+//! * [`ending`]: every way in which a connection ends gives everything back in time, and says why.
+//! * [`device`]: so does every way in which the device fails.
+
+mod device;
+mod ending;
+mod life;
+mod world;

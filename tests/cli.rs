@@ -1,0 +1,284 @@
+//! The `cxddp` binary as people and programs use it: what goes where, and the exit status.
+//!
+//! | property | test |
+//! |---|---|
+//! | a bad option gets one line on standard error with option, value and what is allowed, status 2, and no output | `bad_options_get_one_line` |
+//! | a run that cannot begin or be told of says why in one line, and fails | `what_cannot_be_done_is_said_in_one_line` |
+//! | `--json` prints one object and nothing else, with every field that is promised, and sums that add up | `json_is_one_object_with_every_field` |
+//! | a run that fails says so in the object, on standard error and by status 1, and still tells what is left | `a_failed_run_is_told_in_full` |
+//! | the nine counters have the seed's names and agree with the rest | `the_nine_counters_agree` |
+//! | without a terminal there is no progress bar and nothing on standard error | `without_a_terminal_there_is_only_the_summary` |
+//! | a run is repeatable: the same seed gives the same numbers | `a_seed_repeats_a_run` |
+//! | `probe` tells what the function is, for people and for programs | `probe_tells_what_the_function_is` |
+//! | help and version are no errors | `help_and_version_succeed` |
+
+#![cfg(feature = "demo")]
+
+use serde_json::Value;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+fn command(arguments: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_cxddp"));
+    command.args(arguments.split_whitespace()).env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+fn cxddp(arguments: &str) -> Output {
+    command(arguments).output().expect("the binary runs")
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+/// A file of `bytes` zeros that is gone when the test is.
+struct Image(PathBuf);
+
+impl Image {
+    fn new(name: &str, bytes: u64) -> Image {
+        let path = std::env::temp_dir().join(format!("cxddp-cli-{name}-{}", std::process::id()));
+        std::fs::File::create(&path).and_then(|file| file.set_len(bytes)).expect("a temporary file");
+        Image(path)
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Exit status 2, nothing on standard output, one line on standard error that has all of `words`.
+#[track_caller]
+fn assert_refused(arguments: &str, output: &Output, words: &[&str]) {
+    let line = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{arguments}: {line}");
+    assert_eq!(text(&output.stdout), "", "{arguments}");
+    assert!(line.ends_with('\n') && line.lines().count() == 1, "{arguments}: {line:?}");
+    assert!(line.starts_with("cxddp"), "{arguments}: {line:?} does not say who speaks");
+    for word in words {
+        assert!(line.contains(word), "{arguments}: {line:?} does not say {word:?}");
+    }
+}
+
+#[test]
+fn bad_options_get_one_line() {
+    let (empty, odd) = (Image::new("empty", 0), Image::new("odd", 1000));
+    let (empty, odd) = (empty.0.to_str().expect("UTF-8"), odd.0.to_str().expect("UTF-8"));
+    let (serve_empty, serve_odd) = (format!("demo --image {empty}"), format!("demo --image {odd}"));
+    let cases: &[(&str, &[&str])] = &[
+        ("demo --image /nonexistent", &["--image", "/nonexistent", "cannot be opened", "file that can be read"]),
+        ("demo --image /", &["--image /", "is not a regular file"]),
+        (&serve_empty, &["--image", empty, "has 0 bytes", "positive multiple of the 512-byte block"]),
+        (&serve_odd, &["--image", odd, "has 1000 bytes", "positive multiple of the 512-byte block"]),
+        ("demo --size 0", &["--size 0", "positive multiple of the 512-byte block"]),
+        ("demo --size 1000", &["--size 1000", "positive multiple of the 512-byte block"]),
+        ("demo --size 12Q", &["--size", "12Q", "KiB, MiB, GiB"]),
+        ("demo --size", &["--size", "value is required"]),
+        ("demo --size 99999999T", &["--size", "99999999T", "too large"]),
+        ("demo --size 1MiB --image /etc/passwd", &["--size", "--image"]),
+        ("demo --io-size 0", &["--io-size 0", "multiple of the 512-byte block", "512 to 524288"]),
+        ("demo --io-size 513", &["--io-size 513", "512 to 524288"]),
+        ("demo --io-size 1MiB", &["--io-size 1048576", "512 to 524288"]),
+        ("demo --queue-size 0", &["--queue-size 0", "1 to 1024"]),
+        ("demo --queue-size 1025", &["--queue-size 1025", "1 to 1024"]),
+        ("demo --queue-size many", &["--queue-size", "many", "1 to 1024"]),
+        ("demo --queue-size -1", &["-1"]),
+        (
+            "demo --queue-size 1024 --queues 8 --io-size 512KiB --size 64GiB",
+            &["--queue-size 1024", "--queues 8", "--io-size 524288", "2147483648 bytes"],
+        ),
+        ("demo --queues 0", &["--queues 0", "1 to 8"]),
+        ("demo --queues 9", &["--queues 9", "1 to 8"]),
+        ("demo --queues 1.5", &["--queues", "1.5", "1 to 8"]),
+        ("demo --mtu 1400", &["--mtu 1400", "1500 or 9000"]),
+        ("demo --mtu jumbo", &["--mtu", "jumbo", "1500 or 9000"]),
+        ("demo --offload maybe", &["--offload", "maybe", "prefer, require, off"]),
+        ("demo --pcap /nonexistent/a.pcapng", &["--pcap /nonexistent/a.pcapng", "folder does not exist"]),
+        ("demo --pcap /", &["--pcap /", "is a folder"]),
+        ("demo --seed x", &["--seed", "x", "0 to 18446744073709551615"]),
+        ("demo --loss 51", &["--loss 51", "0 to 50"]),
+        ("demo --loss some", &["--loss", "some", "0 to 50"]),
+        ("demo --loss NaN", &["--loss NaN", "0 to 50"]),
+        ("demo --burst 0", &["--burst 0", "1 to 1000"]),
+        ("demo --delay 1000001", &["--delay 1000001", "0 to 1000000"]),
+        ("demo --frobnicate", &["--frobnicate"]),
+        ("demo --json=yes", &["--json", "yes"]),
+        ("demo more", &["more"]),
+        ("dome", &["dome"]),
+        ("probe --device 0000:03:00.0", &["--device 0000:03:00.0", "virtual"]),
+        ("probe --queues 1", &["--queues"]),
+    ];
+    for (arguments, words) in cases {
+        assert_refused(arguments, &cxddp(arguments), words);
+        // Programs get the same.
+        if arguments.starts_with("demo") && !arguments.contains("json") && !arguments.ends_with("--size") {
+            let arguments = format!("{arguments} --json");
+            assert_refused(&arguments, &cxddp(&arguments), words);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_done_is_said_in_one_line() {
+    // Nothing can be written here, which shows only when the capture or the result is.
+    let full = "demo --size 64KiB --pcap /dev/full";
+    assert_refused(full, &cxddp(full), &["--pcap /dev/full", "No space left"]);
+    let mut overlay = command("demo --size 64KiB --write");
+    let overlay = overlay.env("TMPDIR", "/nonexistent").output().expect("the binary runs");
+    assert_refused("demo --write", &overlay, &["temporary file for --write", "No such file"]);
+    for arguments in ["demo --size 64KiB", "demo --size 64KiB --json", "probe", "probe --json"] {
+        let sink = std::fs::File::options().write(true).open("/dev/full").expect("a full device");
+        let output = command(arguments).stdout(sink).output().expect("the binary runs");
+        assert_refused(arguments, &output, &["cannot write the result", "No space left"]);
+    }
+}
+
+/// Runs with `--json`, which must succeed: the object, with nothing before or behind it.
+#[track_caller]
+fn json(arguments: &str) -> Value {
+    let output = cxddp(&format!("{arguments} --json"));
+    assert_eq!(output.status.code(), Some(0), "{arguments}: {}", text(&output.stderr));
+    assert_eq!(text(&output.stderr), "", "{arguments}");
+    let stdout = text(&output.stdout);
+    assert!(stdout.starts_with('{') && stdout.ends_with("}\n"), "{stdout:?}");
+    serde_json::from_str(stdout).expect("one JSON value")
+}
+
+#[track_caller]
+fn number(value: &Value, field: &str) -> u64 {
+    value[field].as_u64().unwrap_or_else(|| panic!("{field} is {:?}", value[field]))
+}
+
+const COUNTERS: [&str; 9] = [
+    "rx_nvmeotcp_queue_init",
+    "rx_nvmeotcp_queue_teardown",
+    "rx_nvmeotcp_ddp_setup",
+    "rx_nvmeotcp_ddp_setup_fail",
+    "rx_nvmeotcp_ddp_teardown",
+    "rx_nvmeotcp_drop",
+    "rx_nvmeotcp_resync",
+    "rx_nvmeotcp_offload_packets",
+    "rx_nvmeotcp_offload_bytes",
+];
+
+#[test]
+fn json_is_one_object_with_every_field() {
+    for (offload, digest) in [("require", " --data-digest"), ("prefer", ""), ("off", " --data-digest --hdr-digest")] {
+        let outcome = json(&format!("demo --size 1MiB --io-size 32KiB --offload {offload}{digest}"));
+        assert_eq!(outcome["verified"], true);
+        assert_eq!((number(&outcome, "bytes"), number(&outcome, "reads")), (1 << 20, 32));
+        let (placed, copied) = (number(&outcome, "bytes_placed"), number(&outcome, "bytes_copied"));
+        assert_eq!(placed + copied, 1 << 20);
+        assert_eq!(placed == 0, offload == "off");
+        let digests = (number(&outcome, "digests_hw"), number(&outcome, "digests_sw"));
+        assert_eq!(
+            digests,
+            if digest.is_empty() {
+                (0, 0)
+            } else if offload == "off" {
+                (0, 32)
+            } else {
+                (32, 0)
+            }
+        );
+        assert!(number(&outcome, "packets_placed") <= number(&outcome, "packets_rx"));
+        assert!(number(&outcome, "doorbells") > 0 && number(&outcome, "commands") > 0);
+        assert_eq!((number(&outcome, "objects_left"), number(&outcome, "pages_left")), (0, 0));
+        assert!(outcome["elapsed_s"].as_f64().is_some_and(|seconds| seconds > 0.0));
+        let counters = outcome["counters"].as_object().expect("an object");
+        assert_eq!(counters.len(), COUNTERS.len());
+        assert!(COUNTERS.iter().all(|name| counters[*name].is_u64()), "{counters:?}");
+    }
+}
+
+#[test]
+fn a_failed_run_is_told_in_full() {
+    // A wire that is dead for long times: which runs survive is a matter of the seed.
+    let mut failed = 0;
+    for seed in 1..=8 {
+        let arguments = format!("demo --size 64KiB --loss 50 --burst 1000 --corrupt 20 --seed {seed} --json");
+        let output = cxddp(&arguments);
+        let outcome: Value = serde_json::from_slice(&output.stdout).expect("one JSON value");
+        let verified = outcome["verified"].as_bool().expect("true or false");
+        assert_eq!(output.status.code(), Some(if verified { 0 } else { 1 }), "{arguments}");
+        let problems = outcome["problems"].as_array().expect("an array").iter().filter_map(Value::as_str);
+        let lines: Vec<_> = problems.map(|problem| format!("cxddp demo: {problem}")).collect();
+        assert_eq!(lines.is_empty(), verified, "{arguments}");
+        let stderr: Vec<_> = text(&output.stderr).lines().filter(|line| line.starts_with("cxddp")).collect();
+        assert_eq!(stderr, lines, "{arguments}");
+        assert_eq!((number(&outcome, "objects_left"), number(&outcome, "pages_left")), (0, 0), "{arguments}");
+        assert!(number(&outcome, "frames_lost") + number(&outcome, "frames_corrupted") > 0, "{arguments}");
+        failed += u32::from(!verified);
+        if !verified {
+            let people = cxddp(arguments.trim_end_matches("--json"));
+            assert_eq!(people.status.code(), Some(1), "{arguments}");
+            assert!(!text(&people.stdout).contains("every byte verified"), "{arguments}");
+        }
+    }
+    assert!(failed > 0, "every run survived: the wire was too kind for this test");
+}
+
+#[test]
+fn the_nine_counters_agree() {
+    let outcome = json("demo --size 1MiB --io-size 64KiB --queues 3 --offload require");
+    let counter = |name: &str| number(&outcome["counters"], name);
+    assert_eq!((counter("rx_nvmeotcp_queue_init"), counter("rx_nvmeotcp_queue_teardown")), (3, 3));
+    assert_eq!((counter("rx_nvmeotcp_ddp_setup"), counter("rx_nvmeotcp_ddp_teardown")), (16, 16));
+    let trouble = ["rx_nvmeotcp_ddp_setup_fail", "rx_nvmeotcp_drop", "rx_nvmeotcp_resync"].map(counter);
+    assert_eq!(trouble, [0; 3]);
+    assert_eq!(counter("rx_nvmeotcp_offload_packets"), number(&outcome, "packets_placed"));
+    assert_eq!(counter("rx_nvmeotcp_offload_bytes"), number(&outcome, "bytes_placed"));
+}
+
+#[test]
+fn without_a_terminal_there_is_only_the_summary() {
+    let output = cxddp("demo --size 1MiB --data-digest --write");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(text(&output.stderr), "");
+    let summary = text(&output.stdout);
+    assert!(!summary.contains(['\x1b', '\r']), "{summary:?}");
+    for word in ["every byte verified", "1.00 MiB", "by the NIC", "by software", "doorbells", "packets", "PDUs"] {
+        assert!(summary.contains(word), "{summary} does not say {word:?}");
+    }
+    assert!(COUNTERS.iter().all(|name| summary.contains(name)), "{summary}");
+}
+
+#[test]
+fn a_seed_repeats_a_run() {
+    let run = |seed: u32| {
+        let mut outcome = json(&format!("demo --size 1MiB --io-size 8KiB --write --seed {seed}"));
+        let fields = outcome.as_object_mut().expect("an object");
+        fields.retain(|name, _| !name.ends_with("_s") && name != "peak_rss_bytes");
+        outcome
+    };
+    assert_eq!(run(5), run(5));
+}
+
+#[test]
+fn probe_tells_what_the_function_is() {
+    let output = cxddp("probe");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let people = text(&output.stdout);
+    assert!(people.contains("15b3:1021") && people.contains("28.39.1002") && people.contains("possible"), "{people}");
+    let function = json("probe --device virtual");
+    assert_eq!((&function["vendor_id"], &function["device_id"]), (&"0x15b3".into(), &"0x1021".into()));
+    assert_eq!((&function["firmware"], &function["link_up"]), (&"28.39.1002".into(), &true.into()));
+    let offload = &function["offload"];
+    assert_eq!((&offload["possible"], &offload["why_not"]), (&true.into(), &Value::Array(Vec::new())));
+    assert_eq!((number(offload, "max_queue_size"), number(offload, "max_sgl_entries")), (1024, 128));
+}
+
+#[test]
+fn help_and_version_succeed() {
+    for (arguments, word) in [("--help", "demo"), ("demo --help", "--queue-size"), ("--version", "cxddp")] {
+        let output = cxddp(arguments);
+        assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""), "{arguments}");
+        assert!(text(&output.stdout).contains(word), "{arguments}");
+    }
+    // No command at all: help, but not as if that were a success.
+    let output = cxddp("");
+    assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""));
+    assert!(text(&output.stderr).contains("Usage"));
+}
