@@ -78,6 +78,11 @@ impl Capacity {
     }
 }
 
+/// Entries of a list, pads included, that a memory key for `max_entries` has room for. A UMR says the size in 16 bits.
+fn list_room(max_entries: u16) -> usize {
+    usize::from(max_entries).next_multiple_of(KLMS_PER_BLOCK).min(usize::from(u16::MAX) + 1 - KLMS_PER_BLOCK)
+}
+
 /// Creation and destruction of many objects of one kind at once.
 pub trait ManyObjects: Objects {
     /// Creates objects that hold no memory, with as many commands in flight as there are slots: all or none
@@ -388,10 +393,9 @@ fn build(
     icosq.flush(platform);
     wait.idle(icosq)?;
 
-    let binding =
-        Binding { keys, data_key: base.data_mkey, max_entries: capacity.max_entries, threshold: plan.threshold };
+    let binding = Binding::new(base.data_mkey, list_room(capacity.max_entries), plan.threshold);
     let icosq = ring.take().expect("inserted above");
-    Ok(OffloadQueue::new(icosq, tirn, plan.params, binding))
+    Ok(OffloadQueue::new(icosq, tirn, plan.params, binding, &keys))
 }
 
 /// Waiting for the control ring while a queue is created.
@@ -475,7 +479,7 @@ fn create_keys(
         .with(Mkc::ACCESS_MODE_1_0, u32::from(AccessMode::KLMS.0))
         .with(Mkc::QPN, 0xff_ffff)
         .with(Mkc::PD, base.pd)
-        .with(Mkc::TRANSLATIONS_OCTWORD_SIZE, u32::from(max_entries).next_multiple_of(KLMS_PER_BLOCK as u32));
+        .with(Mkc::TRANSLATIONS_OCTWORD_SIZE, list_room(max_entries) as u32);
     let input = CreateMkeyIn::zeroed().with_nested(CreateMkeyIn::MEMORY_KEY_MKEY_ENTRY, &context);
     let request = Request::new(&input).creates(ObjectKind::Mkey);
     let destroy = |index| Request::new(&DestroyMkeyIn::zeroed().with(DestroyMkeyIn::MKEY_INDEX, index));

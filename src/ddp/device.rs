@@ -12,14 +12,14 @@ use super::create::{Capacity, CreateError, Created, ManyObjects, Plan, Removed};
 use super::lookup::{Lookup, NoQueueId, QueueId};
 use super::memory::{Memory, RingBytes};
 use super::queue::OffloadQueue;
-use super::rebuild::{self, Rebuilt, Rejected, Rejection};
+use super::rebuild::{self, Flags, Rebuilt, Rejected, Rejection};
 use super::stats::Stats;
 use super::wqe::ConnectionParams;
 use crate::command::CommandError;
 use crate::dma::IoBuf;
-use crate::frame::RxBuffer;
+use crate::frame::Arrival;
 use crate::platform::{Deadline, Platform};
-use crate::queue::Base;
+use crate::queue::{Base, CqeFields};
 use crate::steering::{FiveTuple, RuleId, Steering, SteeringError};
 use hw_regs::cqe::OffloadCqe;
 use std::collections::VecDeque;
@@ -141,23 +141,24 @@ impl Offloads {
         }
     }
 
-    /// A completion entry of a receive queue of 128-byte entries, whose packet is in a receive buffer of `capacity` bytes.
-    /// The frame names its queue; an entry that cannot be true is counted, and its buffer comes back with the reason.
+    /// A completion entry of a receive queue of 128-byte entries, and the packet that the queue found for it
+    /// ([`ReceiveQueue::accept`](crate::queue::ReceiveQueue::accept)). The frame names its offload queue; an entry that
+    /// cannot be true is counted, and its buffer comes back with the reason.
     #[inline(always)]
-    pub fn receive(&mut self, entry: &OffloadCqe, buffer: RxBuffer, capacity: u32) -> Result<Rebuilt, Rejected> {
-        if !rebuild::is_flagged(entry) {
-            return match rebuild::plain(entry, buffer, capacity) {
-                Ok(frame) => Ok(Rebuilt { frame, resync: None }),
-                Err(rejected) => Err(self.count(rejected)),
-            };
+    pub fn receive(&mut self, entry: &impl CqeFields<OffloadCqe>, arrival: Arrival) -> Result<Rebuilt, Rejected> {
+        let flags = Flags::of(entry);
+        if !flags.any() {
+            return Ok(Rebuilt { frame: rebuild::plain(entry, arrival), resync: None });
         }
-        match self.queues.get_mut(rebuild::flow_tag(entry)) {
-            Some(published) => published.created.queue.receive(entry, buffer, capacity),
-            None => Err(self.count(rebuild::refuse(buffer, Rejection::NoQueue))),
+        let flow_tag = rebuild::flow_tag(entry);
+        match self.queues.get_mut(flow_tag) {
+            Some(published) => published.created.queue.receive_flagged(entry, flags, flow_tag, arrival),
+            None => Err(self.count(rebuild::refuse(arrival.into_buffer(), Rejection::NoQueue))),
         }
     }
 
     #[cold]
+    #[inline(never)]
     fn count(&mut self, rejected: Rejected) -> Rejected {
         self.past.count_rejection(rejected.why);
         rejected
@@ -184,6 +185,7 @@ impl Offloads {
         Some(Memory::new(ring, tags, stats))
     }
 
+    #[inline(always)]
     fn touch(&mut self, queue: u32) -> Option<&mut OffloadQueue> {
         let entry = self.queues.get_mut(queue)?;
         if !std::mem::replace(&mut entry.unflushed, true) {
@@ -429,6 +431,7 @@ mod tests {
     use super::*;
     use crate::adapter::ObjectLog;
     use crate::dma::DmaHeap;
+    use crate::frame::RxBuffer;
     use crate::queue::Logged;
     use crate::steering::{Defaults, SteeringCaps, SteeringParams};
     use firmware_iface::Opcode;
@@ -527,6 +530,11 @@ mod tests {
         world.assert_no_queue();
     }
 
+    /// A packet of 200 bytes in receive buffer `index`.
+    fn arrival(index: u32) -> Arrival {
+        Arrival::check(RxBuffer(index), 200, 2048).expect("it fits")
+    }
+
     #[test]
     fn a_failure_leaves_nothing() {
         for opcode in [Opcode::CREATE_TIR, Opcode::CREATE_MKEY, Opcode::SET_FLOW_TABLE_ENTRY] {
@@ -550,26 +558,24 @@ mod tests {
         let mut world = World::new();
         let (a, b) = (world.add(1000).expect("added"), world.add(1001).expect("added"));
         world.offloads.setup(b, 1, io(&world.heap, &[8192])).expect("free");
-        let rebuilt = world.offloads.receive(&placed(b, 1), RxBuffer(4), 2048).expect("true");
+        let rebuilt = world.offloads.receive(&placed(b, 1), arrival(4)).expect("true");
         assert_eq!((rebuilt.frame.queue(), rebuilt.frame.placed_len()), (b, 100));
         let _ = rebuilt.frame.into_buffer();
         for (queue, why) in [(a, Rejection::TagNotBound), (0, Rejection::NoQueue), (0xff_ffff, Rejection::NoQueue)] {
-            let rejected = world.offloads.receive(&placed(queue, 1), RxBuffer(4), 2048).expect_err("false");
+            let rejected = world.offloads.receive(&placed(queue, 1), arrival(4)).expect_err("false");
             assert_eq!((rejected.why, rejected.buffer), (why, RxBuffer(4)));
         }
         // An ordinary packet needs no queue.
         let plain = placed(0, 1).with(OffloadCqe::CQE64_B1_NVMEOTCP_ZC, 0);
-        let rebuilt = world.offloads.receive(&plain, RxBuffer(4), 2048).expect("ordinary");
+        let rebuilt = world.offloads.receive(&plain, arrival(4)).expect("ordinary");
         assert_eq!((rebuilt.frame.queue(), rebuilt.frame.placed_len(), rebuilt.frame.len()), (0, 0, 200));
         let _ = rebuilt.frame.into_buffer();
-        let rejected = world.offloads.receive(&plain, RxBuffer(4), 199).expect_err("too long");
-        assert_eq!(rejected.why, Rejection::Length);
         let stats = world.offloads.stats();
-        assert_eq!((stats.rejected(Rejection::NoQueue), stats.rejections(), stats.packets), (2, 4, 1));
-        assert_eq!(stats.seed()[5], ("rx_nvmeotcp_drop", 4));
+        assert_eq!((stats.rejected(Rejection::NoQueue), stats.rejections(), stats.packets), (2, 3, 1));
+        assert_eq!(stats.seed()[5], ("rx_nvmeotcp_drop", 3));
         let removed = world.del(b);
         assert_eq!(removed.stats.packets, 1);
-        assert_eq!(buffer(world.offloads.receive(&placed(b, 1), RxBuffer(9), 2048)), 9, "a late packet is dropped");
+        assert_eq!(buffer(world.offloads.receive(&placed(b, 1), arrival(9))), 9, "a late packet is dropped");
         assert_eq!(world.offloads.stats().packets, 1, "counted on after the removal");
         drop((removed, world.del(a)));
         world.assert_no_queue();

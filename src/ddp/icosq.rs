@@ -10,6 +10,7 @@
 //! * Nothing reaches the device before [`Icosq::flush`]: a batch shares one doorbell.
 
 use super::wqe::{self, ConnectionParams, Extent, Place, Room};
+use crate::dma::LIST_GROUP;
 use crate::platform::Platform;
 use crate::queue::{CompletionFault, CompletionQueue, ErrorCompletion, SendRing, Wqe};
 use hw_regs::cqe::Cqe64;
@@ -97,6 +98,16 @@ impl Room for Wqe<'_> {
     fn write(&mut self, offset: usize, bytes: &[u8]) {
         Wqe::write(self, offset, bytes);
     }
+    #[inline(always)]
+    fn write_block(&mut self, n: usize, block: &[u8; wqe::BLOCK]) {
+        Wqe::write_block(self, n, block);
+    }
+}
+
+/// Blocks of a quarter of a ring.
+#[inline(always)]
+fn quarter(ring: &SendRing<Work>) -> i32 {
+    (ring.capacity() / 4) as i32
 }
 
 /// The control ring of one offload queue.
@@ -104,9 +115,10 @@ impl Room for Wqe<'_> {
 pub struct Icosq {
     ring: SendRing<Work>,
     cq: CompletionQueue<Cqe64>,
+    /// Groups of KLM entries in one WQE.
     per_wqe: usize,
-    /// Blocks posted since a completion was asked for.
-    unsignalled: u32,
+    /// Blocks until a completion is due: a quarter of the ring, less what was posted since one was asked for.
+    until_due: i32,
     /// Completions asked for that have not come.
     awaited: u32,
 }
@@ -115,7 +127,7 @@ impl Icosq {
     /// A control ring over a send ring and the completion queue that belongs to it alone. `per_wqe`: KLM entries in one
     /// WQE ([`wqe::entries_per_wqe`]).
     pub(super) fn new(ring: SendRing<Work>, cq: CompletionQueue<Cqe64>, per_wqe: usize) -> Icosq {
-        Icosq { ring, cq, per_wqe, unsignalled: 0, awaited: 0 }
+        Icosq { until_due: quarter(&ring), ring, cq, per_wqe: per_wqe / LIST_GROUP, awaited: 0 }
     }
 
     /// The send ring and its completion queue, to be destroyed.
@@ -135,7 +147,7 @@ impl Icosq {
 
     /// KLM entries in one WQE.
     pub fn per_wqe(&self) -> usize {
-        self.per_wqe
+        self.per_wqe * LIST_GROUP
     }
 
     /// Blocks that are free.
@@ -154,8 +166,9 @@ impl Icosq {
     }
 
     /// True once a work request failed.
+    #[inline(always)]
     pub fn has_failed(&self) -> bool {
-        self.ring.has_failed() || self.cq.error().is_some()
+        self.ring.has_failed()
     }
 
     /// Doorbells written since the beginning.
@@ -166,108 +179,115 @@ impl Icosq {
     /// A CQ error event named the completion queue (`mlx5-bringup.md` §7).
     pub fn on_cq_error(&mut self, syndrome: u8) {
         self.cq.on_error(syndrome);
+        self.ring.fail();
     }
 
-    /// Checks that WQEs of these sizes (16-byte units), of which `signalled` ask for a completion, can be posted; for a
-    /// single one [`Icosq::put`] says itself whether there is room.
+    /// True if too much of the ring goes by without a completion asked for, with a WQE of these blocks.
     #[inline(always)]
-    fn check(&self, sizes: impl IntoIterator<Item = u32>, signalled: u32) -> Result<(), NotPosted> {
-        if self.has_failed() {
-            return Err(NotPosted::Failed);
+    fn is_due(&self, blocks: u32) -> bool {
+        self.until_due <= blocks as i32
+    }
+
+    /// Posts one WQE, if there is room in the ring and, should it ask for a completion, in the completion queue.
+    #[inline(always)]
+    fn put(&mut self, blocks: u32, work: Work, write: impl FnOnce(&mut Wqe<'_>, Place)) -> Result<(), NotPosted> {
+        if work.signalled && self.awaited >= self.cq.entries() {
+            return Err(self.not_posted());
         }
-        match self.awaited + signalled <= self.cq.entries() && self.ring.fits(sizes) {
-            true => Ok(()),
-            false => Err(NotPosted::Full),
-        }
-    }
-
-    /// True if too much of the ring goes by without a completion asked for, with a WQE of this size.
-    #[inline(always)]
-    fn is_due(&self, ds: u32) -> bool {
-        (self.unsignalled + ds.div_ceil(4)) * 4 >= self.ring.capacity()
-    }
-
-    /// Posts one WQE, if there is room.
-    #[inline(always)]
-    fn put(&mut self, ds: u32, work: Work, write: impl FnOnce(&mut Wqe<'_>, Place)) -> Result<(), NotPosted> {
-        let posted = self.ring.post(ds, work, |wqe| {
+        let posted = self.ring.post_blocks(blocks, work, |wqe| {
             let place = Place { sqn: wqe.sqn(), index: wqe.index(), signalled: work.signalled };
             write(wqe, place);
         });
-        posted.map_err(|_| NotPosted::Full)?;
+        if posted.is_err() {
+            return Err(self.not_posted());
+        }
         if work.signalled {
-            self.unsignalled = 0;
+            self.until_due = quarter(&self.ring);
             self.awaited += 1;
         } else {
-            self.unsignalled += ds.div_ceil(4);
+            self.until_due -= blocks as i32;
         }
         Ok(())
     }
 
+    #[cold]
+    #[inline(never)]
+    fn not_posted(&self) -> NotPosted {
+        if self.has_failed() { NotPosted::Failed } else { NotPosted::Full }
+    }
+
     /// Posts static parameters: at first (`resync` 0), or to confirm that a PDU header begins at `resync`.
     pub fn static_params(&mut self, tirn: u32, params: ConnectionParams, resync: u32) -> Result<(), NotPosted> {
-        let ds = (wqe::STATIC_BLOCKS * 4) as u32;
-        self.check([], 1)?;
         let work = Work { kind: Kind::StaticParams, signalled: true, tag: 0 };
-        self.put(ds, work, |wqe, place| wqe::static_params(wqe, place, tirn, params, resync))
+        self.put(wqe::STATIC_BLOCKS as u32, work, |wqe, place| wqe::static_params(wqe, place, tirn, params, resync))
     }
 
     /// Posts progress parameters; their completion is [`Completed::Ready`].
     pub fn progress_params(&mut self, tirn: u32, next_pdu: u32) -> Result<(), NotPosted> {
-        self.check([], 1)?;
         let work = Work { kind: Kind::ProgressParams, signalled: true, tag: 0 };
-        self.put(wqe::PROGRESS_DS, work, |wqe, place| wqe::progress_params(wqe, place, tirn, next_pdu))
+        self.put(wqe::PROGRESS_DS.div_ceil(4), work, |wqe, place| wqe::progress_params(wqe, place, tirn, next_pdu))
     }
 
     /// Posts one WQE that fills the tag buffer table from entry `first` (a multiple of 4) on, with at most
     /// [`Icosq::per_wqe`] keys. Asks for a completion if it is the `last`.
     pub fn tag_fill(&mut self, tirn: u32, first: u16, keys: &[u32], last: bool) -> Result<(), NotPosted> {
-        let ds = wqe::umr_ds(keys.len());
-        self.check([], 1)?;
-        let work = Work { kind: Kind::TagFill, signalled: last || self.is_due(ds), tag: first };
-        self.put(ds, work, |wqe, place| wqe::tag_fill(wqe, place, tirn, first, keys))
+        let blocks = wqe::umr_blocks(keys.len()) as u32;
+        let work = Work { kind: Kind::TagFill, signalled: last || self.is_due(blocks), tag: first };
+        self.put(blocks, work, |wqe, place| wqe::tag_fill(wqe, place, tirn, first, keys))
     }
 
     /// Posts the UMRs that point `key`, the memory key of `tag`, at a list of together `bytes` bytes: all of them or none.
-    /// The list is padded with zero entries to a multiple of 4, and not empty.
-    #[inline]
-    pub fn bind(&mut self, tag: u16, key: u32, bytes: u32, list: &[Klm]) -> Result<BindPosted, NotPosted> {
-        let extent = Extent { bytes, entries: list.len() as u16 };
-        if list.len() <= self.per_wqe {
-            self.check([], 1)?;
-            self.bind_part(tag, key, extent, 0, list, true)?;
-        } else {
-            self.check(list.chunks(self.per_wqe).map(|part| wqe::umr_ds(part.len())), 1)?;
-            for (n, part) in list.chunks(self.per_wqe).enumerate() {
-                let first = n * self.per_wqe;
-                self.bind_part(tag, key, extent, first as u16, part, first + part.len() == list.len())?;
-            }
+    /// The list is a buffer's [`device_list`](crate::dma::IoBuf::device_list), not empty; `mask` fills its keys in
+    /// ([`wqe::key_mask`]).
+    #[inline(always)]
+    pub fn bind(
+        &mut self,
+        tag: u16,
+        key: u32,
+        bytes: u32,
+        list: &[[Klm; LIST_GROUP]],
+        mask: Klm,
+    ) -> Result<BindPosted, NotPosted> {
+        let whole = Extent { bytes, entries: (list.len() * LIST_GROUP) as u16 };
+        let work = Work { kind: Kind::Bind, signalled: false, tag };
+        let blocks = wqe::list_blocks(list.len());
+        match list.len() <= self.per_wqe && !self.is_due(blocks) {
+            true => self.put(blocks, work, |wqe, place| wqe::setup(wqe, place, key, whole, 0, list, mask))?,
+            false => self.bind_parts(work, key, whole, list, mask)?,
         }
         Ok(BindPosted { tag })
     }
 
-    #[inline(always)]
-    fn bind_part(
+    /// A list that takes more than one WQE, or asks for a completion.
+    #[inline(never)]
+    fn bind_parts(
         &mut self,
-        tag: u16,
+        work: Work,
         key: u32,
-        extent: Extent,
-        first: u16,
-        part: &[Klm],
-        last: bool,
+        whole: Extent,
+        list: &[[Klm; LIST_GROUP]],
+        mask: Klm,
     ) -> Result<(), NotPosted> {
-        let ds = wqe::umr_ds(part.len());
-        let work = Work { kind: Kind::Bind, signalled: last && self.is_due(ds), tag };
-        self.put(ds, work, |wqe, place| wqe::setup(wqe, place, key, extent, first, part))
+        let sizes = list.chunks(self.per_wqe).map(|part| wqe::list_blocks(part.len()) * 4);
+        if self.awaited >= self.cq.entries() || !self.ring.fits(sizes) {
+            return Err(self.not_posted());
+        }
+        for (n, part) in list.chunks(self.per_wqe).enumerate() {
+            let first = n * self.per_wqe;
+            let blocks = wqe::list_blocks(part.len());
+            let signalled = first + part.len() == list.len() && self.is_due(blocks);
+            self.put(blocks, Work { signalled, ..work }, |wqe, place| {
+                wqe::setup(wqe, place, key, whole, (first * LIST_GROUP) as u16, part, mask);
+            })?;
+        }
+        Ok(())
     }
 
     /// Posts the invalidate of `key`, the memory key of `tag`; its completion is [`Completed::Unbound`].
-    #[inline]
+    #[inline(always)]
     pub fn unbind(&mut self, tag: u16, key: u32) -> Result<UnbindPosted, NotPosted> {
-        let ds = wqe::umr_ds(0);
-        self.check([], 1)?;
         let work = Work { kind: Kind::Unbind, signalled: true, tag };
-        self.put(ds, work, |wqe, place| wqe::invalidate(wqe, place, key))?;
+        self.put(wqe::INVALIDATE_BLOCKS as u32, work, |wqe, place| wqe::invalidate(wqe, place, key))?;
         Ok(UnbindPosted { tag })
     }
 

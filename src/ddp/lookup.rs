@@ -28,8 +28,10 @@ pub struct NoQueueId(pub usize);
 /// The queues of one owner by flow tag. Owners that share a device take disjoint ranges of ids.
 #[derive(Debug)]
 pub struct Lookup<T> {
-    first: u32,
+    /// By flow tag; those below the first id stay empty.
     queues: Box<[Option<T>]>,
+    /// Ids that there are.
+    ids: usize,
     free: VecDeque<u16>,
 }
 
@@ -41,8 +43,8 @@ impl<T> Lookup<T> {
     pub fn new(ids: RangeInclusive<u16>) -> Lookup<T> {
         assert!(!ids.is_empty() && QUEUE_IDS.contains(ids.start()) && QUEUE_IDS.contains(ids.end()), "ids {ids:?}");
         Lookup {
-            first: u32::from(*ids.start()),
-            queues: ids.clone().map(|_| None).collect(),
+            queues: (0..=*ids.end()).map(|_| None).collect(),
+            ids: ids.len(),
             // In ascending order, so that few queues share few cache lines; an id that comes back waits longest, so that a
             // late completion of its last queue does not meet the next.
             free: ids.collect(),
@@ -51,7 +53,7 @@ impl<T> Lookup<T> {
 
     /// Takes an id. Nothing is found under it until [`Lookup::publish`].
     pub fn reserve(&mut self) -> Result<QueueId, NoQueueId> {
-        self.free.pop_front().map(QueueId).ok_or(NoQueueId(self.queues.len()))
+        self.free.pop_front().map(QueueId).ok_or(NoQueueId(self.ids))
     }
 
     /// Gives an id back that was reserved and not published, or that [`Lookup::remove`] returned.
@@ -66,25 +68,24 @@ impl<T> Lookup<T> {
     /// # Panics
     /// If `flow_tag` is not that of an id that this lookup gave out.
     pub fn publish(&mut self, flow_tag: u32, queue: T) {
-        let slot = flow_tag.wrapping_sub(self.first) as usize;
-        self.queues[slot] = Some(queue);
+        self.queues[flow_tag as usize] = Some(queue);
     }
 
     /// The queue of a flow tag that the device reported.
     #[inline(always)]
     pub fn get(&self, flow_tag: u32) -> Option<&T> {
-        self.queues.get(flow_tag.wrapping_sub(self.first) as usize)?.as_ref()
+        self.queues.get(flow_tag as usize)?.as_ref()
     }
 
     /// The queue of a flow tag that the device reported.
     #[inline(always)]
     pub fn get_mut(&mut self, flow_tag: u32) -> Option<&mut T> {
-        self.queues.get_mut(flow_tag.wrapping_sub(self.first) as usize)?.as_mut()
+        self.queues.get_mut(flow_tag as usize)?.as_mut()
     }
 
     /// Takes the queue out.
     pub fn remove(&mut self, flow_tag: u32) -> Option<T> {
-        self.queues.get_mut(flow_tag.wrapping_sub(self.first) as usize)?.take()
+        self.queues.get_mut(flow_tag as usize)?.take()
     }
 
     /// Every queue, by ascending id.

@@ -3,33 +3,64 @@
 
 use super::contract::{Event, Setup, Teardown};
 use super::icosq::{Completed, Icosq, NotPosted};
-use super::rebuild::{self, Flags, Rebuilt, Rejected};
+use super::rebuild::{self, Attention, Flags, Rebuilt, Rejected};
 use super::stats::{NotOffloaded, Stats};
 use super::tags::{NotPinned, State, TagError, TagTable};
-use super::wqe::{ConnectionParams, KLMS_PER_BLOCK};
-use crate::dma::IoBuf;
-use crate::frame::RxBuffer;
+use super::wqe::{self, ConnectionParams};
+use crate::dma::{IoBuf, LIST_GROUP};
+use crate::frame::{Arrival, RxBuffer};
 use crate::platform::Platform;
-use crate::queue::ErrorCompletion;
+use crate::queue::{CqeFields, ErrorCompletion};
 use hw_regs::cqe::OffloadCqe;
-use hw_regs::layout::{Access, Layout};
 use hw_regs::wqe::Klm;
 use std::collections::VecDeque;
 
 /// Most bytes of one read: what a list entry can say in 31 bits, as data segments have them.
 const MAX_BYTES: usize = 1 << 31;
 
-/// What binds a tag: limits and keys.
+/// What binds tags, and what can be bound.
 #[derive(Debug)]
 pub(super) struct Binding {
-    /// Memory key of each tag.
-    pub keys: Box<[u32]>,
-    /// Memory key under which the device finds the driver's DMA memory.
-    pub data_key: u32,
-    /// Entries that a tag's memory key has room for.
-    pub max_entries: u16,
-    /// Reads of fewer bytes are not offloaded.
-    pub threshold: u32,
+    /// The memory key under which the device finds the driver's DMA memory, as lists take it.
+    mask: Klm,
+    /// Groups of entries that a tag's memory key has room for; 0 if nothing can be bound.
+    room: usize,
+    /// Reads of fewer bytes are not offloaded; at least 1.
+    threshold: usize,
+    /// How many more bytes a read may have.
+    span: usize,
+}
+
+impl Binding {
+    /// `room`: entries that a tag's memory key has room for, pads included. `threshold`: bytes of the least read that is
+    /// offloaded.
+    pub(super) fn new(data_key: u32, room: usize, threshold: u32) -> Binding {
+        let (mask, room, threshold) = (wqe::key_mask(data_key), room / LIST_GROUP, threshold.max(1) as usize);
+        match MAX_BYTES.checked_sub(threshold) {
+            Some(span) => Binding { mask, room, threshold, span },
+            None => Binding { mask, room: 0, threshold, span: 0 },
+        }
+    }
+
+    /// True if a buffer is within the limits.
+    #[inline(always)]
+    fn takes(&self, buffer: &IoBuf) -> bool {
+        // One comparison for both ends: what is below the threshold wraps to a large number.
+        buffer.len().wrapping_sub(self.threshold) <= self.span && buffer.device_list().len() <= self.room
+    }
+
+    /// Why a buffer is not within the limits; `None` if it is.
+    fn why_not(&self, buffer: &IoBuf) -> Option<NotOffloaded> {
+        if buffer.len() < self.threshold {
+            Some(NotOffloaded::BelowThreshold)
+        } else if buffer.len() - self.threshold > self.span {
+            Some(NotOffloaded::TooLong)
+        } else if buffer.device_list().len() > self.room {
+            Some(NotOffloaded::TooManyEntries)
+        } else {
+            None
+        }
+    }
 }
 
 /// One NVMe I/O queue = one TCP connection = one offload context.
@@ -39,14 +70,12 @@ pub struct OffloadQueue {
     pub(super) stats: Stats,
     /// The device checks data digests, and they were negotiated.
     check_digest: bool,
-    /// A resync was confirmed: the next digest mark may be wrong (§6.3).
-    distrust_next: bool,
+    /// After a resync was confirmed the next digest mark may be wrong (§6.3).
+    attention: Attention,
     pub(super) icosq: Icosq,
     pub(super) tirn: u32,
     params: ConnectionParams,
     pub(super) binding: Binding,
-    /// Room for one list.
-    entries: Box<[Klm]>,
     /// Tags to be unbound as soon as the control ring has room.
     unbind_later: VecDeque<u16>,
     /// Resync to be confirmed as soon as the control ring has room; a newer one replaces it.
@@ -58,17 +87,23 @@ pub struct OffloadQueue {
 }
 
 impl OffloadQueue {
-    pub(super) fn new(icosq: Icosq, tirn: u32, params: ConnectionParams, binding: Binding) -> OffloadQueue {
-        let depth = binding.keys.len();
+    /// `keys`: the memory key of each tag.
+    pub(super) fn new(
+        icosq: Icosq,
+        tirn: u32,
+        params: ConnectionParams,
+        binding: Binding,
+        keys: &[u32],
+    ) -> OffloadQueue {
+        let depth = keys.len();
         OffloadQueue {
-            tags: TagTable::new(depth as u32),
+            tags: TagTable::with_keys(keys),
             stats: Stats::default(),
             check_digest: params.check_data_digest,
-            distrust_next: false,
+            attention: Attention::NONE,
             icosq,
             tirn,
             params,
-            entries: vec![Klm::zeroed(); usize::from(binding.max_entries).next_multiple_of(KLMS_PER_BLOCK)].into(),
             binding,
             unbind_later: VecDeque::with_capacity(depth),
             resync_later: None,
@@ -110,43 +145,72 @@ impl OffloadQueue {
     /// A completion entry with an offload flag and this queue's flow tag, of a packet in a receive buffer of `capacity`
     /// bytes. An entry that cannot be true is counted, and its buffer comes back with the reason.
     #[inline(always)]
-    pub fn receive(&mut self, entry: &OffloadCqe, buffer: RxBuffer, capacity: u32) -> Result<Rebuilt, Rejected> {
-        let Flags { placed, digest_ok, resync: false } = rebuild::flags(entry) else {
-            return self.receive_resync(entry, buffer, capacity);
-        };
-        if !placed {
-            return self.receive_plain(entry, buffer, capacity, digest_ok);
-        }
-        let (frame, bytes) = match rebuild::placed(entry, buffer, capacity, &self.tags) {
-            Ok(placed) => placed,
-            Err(rejected) => return Err(self.count(rejected)),
-        };
-        self.stats.packets += 1;
-        self.stats.bytes += u64::from(bytes);
-        let digest_ok = self.credit(digest_ok);
-        Ok(Rebuilt { frame: frame.with_digest_ok(digest_ok), resync: None })
-    }
-
-    fn receive_plain(
+    pub fn receive(
         &mut self,
-        entry: &OffloadCqe,
+        entry: &impl CqeFields<OffloadCqe>,
         buffer: RxBuffer,
         capacity: u32,
-        digest_ok: bool,
     ) -> Result<Rebuilt, Rejected> {
-        let frame = rebuild::plain(entry, buffer, capacity).map_err(|rejected| self.count(rejected))?;
-        let digest_ok = self.credit(digest_ok);
-        Ok(Rebuilt { frame: frame.with_digest_ok(digest_ok), resync: None })
+        match rebuild::arrival(entry, buffer, capacity) {
+            Ok(arrival) => self.receive_flagged(entry, Flags::of(entry), rebuild::flow_tag(entry), arrival),
+            Err(rejected) => Err(self.count(rejected)),
+        }
+    }
+
+    /// [`OffloadQueue::receive`] of a packet whose length was checked, where flags and flow tag were read before.
+    #[inline(always)]
+    pub(super) fn receive_flagged(
+        &mut self,
+        entry: &impl CqeFields<OffloadCqe>,
+        flags: Flags,
+        flow_tag: u32,
+        arrival: Arrival,
+    ) -> Result<Rebuilt, Rejected> {
+        if !flags.is_just_placed(self.attention) {
+            return self.receive_odd(entry, flags, flow_tag, arrival);
+        }
+        match rebuild::placed(entry, flow_tag, arrival, &self.tags) {
+            Ok((frame, bytes)) => {
+                self.stats.packets += 1;
+                self.stats.bytes += u64::from(bytes);
+                let digest_ok = self.believe(flags.digest_ok());
+                Ok(Rebuilt { frame: frame.with_digest_ok(digest_ok), resync: None })
+            }
+            Err(rejected) => Err(self.count(rejected)),
+        }
+    }
+
+    /// Everything but a placed run whose digest mark can be taken as it is.
+    ///
+    // Inline, as everything that returns a frame: one that is returned through memory would have to be kept in memory.
+    #[inline(always)]
+    fn receive_odd(
+        &mut self,
+        entry: &impl CqeFields<OffloadCqe>,
+        flags: Flags,
+        flow_tag: u32,
+        arrival: Arrival,
+    ) -> Result<Rebuilt, Rejected> {
+        let rebuilt = match flags.placed() && !flags.resync() {
+            true => rebuild::placed(entry, flow_tag, arrival, &self.tags).map(|(frame, bytes)| {
+                self.stats.packets += 1;
+                self.stats.bytes += u64::from(bytes);
+                Rebuilt { frame, resync: None }
+            }),
+            false => rebuild::in_ring(entry, flags, flow_tag, arrival),
+        };
+        match rebuilt {
+            Ok(Rebuilt { frame, resync }) => {
+                self.stats.resync += u64::from(resync.is_some());
+                let digest_ok = self.credit(flags.digest_ok() && resync.is_none());
+                Ok(Rebuilt { frame: frame.with_digest_ok(digest_ok), resync })
+            }
+            Err(rejected) => Err(self.count(rejected)),
+        }
     }
 
     #[cold]
-    fn receive_resync(&mut self, entry: &OffloadCqe, buffer: RxBuffer, capacity: u32) -> Result<Rebuilt, Rejected> {
-        let rebuilt = rebuild::resync(entry, buffer, capacity).map_err(|rejected| self.count(rejected))?;
-        self.stats.resync += 1;
-        Ok(rebuilt)
-    }
-
-    #[cold]
+    #[inline(never)]
     fn count(&mut self, rejected: Rejected) -> Rejected {
         self.stats.count_rejection(rejected.why);
         rejected
@@ -155,75 +219,87 @@ impl OffloadQueue {
     /// Whether the device's word for a packet's digests is believed.
     #[inline(always)]
     fn credit(&mut self, claimed: bool) -> bool {
-        if claimed & self.distrust_next {
-            self.distrust();
+        if claimed && self.attention.distrusts_digest() {
+            self.attention = Attention::NONE;
             return false;
         }
+        self.believe(claimed)
+    }
+
+    #[inline(always)]
+    fn believe(&mut self, claimed: bool) -> bool {
         let ok = claimed & self.check_digest;
         self.stats.digest_ok += u64::from(ok);
         ok
     }
 
-    #[cold]
-    fn distrust(&mut self) {
-        self.distrust_next = false;
-    }
-
     /// Takes the buffer of a read for its tag and tells the device of it if it can; see
     /// [`Offload::setup`](super::contract::Offload::setup).
-    #[inline]
+    #[inline(always)]
     pub fn setup(&mut self, tag: u16, buffer: IoBuf) -> Result<Setup, NotPinned> {
-        self.tags.pin(tag, buffer)?;
-        match self.bind(tag) {
-            Ok(()) => {
+        // What waits for room goes first.
+        if !self.binding.takes(&buffer) || !self.unbind_later.is_empty() {
+            return self.hold_only(tag, buffer);
+        }
+        let pinned = match self.tags.pin_to_bind(tag, buffer) {
+            Ok(pinned) => pinned,
+            Err(buffer) => return Err(self.tags.not_pinned(tag, buffer)),
+        };
+        let (bytes, list) = (pinned.buffer.len() as u32, pinned.buffer.device_list());
+        match self.icosq.bind(tag, pinned.key, bytes, list, self.binding.mask) {
+            Ok(posted) => {
+                pinned.bind(posted);
                 self.stats.setup += 1;
                 Ok(Setup::Offloaded)
             }
-            Err(why) => {
-                self.stats.count_not_offloaded(why);
-                Ok(Setup::NotOffloaded(why))
-            }
+            Err(why) => Ok(self.bind_late(tag, why)),
+        }
+    }
+
+    /// Holds a buffer that cannot be bound; says and counts why not.
+    #[cold]
+    #[inline(never)]
+    fn hold_only(&mut self, tag: u16, buffer: IoBuf) -> Result<Setup, NotPinned> {
+        let why = self.binding.why_not(&buffer).unwrap_or(NotOffloaded::Busy);
+        self.tags.pin(tag, buffer)?;
+        Ok(self.not_offloaded(why))
+    }
+
+    fn not_offloaded(&mut self, why: NotOffloaded) -> Setup {
+        self.stats.count_not_offloaded(why);
+        Setup::NotOffloaded(why)
+    }
+
+    /// The control ring refused the binding of a pinned buffer: it may have room once its completions were read.
+    #[cold]
+    #[inline(never)]
+    fn bind_late(&mut self, tag: u16, why: NotPosted) -> Setup {
+        if why == NotPosted::Failed {
+            return self.not_offloaded(NotOffloaded::QueueError);
+        }
+        self.poll();
+        let (Some(buffer), Some(key)) = (self.tags.buffer(tag), self.tags.key(tag)) else {
+            return self.not_offloaded(NotOffloaded::QueueError);
+        };
+        match self.icosq.bind(tag, key, buffer.len() as u32, buffer.device_list(), self.binding.mask) {
+            Ok(posted) => match self.tags.bind(posted) {
+                Ok(()) => {
+                    self.stats.setup += 1;
+                    Setup::Offloaded
+                }
+                Err(error) => {
+                    log::error!("{error}");
+                    self.not_offloaded(NotOffloaded::QueueError)
+                }
+            },
+            Err(NotPosted::Full) => self.not_offloaded(NotOffloaded::Busy),
+            Err(NotPosted::Failed) => self.not_offloaded(NotOffloaded::QueueError),
         }
     }
 
     /// Holds the buffer of a command that is not to be offloaded, such as the source of a write.
     pub fn hold(&mut self, tag: u16, buffer: IoBuf) -> Result<(), NotPinned> {
         self.tags.pin(tag, buffer)
-    }
-
-    #[inline]
-    fn bind(&mut self, tag: u16) -> Result<(), NotOffloaded> {
-        let (Some(buffer), Some(&key)) = (self.tags.buffer(tag), self.binding.keys.get(usize::from(tag))) else {
-            return Err(NotOffloaded::QueueError);
-        };
-        let bytes = buffer.len();
-        if bytes < self.binding.threshold as usize {
-            return Err(NotOffloaded::BelowThreshold);
-        }
-        if bytes > MAX_BYTES {
-            return Err(NotOffloaded::TooLong);
-        }
-        let Some(count) = list(buffer, self.binding.data_key, &mut self.entries) else {
-            return Err(NotOffloaded::TooManyEntries);
-        };
-        // What waits for room goes first.
-        if !self.unbind_later.is_empty() {
-            return Err(NotOffloaded::Busy);
-        }
-        let bytes = bytes as u32;
-        let mut posted = self.icosq.bind(tag, key, bytes, &self.entries[..count]);
-        if let Err(NotPosted::Full) = posted {
-            self.poll();
-            posted = self.icosq.bind(tag, key, bytes, &self.entries[..count]);
-        }
-        let posted = posted.map_err(|why| match why {
-            NotPosted::Full => NotOffloaded::Busy,
-            NotPosted::Failed => NotOffloaded::QueueError,
-        })?;
-        self.tags.bind(posted).map_err(|error| {
-            log::error!("{error}");
-            NotOffloaded::QueueError
-        })
     }
 
     /// Asks for the buffer of a tag back; see [`Offload::teardown`](super::contract::Offload::teardown).
@@ -242,8 +318,11 @@ impl OffloadQueue {
     }
 
     /// Posts the invalidate of a bound tag. False if there is no room.
+    #[inline(always)]
     fn unbind(&mut self, tag: u16) -> Result<bool, TagError> {
-        let key = self.binding.keys[usize::from(tag)];
+        let Some(key) = self.tags.key(tag) else {
+            return Err(TagError::NoSuchTag { tag, depth: self.tags.depth() });
+        };
         match self.icosq.unbind(tag, key) {
             Ok(posted) => {
                 self.stats.teardown += 1;
@@ -255,7 +334,7 @@ impl OffloadQueue {
 
     /// Confirms that a PDU header begins at `sequence`, as the device guessed.
     pub fn resync(&mut self, sequence: u32) {
-        self.distrust_next = true;
+        self.attention = Attention::NEXT_DIGEST;
         self.stats.resync_confirmed += 1;
         self.resync_later = match self.icosq.static_params(self.tirn, self.params, sequence) {
             Ok(()) => None,
@@ -364,31 +443,4 @@ impl OffloadQueue {
             }
         }
     }
-}
-
-/// Writes a buffer as a KLM list, pieces that are adjacent for the device as one entry, padded with zero entries to a
-/// multiple of 4. Returns its length, pads included; `None` if `entries` (itself a multiple of 4) is too short.
-#[inline]
-fn list(buffer: &IoBuf, key: u32, entries: &mut [Klm]) -> Option<usize> {
-    let mut pieces = buffer.segments();
-    let (first, len) = pieces.next()?;
-    let (mut start, mut bytes) = (first.get(), len as u64);
-    let entry = |start: u64, bytes: u64| {
-        Klm::zeroed().with(Klm::BCOUNT, bytes as u32).with(Klm::KEY, key).with_wide(Klm::VA, start)
-    };
-    let mut room = entries.iter_mut();
-    for (iova, len) in pieces {
-        if start + bytes == iova.get() {
-            bytes += len as u64;
-        } else {
-            *room.next()? = entry(start, bytes);
-            (start, bytes) = (iova.get(), len as u64);
-        }
-    }
-    *room.next()? = entry(start, bytes);
-    let rest = room.into_slice();
-    let pads = rest.len() % KLMS_PER_BLOCK;
-    rest[..pads].fill(Klm::zeroed());
-    let unused = rest.len() - pads;
-    Some(entries.len() - unused)
 }

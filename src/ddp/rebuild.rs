@@ -16,23 +16,27 @@
 //! ```
 
 use super::tags::{Hot, TagTable};
-use crate::frame::{Frame, Placed, RxBuffer};
+use crate::frame::{Arrival, Frame, Placed, RxBuffer};
+use crate::queue::CqeFields;
 use hw_regs::cqe::{Cqe64, OffloadCqe};
-use hw_regs::layout::{Access, Layout};
+use hw_regs::layout::{Field, Layout};
 use std::fmt;
 
-/// Bits of byte 1 of the 64-byte entry, byte 65 of the whole (§5).
+/// Byte 1 of the 64-byte entry, byte 65 of the whole, and its bits (§5).
+const FLAGS: Field<OffloadCqe> = Field::new(65 * 8, 8);
 const ZERO_COPY: u8 = 0x10;
 const DIGEST_OK: u8 = 0x20;
 const RESYNC: u8 = 0x40;
-const FLAGS: u8 = ZERO_COPY | DIGEST_OK | RESYNC;
-const FLAGS_BYTE: usize = 65;
-/// Bits of `hds_ip_ext`: checksums of the L3 and L4 headers found right.
-const CHECKSUMS_OK: u8 = 0x6;
-const CHECKSUMS_BYTE: usize = 64 + 28;
-/// `l4_l3_hdr_type`, and the bit of its `l3_hdr_type` that is set for IPv6 (1) and clear for IPv4 (2).
-const L3_TYPE_BYTE: usize = 64 + 29;
-const L3_TYPE_IPV6: u8 = 0x4;
+/// `hds_ip_ext`, `l4_l3_hdr_type` and the VLAN tag, one word: where headers end, and whether their checksums are right.
+const MARKS: Field<OffloadCqe> = Field::new(92 * 8, 32);
+/// Checksums of the L3 and L4 headers found right.
+const CHECKSUMS_OK: u32 = 0x6 << 24;
+/// `l3_hdr_type` of IPv6 (1); IPv4 has 2.
+const L3_TYPE_IPV6: u32 = 0x4 << 16;
+/// `cclen` and `hlen`, one word.
+const RUN: Field<OffloadCqe> = Field::new(0, 32);
+/// All 32 bits count in receive queues of the driver, which are cyclic (§5).
+const BYTE_COUNT: Field<Cqe64> = Cqe64::BYTE_CNT;
 /// Bytes of the shortest headers that a placed packet can have: Ethernet, IPv4, TCP. IPv6 has 20 more.
 const MIN_HEADERS: u32 = 14 + 20 + 20;
 const IPV6_EXTRA: u32 = 20;
@@ -127,42 +131,99 @@ pub struct Rebuilt {
     pub resync: Option<u32>,
 }
 
-/// True if the entry says anything about the offload; others are ordinary packets whose first half means nothing.
-#[inline(always)]
-pub fn is_flagged(entry: &OffloadCqe) -> bool {
-    entry.0[FLAGS_BYTE] & FLAGS != 0
+/// What an entry says about the offload, and for whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flags(u8);
+
+impl Flags {
+    /// Reads them.
+    #[inline(always)]
+    pub fn of(entry: &impl CqeFields<OffloadCqe>) -> Flags {
+        Flags(entry.field(FLAGS) as u8)
+    }
+
+    /// True if the entry says anything about the offload; others are ordinary packets whose first half means nothing.
+    #[inline(always)]
+    pub fn any(self) -> bool {
+        self.0 & (ZERO_COPY | DIGEST_OK | RESYNC) != 0
+    }
+
+    /// A run was placed, and nothing is to be looked at more closely.
+    #[inline(always)]
+    pub(super) fn is_just_placed(self, attention: Attention) -> bool {
+        self.0 & attention.0 == ZERO_COPY
+    }
+
+    /// A run was placed.
+    #[inline(always)]
+    pub fn placed(self) -> bool {
+        self.0 & ZERO_COPY != 0
+    }
+
+    /// The device vouches for the packet's data digests.
+    #[inline(always)]
+    pub fn digest_ok(self) -> bool {
+        self.0 & DIGEST_OK != 0
+    }
+
+    /// The device asks for a resync.
+    #[inline(always)]
+    pub fn resync(self) -> bool {
+        self.0 & RESYNC != 0
+    }
+}
+
+/// Flags that need a closer look than a placed run does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Attention(u8);
+
+impl Attention {
+    /// Only those that always do.
+    pub(super) const NONE: Attention = Attention(ZERO_COPY | RESYNC);
+    /// The next digest mark as well.
+    pub(super) const NEXT_DIGEST: Attention = Attention(ZERO_COPY | RESYNC | DIGEST_OK);
+
+    #[inline(always)]
+    pub(super) fn distrusts_digest(self) -> bool {
+        self.0 & DIGEST_OK != 0
+    }
 }
 
 /// Flow tag that the steering rule put on the packet: the queue's number, 0 for none.
 #[inline(always)]
-pub fn flow_tag(entry: &OffloadCqe) -> u32 {
-    entry.get(OffloadCqe::CQE64_FLOW_TAG)
+pub fn flow_tag(entry: &impl CqeFields<OffloadCqe>) -> u32 {
+    entry.field(OffloadCqe::CQE64_FLOW_TAG)
 }
 
-/// Bytes of the whole packet. Receive queues of the driver are cyclic, where all 32 bits count (§5).
+/// An ordinary packet: all of it is in its receive buffer.
 #[inline(always)]
-fn byte_count(entry: &OffloadCqe) -> u32 {
-    const AT: usize = 64 + 44;
-    u32::from_be_bytes([entry.0[AT], entry.0[AT + 1], entry.0[AT + 2], entry.0[AT + 3]])
+pub fn plain(entry: &impl CqeFields<OffloadCqe>, arrival: Arrival) -> Frame {
+    plain_for(entry, flow_tag(entry), arrival)
+}
+
+/// [`plain`] where the flow tag was read before.
+#[inline(always)]
+fn plain_for(entry: &impl CqeFields<OffloadCqe>, flow_tag: u32, arrival: Arrival) -> Frame {
+    arrival.into_frame().with_queue(flow_tag).with_checksum_ok(checksums_ok(entry.field(MARKS)))
 }
 
 #[inline(always)]
-fn checksums_ok(entry: &OffloadCqe) -> bool {
-    entry.0[CHECKSUMS_BYTE] & CHECKSUMS_OK == CHECKSUMS_OK
+fn checksums_ok(marks: u32) -> bool {
+    marks & CHECKSUMS_OK == CHECKSUMS_OK
 }
 
-/// An ordinary packet: all of it is in the receive buffer of `capacity` bytes.
+/// A packet in `buffer` whose length, too, is only what the entry says.
 #[inline(always)]
-pub fn plain(entry: &OffloadCqe, buffer: RxBuffer, capacity: u32) -> Result<Frame, Rejected> {
-    let bytes = byte_count(entry);
-    // One comparison for "0" and "too long".
-    if bytes.wrapping_sub(1) >= capacity {
-        return Err(refuse(buffer, Rejection::Length));
-    }
-    Ok(Frame::new(buffer, bytes).with_queue(flow_tag(entry)).with_checksum_ok(checksums_ok(entry)))
+pub(super) fn arrival(
+    entry: &impl CqeFields<OffloadCqe>,
+    buffer: RxBuffer,
+    capacity: u32,
+) -> Result<Arrival, Rejected> {
+    Arrival::check(buffer, entry.base_field(BYTE_COUNT), capacity).map_err(|buffer| refuse(buffer, Rejection::Length))
 }
 
 #[cold]
+#[inline(never)]
 pub(super) fn refuse(buffer: RxBuffer, why: Rejection) -> Rejected {
     Rejected { buffer, why }
 }
@@ -172,76 +233,83 @@ pub(super) fn refuse(buffer: RxBuffer, why: Rejection) -> Rejected {
 /// The frame's digest mark is the device's claim; whether it is to be believed (digests negotiated, no resync just before)
 /// is the queue's business.
 #[inline]
-pub fn rebuild(entry: &OffloadCqe, buffer: RxBuffer, capacity: u32, tags: &TagTable) -> Result<Rebuilt, Rejected> {
-    let flags = flags(entry);
-    let frame = match flags {
-        Flags { resync: true, .. } => return resync(entry, buffer, capacity),
-        Flags { placed: true, .. } => placed(entry, buffer, capacity, tags)?.0,
-        _ => plain(entry, buffer, capacity)?,
-    };
-    Ok(Rebuilt { frame: frame.with_digest_ok(flags.digest_ok), resync: None })
-}
-
-/// What an entry claims.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Flags {
-    pub placed: bool,
-    pub digest_ok: bool,
-    pub resync: bool,
-}
-
-#[inline(always)]
-pub(super) fn flags(entry: &OffloadCqe) -> Flags {
-    let byte = entry.0[FLAGS_BYTE];
-    Flags { placed: byte & ZERO_COPY != 0, digest_ok: byte & DIGEST_OK != 0, resync: byte & RESYNC != 0 }
-}
-
-/// A packet with a resync request: it is complete in the receive buffer, and nothing is said about its digests.
-#[cold]
-pub(super) fn resync(entry: &OffloadCqe, buffer: RxBuffer, capacity: u32) -> Result<Rebuilt, Rejected> {
-    if flags(entry).placed {
-        return Err(refuse(buffer, Rejection::ResyncAndPlaced));
+pub fn rebuild(
+    entry: &impl CqeFields<OffloadCqe>,
+    buffer: RxBuffer,
+    capacity: u32,
+    tags: &TagTable,
+) -> Result<Rebuilt, Rejected> {
+    let arrival = arrival(entry, buffer, capacity)?;
+    let (flags, flow_tag) = (Flags::of(entry), flow_tag(entry));
+    match flags.placed() && !flags.resync() {
+        true => {
+            let (frame, _) = placed(entry, flow_tag, arrival, tags)?;
+            Ok(Rebuilt { frame: frame.with_digest_ok(flags.digest_ok()), resync: None })
+        }
+        false => in_ring(entry, flags, flow_tag, arrival),
     }
-    let frame = plain(entry, buffer, capacity)?;
-    Ok(Rebuilt { frame, resync: Some(entry.get(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN)) })
+}
+
+/// A packet of an offload queue that is complete in the receive buffer: nothing was placed, or there is a resync request,
+/// and then nothing is said about its digests.
+#[inline(always)]
+pub(super) fn in_ring(
+    entry: &impl CqeFields<OffloadCqe>,
+    flags: Flags,
+    flow_tag: u32,
+    arrival: Arrival,
+) -> Result<Rebuilt, Rejected> {
+    if flags.placed() {
+        return Err(refuse(arrival.into_buffer(), Rejection::ResyncAndPlaced));
+    }
+    let frame = plain_for(entry, flow_tag, arrival);
+    let resync = flags.resync().then(|| entry.field(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN));
+    Ok(Rebuilt { frame: frame.with_digest_ok(flags.digest_ok() && resync.is_none()), resync })
 }
 
 /// A packet of which a run was placed, and the run's length.
 #[inline(always)]
 pub(super) fn placed(
-    entry: &OffloadCqe,
-    buffer: RxBuffer,
-    capacity: u32,
+    entry: &impl CqeFields<OffloadCqe>,
+    flow_tag: u32,
+    arrival: Arrival,
     tags: &TagTable,
 ) -> Result<(Frame, u32), Rejected> {
-    let tag = entry.get(OffloadCqe::CCID) as u16;
-    let (cclen, hlen) = (entry.get(OffloadCqe::CCLEN), entry.get(OffloadCqe::HLEN));
-    let ccoff = entry.get(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN);
-    let bytes = byte_count(entry);
+    let tag = entry.field(OffloadCqe::CCID) as u16;
     let Some(&Hot { size, generation }) = tags.hot().get(usize::from(tag)) else {
-        return Err(refuse(buffer, Rejection::TagOutOfRange));
+        return Err(refuse(arrival.into_buffer(), Rejection::TagOutOfRange));
     };
-    let ipv6 = u32::from(entry.0[L3_TYPE_BYTE] & L3_TYPE_IPV6 != 0);
-    let headers = MIN_HEADERS + IPV6_EXTRA * ipv6;
+    let run = entry.field(RUN);
+    let (cclen, hlen) = (run >> 16, run & 0xffff);
+    let ccoff = entry.field(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN);
+    let (marks, bytes) = (entry.field(MARKS), arrival.len());
+    let headers = if marks & L3_TYPE_IPV6 == 0 { MIN_HEADERS } else { min_headers_ipv6() };
     // `hlen` and `cclen` have 16 bits, so their sum does not overflow; `ccoff` has 32, hence the wider sum. A run of no
     // bytes wraps to the largest number and so ends beyond every buffer.
     let last = u64::from(ccoff) + u64::from(cclen.wrapping_sub(1));
-    if last >= u64::from(size) || hlen < headers || hlen + cclen > bytes || bytes > capacity {
-        return Err(refuse(buffer, reason([cclen, hlen, ccoff, bytes], [size, headers, capacity])));
+    if last >= u64::from(size) || hlen < headers || hlen + cclen > bytes {
+        return Err(refuse(arrival.into_buffer(), reason([cclen, hlen, ccoff, bytes], [size, headers])));
     }
     let placed = Placed { tag, generation, offset: ccoff };
-    let frame = Frame::new(buffer, bytes)
+    let frame = arrival
+        .into_frame()
         .with_placed(hlen, cclen, placed)
-        .with_queue(flow_tag(entry))
-        .with_checksum_ok(checksums_ok(entry));
+        .with_queue(flow_tag)
+        .with_checksum_ok(checksums_ok(marks));
     Ok((frame, cclen))
 }
 
+/// A call, so that a packet over IPv4 pays one branch for the question.
 #[cold]
-fn reason([cclen, hlen, ccoff, bytes]: [u32; 4], [size, headers, capacity]: [u32; 3]) -> Rejection {
-    if bytes > capacity {
-        Rejection::Length
-    } else if size == 0 {
+#[inline(never)]
+fn min_headers_ipv6() -> u32 {
+    MIN_HEADERS + IPV6_EXTRA
+}
+
+#[cold]
+#[inline(never)]
+fn reason([cclen, hlen, ccoff, bytes]: [u32; 4], [size, headers]: [u32; 2]) -> Rejection {
+    if size == 0 {
         Rejection::TagNotBound
     } else if cclen == 0 {
         Rejection::EmptyRun
@@ -273,6 +341,7 @@ mod tests {
     use super::super::icosq::BindPosted;
     use super::*;
     use crate::frame::Range;
+    use hw_regs::layout::Access;
     use proptest::prelude::*;
 
     const CAPACITY: u32 = 2048;
@@ -324,7 +393,7 @@ mod tests {
     #[test]
     fn vector_g() {
         let entry = vector();
-        assert!(is_flagged(&entry));
+        assert!(Flags::of(&entry).any());
         assert_eq!(flow_tag(&entry), 5);
         assert_eq!(base(&entry).get(Cqe64::WQE_COUNTER), 9);
         // The vector is of a striding queue: 1 stride consumed, 1514 bytes.
@@ -408,7 +477,7 @@ mod tests {
                 entry.set(OffloadCqe::HLEN, hlen);
                 entry.set(OffloadCqe::CQE64_BYTE_CNT_FILLER_CONSUMED_STRIDES, 0);
                 entry.set(OffloadCqe::CQE64_BYTE_CNT_BYTES, length);
-                entry.0[FLAGS_BYTE] = (flags as u8) << 4;
+                entry.set(FLAGS, flags << 4);
             }
             entry
         })

@@ -59,6 +59,8 @@ struct Slot {
     /// Present in every state but `Free`.
     buffer: Option<IoBuf>,
     suspect: bool,
+    /// Memory key through which the device finds the buffer.
+    key: u32,
 }
 
 /// A step in a tag's life that its state does not allow. The caller's order is wrong; nothing was changed.
@@ -171,6 +173,27 @@ impl Quiesced {
     }
 }
 
+/// A tag whose buffer was pinned a moment ago, to be bound if the device can be told of it.
+pub(super) struct Pinned<'a> {
+    state: &'a mut State,
+    hot: &'a mut Hot,
+    known: &'a mut u32,
+    /// The buffer.
+    pub buffer: &'a IoBuf,
+    /// Memory key through which the device finds it.
+    pub key: u32,
+}
+
+impl Pinned<'_> {
+    /// `Pinned` → `Bound`: the device was told of the buffer, of which this is the tag.
+    #[inline(always)]
+    pub(super) fn bind(self, _posted: BindPosted) {
+        *self.state = State::Bound;
+        self.hot.size = self.buffer.len() as u32;
+        *self.known += 1;
+    }
+}
+
 /// The buffers of one NVMe queue, by CID.
 pub struct TagTable {
     hot: Box<[Hot]>,
@@ -192,9 +215,17 @@ impl TagTable {
     /// If `depth` is not in [`DEPTHS`].
     pub fn new(depth: u32) -> TagTable {
         assert!(DEPTHS.contains(&depth), "a queue of depth {depth}");
+        TagTable::with_keys(&vec![0; depth as usize])
+    }
+
+    /// A table for CIDs 0 to `keys.len() - 1`, whose buffers the device finds through these memory keys. Panics as
+    /// [`TagTable::new`].
+    pub(super) fn with_keys(keys: &[u32]) -> TagTable {
+        assert!(DEPTHS.contains(&(keys.len() as u32)), "a queue of depth {}", keys.len());
+        let slot = |key: &u32| Slot { state: State::Free, buffer: None, suspect: false, key: *key };
         TagTable {
-            hot: vec![Hot::default(); depth as usize].into(),
-            slots: (0..depth).map(|_| Slot { state: State::Free, buffer: None, suspect: false }).collect(),
+            hot: vec![Hot::default(); keys.len()].into(),
+            slots: keys.iter().map(slot).collect(),
             held: 0,
             known: 0,
         }
@@ -221,6 +252,7 @@ impl TagTable {
         &self.hot
     }
 
+    #[inline(always)]
     fn slot(&self, tag: u16) -> Result<&Slot, TagError> {
         self.slots.get(usize::from(tag)).ok_or(TagError::NoSuchTag { tag, depth: self.depth() })
     }
@@ -235,6 +267,7 @@ impl TagTable {
     }
 
     /// Where a tag is in its life.
+    #[inline]
     pub fn state(&self, tag: u16) -> Result<State, TagError> {
         self.slot(tag).map(|s| s.state)
     }
@@ -263,51 +296,110 @@ impl TagTable {
 
     /// Takes a buffer for a tag: `Free` → `Pinned`.
     pub fn pin(&mut self, tag: u16, buffer: IoBuf) -> Result<(), NotPinned> {
-        let bytes = buffer.len();
-        let slot = match self.slot_in(tag, &[State::Free], "take another buffer") {
-            Ok(_) if bytes == 0 || u32::try_from(bytes).is_err() => {
-                return Err(NotPinned { buffer, why: TagError::BadLength { tag, bytes } });
+        if buffer.is_empty() || u32::try_from(buffer.len()).is_err() {
+            return Err(self.not_pinned(tag, buffer));
+        }
+        match self.pin_to_bind(tag, buffer) {
+            Ok(_) => Ok(()),
+            Err(buffer) => Err(self.not_pinned(tag, buffer)),
+        }
+    }
+
+    /// [`TagTable::pin`], to go on with, for a buffer whose length was checked: some bytes, and no more than 32 bits say.
+    /// Gives it back if the tag is not free, for [`TagTable::not_pinned`] to say why.
+    #[inline(always)]
+    pub(super) fn pin_to_bind(&mut self, tag: u16, buffer: IoBuf) -> Result<Pinned<'_>, IoBuf> {
+        let (slot, hot) = (self.slots.get_mut(usize::from(tag)), self.hot.get_mut(usize::from(tag)));
+        match (slot, hot) {
+            // Only a free tag has no buffer.
+            (Some(Slot { buffer: place @ None, state, suspect, key }), Some(hot)) => {
+                debug_assert!(!buffer.is_empty() && u32::try_from(buffer.len()).is_ok());
+                let buffer = place.insert(buffer);
+                (*state, *suspect) = (State::Pinned, false);
+                self.held += 1;
+                Ok(Pinned { state, hot, known: &mut self.known, buffer, key: *key })
             }
-            Ok(slot) => slot,
-            Err(why) => return Err(NotPinned { buffer, why }),
-        };
-        *slot = Slot { state: State::Pinned, buffer: Some(buffer), suspect: false };
-        self.held += 1;
-        Ok(())
+            _ => Err(buffer),
+        }
+    }
+
+    /// Memory key of a tag.
+    #[inline(always)]
+    pub(super) fn key(&self, tag: u16) -> Option<u32> {
+        self.slots.get(usize::from(tag)).map(|slot| slot.key)
+    }
+
+    /// Why a tag takes no buffer, or not this one.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn not_pinned(&mut self, tag: u16, buffer: IoBuf) -> NotPinned {
+        let bad_length = TagError::BadLength { tag, bytes: buffer.len() };
+        let why = self.slot_in(tag, &[State::Free], "take another buffer").err().unwrap_or(bad_length);
+        NotPinned { buffer, why }
     }
 
     /// The device was told of the buffer: `Pinned` → `Bound`.
     pub(super) fn bind(&mut self, posted: BindPosted) -> Result<(), TagError> {
         let tag = posted.tag();
-        let slot = self.slot_in(tag, &[State::Pinned], "be bound")?;
-        slot.state = State::Bound;
-        let bytes = slot.buffer.as_ref().map_or(0, IoBuf::len);
-        self.known += 1;
-        // `pin` has checked that the length fits.
-        self.hot[usize::from(tag)].size = bytes as u32;
-        Ok(())
+        match (self.slots.get_mut(usize::from(tag)), self.hot.get_mut(usize::from(tag))) {
+            (Some(Slot { state: state @ State::Pinned, buffer: Some(buffer), .. }), Some(hot)) => {
+                *state = State::Bound;
+                // `pin` has checked that the length fits.
+                hot.size = buffer.len() as u32;
+                self.known += 1;
+                Ok(())
+            }
+            _ => Err(self.wrong_state(tag, &[State::Pinned], "be bound")),
+        }
+    }
+
+    /// Why a tag is in none of these states.
+    #[cold]
+    #[inline(never)]
+    fn wrong_state(&mut self, tag: u16, states: &[State], action: &'static str) -> TagError {
+        let none = TagError::WrongState { tag, state: State::Free, action };
+        self.slot_in(tag, states, action).err().unwrap_or(none)
     }
 
     /// The device was told to forget the buffer: `Bound` → `Draining`. Packets that it placed before keep their meaning.
+    #[inline(always)]
     pub(super) fn unbind(&mut self, posted: UnbindPosted) -> Result<(), TagError> {
-        self.slot_in(posted.tag(), &[State::Bound], "be unbound")?.state = State::Draining;
-        Ok(())
+        match self.slots.get_mut(usize::from(posted.tag())) {
+            Some(Slot { state: state @ State::Bound, .. }) => {
+                *state = State::Draining;
+                Ok(())
+            }
+            _ => Err(self.wrong_state(posted.tag(), &[State::Bound], "be unbound")),
+        }
     }
 
     /// The device has forgotten the buffer: `Draining` → `Forgotten`.
+    #[inline(always)]
     pub(super) fn forgotten(&mut self, completed: UnbindCompleted) -> Result<(), TagError> {
-        self.slot_in(completed.tag(), &[State::Draining], "complete an unbind")?.state = State::Forgotten;
-        self.known -= 1;
-        Ok(())
+        match self.slots.get_mut(usize::from(completed.tag())) {
+            Some(Slot { state: state @ State::Draining, .. }) => {
+                *state = State::Forgotten;
+                self.known -= 1;
+                Ok(())
+            }
+            _ => Err(self.wrong_state(completed.tag(), &[State::Draining], "complete an unbind")),
+        }
     }
 
     /// Gives a buffer up that the device does not know, or not any more: `Pinned` or `Forgotten` → `Free`. From here on
     /// the tag is in its next use.
+    #[inline]
     pub fn release(&mut self, tag: u16) -> Result<Released, TagError> {
-        self.slot_in(tag, &[State::Pinned, State::Forgotten], "give its buffer back")?;
-        Ok(self.take(tag).expect("a pinned or forgotten tag has a buffer"))
+        let given_back = [State::Pinned, State::Forgotten];
+        match self.slots.get(usize::from(tag)) {
+            Some(slot) if given_back.contains(&slot.state) => {
+                Ok(self.take(tag).expect("a pinned or forgotten tag has a buffer"))
+            }
+            _ => Err(self.wrong_state(tag, &given_back, "give its buffer back")),
+        }
     }
 
+    #[inline]
     fn take(&mut self, tag: u16) -> Option<Released> {
         let slot = &mut self.slots[usize::from(tag)];
         let hot = &mut self.hot[usize::from(tag)];

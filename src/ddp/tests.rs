@@ -138,7 +138,7 @@ fn every_tag_is_in_the_table() {
             let table = &state.tirs[&created.queue.tirn()].tags;
             assert_eq!(table.len() as u32, tags);
             for (n, (tag, key)) in table.iter().enumerate() {
-                assert_eq!((n, *key), (usize::from(*tag), created.queue.binding.keys[n]));
+                assert_eq!((n, *key), (usize::from(*tag), created.queue.tags.key(n as u16).expect("a tag")));
                 assert!(state.keys.contains_key(&(key >> 8)));
             }
         }
@@ -234,7 +234,7 @@ proptest! {
         prop_assert!(!world.fake.place(queue.tirn(), 1, 0, &[0]), "another tag");
         {
             let state = world.fake.state.borrow();
-            let key = &state.keys[&(queue.binding.keys[2] >> 8)];
+            let key = &state.keys[&(queue.tags.key(2).expect("a tag") >> 8)];
             let used = key.list.iter().filter(|e| e.get(Klm::BCOUNT) != 0).count();
             prop_assert!(used <= adjacent_runs, "{} entries for {} runs", used, adjacent_runs);
         }
@@ -261,7 +261,7 @@ fn pads_are_zero() {
     world.settle(queue);
     for (tag, pieces) in [(0, 127), (1, 53), (2, 5), (3, 1)] {
         let state = world.fake.state.borrow();
-        let list = &state.keys[&(queue.binding.keys[tag] >> 8)].list;
+        let list = &state.keys[&(queue.tags.key(tag as u16).expect("a tag") >> 8)].list;
         let used = list.iter().take_while(|entry| **entry != Klm::zeroed()).count();
         assert_eq!(used, pieces);
         assert!(list[used..].iter().all(|entry| *entry == Klm::zeroed()), "{pieces} pieces");

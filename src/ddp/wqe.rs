@@ -16,7 +16,7 @@ use zerocopy::IntoBytes;
 /// Bytes of a WQEBB.
 pub const BLOCK: usize = 64;
 /// KLM entries in a block.
-pub const KLMS_PER_BLOCK: usize = 4;
+pub const KLMS_PER_BLOCK: usize = crate::dma::LIST_GROUP;
 /// Blocks in front of the entries of a UMR.
 const HEAD_BLOCKS: usize = 2;
 /// A WQE says its size in 6 bits of 16-byte units: 63 units, so 15 whole blocks.
@@ -50,6 +50,9 @@ pub const INVALIDATE_BLOCKS: usize = HEAD_BLOCKS;
 pub trait Room {
     /// Writes `bytes` at byte `offset` of the WQE, inside the room that the ring gave.
     fn write(&mut self, offset: usize, bytes: &[u8]);
+
+    /// Writes block `n` of a WQE of whole blocks.
+    fn write_block(&mut self, n: usize, block: &[u8; BLOCK]);
 }
 
 /// What the ring says about the place of a WQE.
@@ -73,6 +76,18 @@ pub fn entries_per_wqe(max_wqe_bytes: u32) -> Option<usize> {
 /// Blocks of a UMR with `entries` KLM entries.
 pub fn umr_blocks(entries: usize) -> usize {
     HEAD_BLOCKS + entries.div_ceil(KLMS_PER_BLOCK)
+}
+
+/// Blocks of a UMR with `groups` blocks of KLM entries.
+#[inline(always)]
+pub fn list_blocks(groups: usize) -> u32 {
+    (HEAD_BLOCKS + groups) as u32
+}
+
+/// What fills a memory key in where a list's entry leaves it open: all ones in the place of its key
+/// ([`IoBuf::device_list`](crate::dma::IoBuf::device_list)).
+pub fn key_mask(data_key: u32) -> Klm {
+    Klm([0xff; 16]).with(Klm::KEY, data_key)
 }
 
 /// 16-byte units of a UMR with `entries` KLM entries, pads included.
@@ -111,14 +126,14 @@ fn control(place: Place, opmod: u32, opcode: WqeOpcode, blocks_ds: u32, id: u32)
         .with(WqeCtrlSeg::IMM, id)
 }
 
-/// Writes the two blocks that every UMR begins with, in one go.
+/// Writes the two blocks that every UMR begins with.
 #[inline(always)]
 fn write_umr_head(to: &mut impl Room, control: &WqeCtrlSeg, umr: &WqeUmrCtrlSeg, context: &WqeMkeySeg) {
-    let mut head = [0; HEAD_BLOCKS * BLOCK];
-    head[..16].copy_from_slice(control.bytes());
-    head[16..64].copy_from_slice(umr.bytes());
-    head[64..].copy_from_slice(context.bytes());
-    to.write(0, &head);
+    let mut block = [0; BLOCK];
+    block[..16].copy_from_slice(control.bytes());
+    block[16..].copy_from_slice(umr.bytes());
+    to.write_block(0, &block);
+    to.write_block(1, &context.0);
 }
 
 /// Writes a static parameters WQE: [`STATIC_BLOCKS`] blocks. `resync` is 0 at first, else the confirmed sequence number of
@@ -142,7 +157,7 @@ pub fn static_params(to: &mut impl Room, place: Place, tirn: u32, params: Connec
         .with(StaticParams::HDDGST_EN, params.header_digest.into())
         .with(StaticParams::PDA, params.pda.into())
         .with(StaticParams::NVME_RESYNC_TCP_SN, resync);
-    to.write(HEAD_BLOCKS * BLOCK, &body.0);
+    to.write_block(HEAD_BLOCKS, &body.0);
 }
 
 /// Writes a progress parameters WQE: [`PROGRESS_DS`] units. `next_pdu` is the sequence number of the first PDU header
@@ -175,30 +190,44 @@ pub fn tag_fill(to: &mut impl Room, place: Place, tirn: u32, first: u16, keys: &
             to[..4].copy_from_slice(&TAG_ENTRY_LENGTH.to_be_bytes());
             to[4..8].copy_from_slice(&key.to_be_bytes());
         }
-        to.write((HEAD_BLOCKS + n) * BLOCK, &block);
+        to.write_block(HEAD_BLOCKS + n, &block);
     }
 }
 
-/// Writes one of the UMRs that bind a tag, with entries `first ..` of the list (a multiple of 4): `umr_blocks(part.len())`
-/// blocks. `part` is padded with zero entries to a multiple of 4. The first UMR of a list also sets the length, the size of
-/// the list and "not free".
-#[inline]
-pub fn setup(to: &mut impl Room, place: Place, key: u32, list: Extent, first: u16, part: &[Klm]) {
-    debug_assert!(first.is_multiple_of(KLMS_PER_BLOCK as u16));
-    debug_assert!(!part.is_empty() && part.len().is_multiple_of(KLMS_PER_BLOCK));
+/// Writes one of the UMRs that bind a tag's memory key `key`, with entries `first ..` of the list (a multiple of 4):
+/// [`list_blocks`]`(part.len())` blocks. The entries' memory keys are filled in with `mask` ([`key_mask`]). The first UMR
+/// of a list also sets the length, the size of the list and "not free".
+#[inline(always)]
+pub fn setup(
+    to: &mut impl Room,
+    place: Place,
+    key: u32,
+    list: Extent,
+    first: u16,
+    part: &[[Klm; KLMS_PER_BLOCK]],
+    mask: Klm,
+) {
+    debug_assert!(first.is_multiple_of(KLMS_PER_BLOCK as u16) && !part.is_empty());
     let head = first == 0;
     let umr = WqeUmrCtrlSeg::zeroed()
         .with(WqeUmrCtrlSeg::FLAGS_INLINE, 1)
         .with(WqeUmrCtrlSeg::FLAGS_TRANSLATION_OFFSET_EN, 1)
-        .with(WqeUmrCtrlSeg::XLT_OCTOWORDS, part.len() as u32)
+        .with(WqeUmrCtrlSeg::XLT_OCTOWORDS, (part.len() * KLMS_PER_BLOCK) as u32)
         .with(WqeUmrCtrlSeg::XLT_OFFSET, first.into())
         .with_wide(WqeUmrCtrlSeg::MKEY_MASK, if head { MASK_LEN | MASK_XLT_OCT_SIZE | MASK_FREE } else { 0 });
     let context = WqeMkeySeg::zeroed()
         .with_wide(WqeMkeySeg::LEN, if head { list.bytes.into() } else { 0 })
         .with(WqeMkeySeg::XLT_OCT_SIZE, if head { list.entries.into() } else { 0 });
-    let control = control(place, OPMOD_MKEY, WqeOpcode::UMR, umr_ds(part.len()), key);
+    let control = control(place, OPMOD_MKEY, WqeOpcode::UMR, list_blocks(part.len()) * 4, key);
     write_umr_head(to, &control, &umr, &context);
-    to.write(HEAD_BLOCKS * BLOCK, part.as_bytes());
+    let mask = [mask; KLMS_PER_BLOCK];
+    for (n, entries) in part.iter().enumerate() {
+        let mut block = [0; BLOCK];
+        for ((to, entry), mask) in block.iter_mut().zip(entries.as_bytes()).zip(mask.as_bytes()) {
+            *to = entry & mask;
+        }
+        to.write_block(HEAD_BLOCKS + n, &block);
+    }
 }
 
 /// A whole KLM list.
@@ -211,7 +240,7 @@ pub struct Extent {
 }
 
 /// Writes an invalidate: [`INVALIDATE_BLOCKS`] blocks. Its CQE means that the device does not use the buffer any more.
-#[inline]
+#[inline(always)]
 pub fn invalidate(to: &mut impl Room, place: Place, key: u32) {
     let umr =
         WqeUmrCtrlSeg::zeroed().with(WqeUmrCtrlSeg::FLAGS_INLINE, 1).with_wide(WqeUmrCtrlSeg::MKEY_MASK, MASK_FREE);
@@ -246,6 +275,10 @@ mod tests {
     }
 
     impl Room for Ring {
+        fn write_block(&mut self, n: usize, block: &[u8; BLOCK]) {
+            self.write(n * BLOCK, block);
+        }
+
         fn write(&mut self, offset: usize, bytes: &[u8]) {
             for (n, byte) in bytes.iter().enumerate() {
                 assert!(self.0[offset + n].replace(*byte).is_none(), "byte {} written twice", offset + n);
@@ -315,7 +348,15 @@ mod tests {
     fn vector_d_setup() {
         let mut ring = Ring::new();
         let entries = [klm(12288, 0x100001000), klm(4096, 0x100010000), klm(512, 0x100020000), Klm::zeroed()];
-        setup(&mut ring, place(7, false), 0x500100, Extent { bytes: 16896, entries: 4 }, 0, &entries);
+        setup(
+            &mut ring,
+            place(7, false),
+            0x500100,
+            Extent { bytes: 16896, entries: 4 },
+            0,
+            &[entries],
+            key_mask(u32::MAX),
+        );
         let vector = [
             (0x00, [0x00000725, 0x0012340c, 0x00000000, 0x00500100]),
             (0x10, [0x90000000, 0x00040000, 0, 0x20000005]),
@@ -376,7 +417,7 @@ mod tests {
             let (mut seen, mut blocks) = (Vec::new(), 0);
             for (n, part) in padded.chunks(per_wqe).enumerate() {
                 let mut ring = Ring::new();
-                setup(&mut ring, place(7, false), 0x500100, extent, (n * per_wqe) as u16, part);
+                setup(&mut ring, place(7, false), 0x500100, extent, (n * per_wqe) as u16, part.as_chunks().0, key_mask(u32::MAX));
                 let bytes = ring.bytes();
                 prop_assert!(bytes.len() <= wqe_bytes as usize && bytes.len() / 16 <= 63);
                 prop_assert_eq!(bytes.len(), umr_blocks(part.len()) * BLOCK);

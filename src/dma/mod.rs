@@ -3,6 +3,7 @@
 //! ```text
 //! Arena        memfd + mapping, a few MiB, mapped for the device once at one IOVA
 //!  └ DmaBuf    an exclusive piece of an arena (rings, mailboxes, receive buffers)
+//!     ├ DmaRing  the same as entries of a ring, one check for each
 //!     └ IoBuf  a scatter list of pieces: the destination of a read or the source of a write
 //! ```
 //!
@@ -15,12 +16,15 @@ mod buffer;
 mod heap;
 mod io;
 mod iova;
+mod ring;
+mod span;
 
 pub use arena::Arena;
 pub use buffer::{DmaBuf, DmaHold};
 pub use heap::{DmaHeap, DmaMapper};
-pub use io::IoBuf;
+pub use io::{IoBuf, LIST_GROUP};
 pub use iova::{Iova, IovaAllocator};
+pub use ring::{BLOCK, DmaRing, Entry, Window};
 
 /// Why DMA memory could not be had.
 #[derive(Debug, thiserror::Error)]

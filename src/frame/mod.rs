@@ -19,6 +19,52 @@ use std::fmt;
 #[must_use = "a receive buffer that is not given back to its pool is lost until the queue is destroyed"]
 pub struct RxBuffer(pub u32);
 
+/// A packet in its receive buffer, whose length was checked against the buffer's.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "a receive buffer that is not given back to its pool is lost until the queue is destroyed"]
+pub struct Arrival {
+    buffer: RxBuffer,
+    len: u32,
+}
+
+impl Arrival {
+    /// A packet of `len` bytes in `buffer`: more than none, and not more than the buffer has. The caller has checked.
+    #[inline(always)]
+    pub(crate) fn new(buffer: RxBuffer, len: u32) -> Arrival {
+        Arrival { buffer, len }
+    }
+
+    /// A packet of `len` bytes in `buffer`, if it is not empty and fits into `capacity` bytes; else the buffer.
+    #[inline(always)]
+    pub fn check(buffer: RxBuffer, len: u32, capacity: u32) -> Result<Arrival, RxBuffer> {
+        // One comparison for "0" and "too long".
+        if len.wrapping_sub(1) < capacity { Ok(Arrival { buffer, len }) } else { Err(buffer) }
+    }
+
+    /// Bytes of the packet.
+    #[inline(always)]
+    pub fn len(&self) -> u32 {
+        self.len
+    }
+
+    /// Never: a packet has bytes.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// The buffer, to be given back.
+    #[inline(always)]
+    pub fn into_buffer(self) -> RxBuffer {
+        self.buffer
+    }
+
+    /// The packet as a frame, all of it in the buffer.
+    #[inline(always)]
+    pub fn into_frame(self) -> Frame {
+        Frame::new(self.buffer, self.len)
+    }
+}
+
 /// Payload that the device wrote straight into a destination buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
@@ -93,8 +139,16 @@ pub struct Frame {
     checksum_ok: bool,
 }
 
+/// Out of line, so that the hot path carries no formatting.
+#[cold]
+#[inline(never)]
+fn outside(what: &str, at: u32, len: u32, end: u32) -> ! {
+    panic!("{what} of {len} bytes at {at} outside a packet of {end}")
+}
+
 impl Frame {
     /// A packet of `len` bytes that lies entirely in `buffer`.
+    #[inline(always)]
     pub fn new(buffer: RxBuffer, len: u32) -> Frame {
         Frame {
             buffer,
@@ -113,78 +167,93 @@ impl Frame {
     ///
     /// # Panics
     /// If the hole is not inside the packet: the caller checks what the device said first.
+    #[inline(always)]
     pub fn with_placed(mut self, hole: u32, len: u32, placed: Placed) -> Frame {
-        assert!(hole.checked_add(len).is_some_and(|end| end <= self.end), "a hole outside its packet");
+        if hole > self.end || len > self.end - hole {
+            outside("a hole", hole, len, self.end);
+        }
         (self.hole, self.hole_end, self.placed) = (hole, hole + len, placed);
         self
     }
 
     /// Names the offload queue (flow tag) that the device reported.
+    #[inline(always)]
     pub fn with_queue(mut self, queue: u32) -> Frame {
         self.queue = queue;
         self
     }
 
     /// Records whether the device vouched for every data digest in this packet.
+    #[inline(always)]
     pub fn with_digest_ok(mut self, ok: bool) -> Frame {
         self.digest_ok = ok;
         self
     }
 
     /// Records whether the device found the L3 and L4 checksums right.
+    #[inline(always)]
     pub fn with_checksum_ok(mut self, ok: bool) -> Frame {
         self.checksum_ok = ok;
         self
     }
 
     /// Bytes left.
-    #[inline]
+    #[inline(always)]
     pub fn len(&self) -> u32 {
         self.end - self.start
     }
 
     /// True if no byte is left.
+    #[inline(always)]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// Offload queue that the device named, 0 for none.
+    #[inline(always)]
     pub fn queue(&self) -> u32 {
         self.queue
     }
 
     /// True if the device vouched for every data digest in this packet.
+    #[inline(always)]
     pub fn digest_ok(&self) -> bool {
         self.digest_ok
     }
 
     /// True if the device found the L3 and L4 checksums right.
+    #[inline(always)]
     pub fn checksum_ok(&self) -> bool {
         self.checksum_ok
     }
 
     /// Bytes of what is left that the device placed.
+    #[inline(always)]
     pub fn placed_len(&self) -> u32 {
         let (from, to) = (self.hole.max(self.start), self.hole_end.min(self.end));
         to.saturating_sub(from)
     }
 
     /// What the device placed, if anything: where in the packet, how many bytes, and where they went.
+    #[inline(always)]
     pub fn placed(&self) -> Option<(u32, u32, Placed)> {
         (self.hole_end > self.hole).then_some((self.hole, self.hole_end - self.hole, self.placed))
     }
 
     /// Index of the receive buffer; for reading headers.
+    #[inline(always)]
     pub fn buffer(&self) -> u32 {
         self.buffer.0
     }
 
     /// First byte left, in packet coordinates.
+    #[inline(always)]
     pub fn start(&self) -> u32 {
         self.start
     }
 
     /// Bytes at the front that are contiguous in the receive buffer.
+    #[inline(always)]
     pub fn contiguous_front(&self) -> u32 {
         if self.hole_end > self.hole && self.start < self.hole_end {
             self.hole.min(self.end).saturating_sub(self.start)
@@ -197,7 +266,7 @@ impl Frame {
     ///
     /// # Panics
     /// If the frame is shorter.
-    #[inline]
+    #[inline(always)]
     pub fn trim_front(&mut self, n: u32) {
         assert!(n <= self.len());
         self.start += n;
@@ -207,14 +276,14 @@ impl Frame {
     ///
     /// # Panics
     /// If the frame is shorter.
-    #[inline]
+    #[inline(always)]
     pub fn trim_back(&mut self, n: u32) {
         assert!(n <= self.len());
         self.end -= n;
     }
 
     /// The ranges that are left, at most three, none empty, in order.
-    #[inline]
+    #[inline(always)]
     pub fn ranges(&self) -> Ranges {
         Ranges {
             buffer: self.buffer.0,
@@ -227,6 +296,7 @@ impl Frame {
     }
 
     /// Ends the frame: the receive buffer, to be given back to its pool.
+    #[inline(always)]
     pub fn into_buffer(self) -> RxBuffer {
         self.buffer
     }

@@ -2,12 +2,12 @@
 
 use super::ring::{DoorbellRecord, RingMemory};
 use crate::adapter::Handle;
-use crate::dma::{DmaBuf, DmaError, DmaHeap};
+use crate::dma::{DmaBuf, DmaError, DmaHeap, DmaRing, Entry};
 use crate::platform::Platform;
 use hw_regs::barrier;
 use hw_regs::cqe::{Cqe64, CqeOpcode, CqeSyndrome, ErrCqe, OffloadCqe};
 use hw_regs::doorbell::CqArmDoorbellMmio;
-use hw_regs::layout::{Access, Layout};
+use hw_regs::layout::{Access, Field, Layout};
 use hw_regs::uar;
 use std::marker::PhantomData;
 use zerocopy::FromBytes;
@@ -31,12 +31,15 @@ mod sealed {
 pub trait CqeFormat: Layout + sealed::Sealed {
     /// `cqc.cqe_sz`: 0 for 64 bytes, 2 for 128 bytes of which the second half is the 64-byte entry.
     const CQE_SZ: u32;
+    /// Where the 64-byte entry in it begins, in bits.
+    const BASE: u32;
     /// The 64-byte entry in it.
     fn base(&self) -> &Cqe64;
 }
 
 impl CqeFormat for Cqe64 {
     const CQE_SZ: u32 = 0;
+    const BASE: u32 = 0;
     #[inline(always)]
     fn base(&self) -> &Cqe64 {
         self
@@ -45,9 +48,76 @@ impl CqeFormat for Cqe64 {
 
 impl CqeFormat for OffloadCqe {
     const CQE_SZ: u32 = 2;
+    const BASE: u32 = 64 * 8;
     #[inline(always)]
     fn base(&self) -> &Cqe64 {
         Cqe64::ref_from_bytes(&self.0[64..]).expect("64 bytes of no alignment")
+    }
+}
+
+/// A completion entry to read fields of: one that was copied out of its ring, or one that is [still there](Polled). Of the
+/// latter every call is a load of its own, so whoever checks a value reads it once and keeps it.
+pub trait CqeFields<E: CqeFormat> {
+    /// The value of a field.
+    fn field(&self, field: Field<E>) -> u32;
+
+    /// The value of a field of the 64-byte entry in it.
+    #[inline(always)]
+    fn base_field(&self, field: Field<Cqe64>) -> u32 {
+        self.field(Field::new(E::BASE + field.offset(), 32 - field.max().leading_zeros()))
+    }
+
+    /// The last byte: opcode and format. Its owner bit says nothing any more.
+    fn op(&self) -> u8;
+
+    /// The 64-byte entry in it, copied out: for errors.
+    fn base_copy(&self) -> Cqe64;
+}
+
+impl<E: CqeFormat> CqeFields<E> for E {
+    #[inline(always)]
+    fn field(&self, field: Field<E>) -> u32 {
+        self.get(field)
+    }
+    #[inline(always)]
+    fn op(&self) -> u8 {
+        self.base().0[63]
+    }
+    fn base_copy(&self) -> Cqe64 {
+        *self.base()
+    }
+}
+
+/// An entry that was polled and is still in its ring: the device does not use its place again before
+/// [`CompletionQueue::update`], which waits for this borrow to end.
+#[derive(Debug)]
+pub struct Polled<'a, E> {
+    entry: Entry<'a, E>,
+    /// The last byte, with owner bit 0 in every lap.
+    op: u8,
+}
+
+impl<E: CqeFormat> Polled<'_, E> {
+    /// Copies the entry out.
+    #[inline(always)]
+    fn copy_into(&self, to: &mut E) {
+        self.entry.copy_into(to);
+    }
+}
+
+impl<E: CqeFormat> CqeFields<E> for Polled<'_, E> {
+    #[inline(always)]
+    fn field(&self, field: Field<E>) -> u32 {
+        self.entry.get(field)
+    }
+    #[inline(always)]
+    fn op(&self) -> u8 {
+        self.op
+    }
+    fn base_copy(&self) -> Cqe64 {
+        let mut copy = E::zeroed();
+        self.copy_into(&mut copy);
+        *copy.base()
     }
 }
 
@@ -157,13 +227,15 @@ impl CqMemory {
 /// requests and [`update`](CompletionQueue::update) is called before new ones are posted.
 #[derive(Debug)]
 pub struct CompletionQueue<E: CqeFormat> {
-    ring: DmaBuf,
+    ring: DmaRing<E>,
     record: DoorbellRecord,
     handle: Handle,
-    /// Entries of the ring, less 1.
-    mask: u32,
-    /// Entries read since the beginning; its low 24 bits are what the device knows.
-    consumer: u32,
+    /// Entry to be read next; the ring's end stands for the beginning of the next lap.
+    next: u32,
+    /// Owner bit of the entries of this lap.
+    owner: u8,
+    /// Entries read in the laps before.
+    laps: u32,
     /// Entries promised to attached queues.
     attached: u32,
     /// Completion events seen, modulo 4.
@@ -182,12 +254,14 @@ impl<E: CqeFormat> CompletionQueue<E> {
         handle: Handle,
         uar_page: u32,
     ) -> CompletionQueue<E> {
+        assert!(log_entries <= MAX_LOG_ENTRIES && ring.len() == E::SIZE << log_entries);
         let cq = CompletionQueue {
-            ring,
+            ring: DmaRing::new(ring),
             record,
             handle,
-            mask: (1 << log_entries) - 1,
-            consumer: 0,
+            next: 0,
+            owner: 0,
+            laps: 0,
             attached: 0,
             sequence: 0,
             arm_register: uar::offset(uar_page, uar::CQ_ARM),
@@ -216,8 +290,15 @@ impl<E: CqeFormat> CompletionQueue<E> {
     }
 
     /// Entries of the ring.
+    #[inline(always)]
     pub fn entries(&self) -> u32 {
-        self.mask + 1
+        self.ring.entries()
+    }
+
+    /// Entries read since the beginning; its low 24 bits are what the device knows.
+    #[inline(always)]
+    fn consumer(&self) -> u32 {
+        self.laps.wrapping_add(self.next)
     }
 
     /// Promises room for the completions of a queue of `wqes` work requests.
@@ -236,34 +317,51 @@ impl<E: CqeFormat> CompletionQueue<E> {
         self.attached = self.attached.saturating_sub(wqes);
     }
 
-    /// The next entry, if the device has written one. What it says is unchecked.
+    /// The next entry, if the device has written one, as it stands in the ring. What it says is unchecked.
+    #[inline(always)]
+    pub fn poll_in_place(&mut self) -> Option<Polled<'_, E>> {
+        if self.next >= self.ring.entries() {
+            return self.poll_next_lap();
+        }
+        let entry = self.ring.entry(self.next)?;
+        // Bit 0 of the last byte flips with each lap. An entry that was never written has opcode 0xf and owner 1, as entries
+        // of lap 1 have. With the owner bit on top, either makes the byte large.
+        let op = entry.acquire_last() ^ self.owner;
+        if op.rotate_right(1) >= 0xf0 >> 1 {
+            return None;
+        }
+        barrier::dma_read();
+        self.next += 1;
+        Some(Polled { entry, op })
+    }
+
+    /// Goes back to the ring's first entry.
+    #[cold]
+    #[inline(never)]
+    fn poll_next_lap(&mut self) -> Option<Polled<'_, E>> {
+        self.laps = self.laps.wrapping_add(self.ring.entries());
+        self.owner ^= 1;
+        self.next = 0;
+        self.poll_in_place()
+    }
+
+    /// [`CompletionQueue::poll_in_place`], copied out of the ring.
     #[inline(always)]
     pub fn poll(&mut self) -> Option<E> {
         let mut entry = E::zeroed();
         self.poll_into(&mut entry).then_some(entry)
     }
 
-    /// [`CompletionQueue::poll`] into `entry`, which is only written if there is one: a loop that keeps its entry saves a
-    /// copy.
+    /// [`CompletionQueue::poll`] into `entry`, which is only written if there is one.
     #[inline(always)]
     pub fn poll_into(&mut self, entry: &mut E) -> bool {
-        let at = (self.consumer & self.mask) as usize * E::SIZE;
-        let op_own = self.ring.load_acquire(at + E::SIZE - 1);
-        // Bit 0 flips with each lap. An entry that was never written has opcode 0xf and owner 1, as entries of lap 1 have.
-        let lap_is_odd = self.consumer & (self.mask + 1) != 0;
-        if (op_own & 1 != 0) != lap_is_odd || op_own >= 0xf0 {
-            return false;
-        }
-        barrier::dma_read();
-        self.ring.read(at, entry.bytes_mut());
-        self.consumer = self.consumer.wrapping_add(1);
-        true
+        self.poll_in_place().map(|polled| polled.copy_into(entry)).is_some()
     }
 
     /// Tells the device how far the ring was read. Once per batch, before work requests are posted anew.
     #[inline]
     pub fn update(&self) {
-        self.record.store_first(self.consumer & COUNTER_MASK);
+        self.record.store_first(self.consumer() & COUNTER_MASK);
     }
 
     /// Asks for one event when a completion is written that was not read yet, at once if there is one already.
@@ -272,7 +370,7 @@ impl<E: CqeFormat> CompletionQueue<E> {
         let doorbell = CqArmDoorbellMmio::zeroed()
             .with(CqArmDoorbellMmio::ARM_SN, self.sequence)
             .with(CqArmDoorbellMmio::ARM_CMD_SOLICITED_ONLY, u32::from(what == Arm::Solicited))
-            .with(CqArmDoorbellMmio::ARM_CI, self.consumer & COUNTER_MASK)
+            .with(CqArmDoorbellMmio::ARM_CI, self.consumer() & COUNTER_MASK)
             .with(CqArmDoorbellMmio::CQN_CQN_24, self.cqn());
         self.record.store_second(doorbell.get(CqArmDoorbellMmio::ARM));
         barrier::before_doorbell();
@@ -291,6 +389,7 @@ impl<E: CqeFormat> CompletionQueue<E> {
     }
 
     /// The syndrome of a CQ error event, if there was one.
+    #[inline(always)]
     pub fn error(&self) -> Option<u8> {
         self.error
     }
@@ -330,6 +429,15 @@ pub(super) mod tests {
         CompletionQueue::new(memory.ring.into_buffer(), memory.record, log_entries, handle, 16)
     }
 
+    impl<E: CqeFormat> CompletionQueue<E> {
+        /// As if this many entries had been read.
+        fn read_so_far(&mut self, consumer: u32) {
+            self.next = consumer & (self.entries() - 1);
+            self.laps = consumer - self.next;
+            self.owner = u8::from(consumer & self.entries() != 0);
+        }
+    }
+
     /// The device's side: where it writes next.
     pub(crate) struct Producer(pub(crate) u32);
 
@@ -342,13 +450,13 @@ pub(super) mod tests {
 
         fn body<E: CqeFormat>(&self, cq: &CompletionQueue<E>, entry: &E) {
             let at = (self.0 as usize % cq.entries() as usize) * E::SIZE;
-            cq.ring.write(at, &entry.bytes()[..E::SIZE - 1]);
+            cq.ring.memory().write(at, &entry.bytes()[..E::SIZE - 1]);
         }
 
         fn own<E: CqeFormat>(&mut self, cq: &CompletionQueue<E>, entry: &E) {
             let at = (self.0 as usize % cq.entries() as usize) * E::SIZE;
             let lap = u8::from(self.0 & cq.entries() != 0);
-            cq.ring.store_release(at + E::SIZE - 1, entry.bytes()[E::SIZE - 1] & !1 | lap);
+            cq.ring.memory().store_release(at + E::SIZE - 1, entry.bytes()[E::SIZE - 1] & !1 | lap);
             self.0 += 1;
         }
     }
@@ -374,16 +482,16 @@ pub(super) mod tests {
         }
         for (writes, reads) in bursts {
             for _ in 0..*writes {
-                if device.0 - cq.consumer < cq.entries() {
+                if device.0 - cq.consumer() < cq.entries() {
                     device.write(&cq, &numbered::<E>(device.0));
                 }
             }
             for _ in 0..*reads {
-                let expected = (cq.consumer != device.0).then_some(cq.consumer);
+                let expected = (cq.consumer() != device.0).then_some(cq.consumer());
                 prop_assert_eq!(cq.poll().as_ref().map(number), expected);
             }
             cq.update();
-            prop_assert_eq!(cq.record.load().0, cq.consumer);
+            prop_assert_eq!(cq.record.load().0, cq.consumer());
         }
         Ok(())
     }
@@ -402,10 +510,10 @@ pub(super) mod tests {
     fn nothing_is_valid_before_it_is_written() {
         let mut cq = cq::<Cqe64>(2);
         assert!(cq.poll().is_none());
-        assert_eq!(cq.ring.read_array::<2>(62), [0xff, 0xf1]);
+        assert_eq!(cq.ring.memory().read_array::<2>(62), [0xff, 0xf1]);
         // A device that skips a lap: the entries it never wrote must not become valid because the meaning of the bit
         // flipped.
-        cq.consumer = 4;
+        cq.read_so_far(4);
         assert!(cq.poll().is_none());
     }
 
@@ -434,10 +542,10 @@ pub(super) mod tests {
     #[test]
     fn the_consumer_record_is_24_bits() {
         let mut cq = cq::<Cqe64>(4);
-        cq.consumer = 0xffff_ffff;
+        cq.read_so_far(0xffff_ffff);
         cq.update();
         assert_eq!(cq.record.load().0, 0x00ff_ffff);
-        cq.consumer = 0x0100_0001;
+        cq.read_so_far(0x0100_0001);
         cq.update();
         assert_eq!(cq.record.load().0, 1);
     }
@@ -447,7 +555,7 @@ pub(super) mod tests {
         let platform = TestPlatform::new();
         let mut cq = cq::<Cqe64>(4);
         assert_eq!(cq.record.load(), (0, 2 << 28));
-        cq.consumer = 0x12_3456;
+        cq.read_so_far(0x12_3456);
         for n in 0..6u64 {
             cq.arm(&platform, if n == 5 { Arm::Solicited } else { Arm::Next });
             let word = (n & 3) << 28 | u64::from(n == 5) << 24 | 0x12_3456;

@@ -26,7 +26,7 @@ mod sq;
 #[cfg(test)]
 pub(crate) mod testing;
 
-pub use cq::{Arm, CompletionQueue, CqTooSmall, CqeFormat, ErrorCompletion};
+pub use cq::{Arm, CompletionQueue, CqTooSmall, CqeFields, CqeFormat, ErrorCompletion, Polled};
 pub use create::{Base, Logged, Objects, QueueError, SendParams, create_tis};
 pub use pool::RxPool;
 pub use rq::ReceiveQueue;

@@ -4,13 +4,13 @@
 //! in the completion (`wqe_counter`); the name is checked against what is posted. There is no doorbell register: the device
 //! reads the doorbell record when a packet arrives (`mlx5-bringup.md` §8.3).
 
-use super::cq::{CqeFormat, ErrorCompletion};
+use super::cq::{CqeFields, CqeFormat, ErrorCompletion};
 use super::pool::RxPool;
 use super::ring::DoorbellRecord;
 use super::{BadCompletion, CompletionFault, Rejections};
 use crate::adapter::Handle;
 use crate::dma::DmaBuf;
-use crate::frame::RxBuffer;
+use crate::frame::{Arrival, RxBuffer};
 use hw_regs::cqe::{Cqe64, CqeOpcode};
 use hw_regs::layout::{Access, Layout};
 use hw_regs::wqe::WqeDataSeg;
@@ -20,10 +20,32 @@ pub(super) const WQE_BYTES: usize = 16;
 /// Largest queue: with half of the 16-bit counter's range at most, no counter is ambiguous.
 pub(super) const MAX_LOG_WQES: u32 = 15;
 
-/// A slot whose buffer was taken.
-const EMPTY: u32 = u32::MAX;
-/// A slot that the device is done with although its buffer was not taken: it is posted again as it is.
-const KEPT: u32 = 1 << 31;
+/// What a slot awaits that is not posted: no counter of 16 bits.
+const NOTHING: u32 = u32::MAX;
+/// The buffer of a slot that has none.
+const NONE: u32 = u32::MAX;
+
+/// A place in the ring.
+///
+/// | awaits | buffer | |
+/// |---|---|---|
+/// | a counter | a buffer | posted: the device may write the buffer |
+/// | nothing | none | its buffer was taken |
+/// | nothing | a buffer | the device is done with it although it was not taken: it is posted again as it is |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Slot {
+    /// Counter by which a completion names it, as it stands in the entry: big-endian.
+    awaits: u32,
+    buffer: u32,
+}
+
+/// What the slot of work request `counter` awaits.
+#[inline(always)]
+fn name(counter: u16) -> u32 {
+    counter.to_be().into()
+}
+
+const EMPTY: Slot = Slot { awaits: NOTHING, buffer: NONE };
 
 /// A receive queue.
 #[derive(Debug)]
@@ -32,15 +54,17 @@ pub struct ReceiveQueue {
     record: DoorbellRecord,
     handle: Option<Handle>,
     rqn: u32,
-    /// Buffer posted in each slot.
-    slots: Box<[u32]>,
+    slots: Box<[Slot]>,
     buffer_size: u32,
     lkey: u32,
     /// Work requests written; the device knows all of them.
     producer: u32,
-    /// Oldest work request that was not completed.
-    consumer: u32,
-    /// Work requests completed before older ones.
+    /// Slot of the oldest work request that was not completed, when last looked for: the first of those completed `ahead` of
+    /// older ones may be here by now. The ring's end stands for the beginning of the next lap.
+    next: u32,
+    /// Work requests of the laps before.
+    laps: u32,
+    /// Work requests from `consumer` on that are complete.
     ahead: u32,
     failed: bool,
     rejected: Rejections,
@@ -66,7 +90,8 @@ impl ReceiveQueue {
             buffer_size,
             lkey,
             producer: 0,
-            consumer: 0,
+            next: 0,
+            laps: 0,
             ahead: 0,
             failed: false,
             rejected: Rejections::default(),
@@ -93,7 +118,7 @@ impl ReceiveQueue {
 
     /// Buffers in the queue: the pool's [outstanding](RxPool::outstanding) buffers are these and those in frames.
     pub fn posted(&self) -> u32 {
-        self.producer.wrapping_sub(self.consumer) - self.ahead
+        self.producer.wrapping_sub(self.consumer()) - self.ahead
     }
 
     /// True once the device reported an error: it fills no buffer until the queue was recovered.
@@ -104,6 +129,12 @@ impl ReceiveQueue {
     /// Completions that were not believed, by reason.
     pub fn rejected(&self) -> &Rejections {
         &self.rejected
+    }
+
+    /// Oldest work request that was not completed.
+    #[inline(always)]
+    fn consumer(&self) -> u32 {
+        self.laps.wrapping_add(self.next)
     }
 
     #[inline(always)]
@@ -124,19 +155,21 @@ impl ReceiveQueue {
         let segment = WqeDataSeg::zeroed()
             .with(WqeDataSeg::BYTE_COUNT_LENGTH, self.buffer_size)
             .with(WqeDataSeg::LKEY, self.lkey);
+        self.skip_completed();
         let first = self.producer;
-        while self.producer.wrapping_sub(self.consumer) < self.capacity() {
+        let free = self.capacity() - self.producer.wrapping_sub(self.consumer());
+        for _ in 0..free {
             let slot = self.slot(self.producer);
-            let index = match self.slots[slot] {
-                EMPTY => match pool.lend() {
+            let buffer = match self.slots[slot].buffer {
+                NONE => match pool.lend() {
                     Some(RxBuffer(index)) => index,
                     None => break,
                 },
-                kept => kept & !KEPT,
+                kept => kept,
             };
-            let segment = segment.with_wide(WqeDataSeg::ADDR, pool.iova(index).get());
+            let segment = segment.with_wide(WqeDataSeg::ADDR, pool.iova(buffer).get());
             self.ring.write(slot * WQE_BYTES, &segment.0);
-            self.slots[slot] = index;
+            self.slots[slot] = Slot { awaits: name(self.producer as u16), buffer };
             self.producer = self.producer.wrapping_add(1);
         }
         let new = self.producer.wrapping_sub(first);
@@ -146,90 +179,92 @@ impl ReceiveQueue {
         new
     }
 
-    /// The buffer that a received packet is in: checks the entry's kind, its counter and its byte count, which is then the
-    /// packet's length. What else the entry says is for the caller to check.
+    /// The buffer that a received packet is in, and the packet's length: checks the entry's kind, its counter and its byte
+    /// count. What else the entry says is for the caller to check.
     #[inline(always)]
-    pub fn accept(&mut self, cqe: &impl CqeFormat) -> Result<RxBuffer, CompletionFault> {
-        let cqe = cqe.base();
+    pub fn accept<E: CqeFormat>(&mut self, cqe: &impl CqeFields<E>) -> Result<Arrival, CompletionFault> {
         // One comparison for opcode RESP_SEND and format 0 (no data in the entry, not compressed).
-        if cqe.0[63] & 0xfc != CqeOpcode::RESP_SEND.0 << 4 {
-            return Err(self.refuse(cqe));
+        if cqe.op() & 0xfc != CqeOpcode::RESP_SEND.0 << 4 {
+            return Err(self.refuse(&cqe.base_copy()));
         }
-        Ok(self.take(cqe.get(Cqe64::WQE_COUNTER) as u16, cqe.get(Cqe64::BYTE_CNT))?)
+        let bytes = cqe.base_field(Cqe64::BYTE_CNT);
+        let buffer = self.take(cqe.base_field(Cqe64::WQE_COUNTER) as u16, bytes)?;
+        Ok(Arrival::new(buffer, bytes))
     }
 
     /// The buffer of work request `counter`, into which the device says it wrote `bytes` bytes. After an error nothing was
     /// taken; a buffer that the device was done with is posted again.
     #[inline(always)]
     pub fn take(&mut self, counter: u16, bytes: u32) -> Result<RxBuffer, BadCompletion> {
-        let slot = self.slot(self.consumer);
-        let index = self.slots[slot];
-        let in_order = counter == self.consumer as u16;
-        // A slot without KEPT is posted, and the device knows it: `post` announces what it writes.
-        if !in_order || index & KEPT != 0 || bytes.wrapping_sub(1) >= self.buffer_size {
-            return self.take_odd(counter, bytes);
-        }
-        self.slots[slot] = EMPTY;
-        self.advance();
-        Ok(RxBuffer(index))
-    }
-
-    /// Steps over the oldest work request, and over those behind it that were completed before.
-    #[inline(always)]
-    fn advance(&mut self) {
-        self.consumer = self.consumer.wrapping_add(1);
-        if self.ahead != 0 {
-            self.skip_completed();
+        // A slot that awaits a counter is posted, and the device knows it: `post` announces what it writes.
+        match self.slots.get_mut(self.next as usize) {
+            Some(slot) if slot.awaits == name(counter) && bytes.wrapping_sub(1) < self.buffer_size => {
+                let buffer = slot.buffer;
+                *slot = EMPTY;
+                self.next += 1;
+                Ok(RxBuffer(buffer))
+            }
+            _ => self.take_odd(counter, bytes),
         }
     }
 
-    #[cold]
+    /// Goes on to the next lap at the ring's end.
+    fn turn(&mut self) {
+        if self.next >= self.capacity() {
+            self.laps = self.laps.wrapping_add(self.next);
+            self.next = 0;
+        }
+    }
+
+    /// Steps over work requests that were completed before older ones, now that these are complete too.
     fn skip_completed(&mut self) {
-        while self.ahead != 0 && self.slots[self.slot(self.consumer)] & KEPT != 0 {
+        self.turn();
+        while self.ahead != 0 && self.slots[self.next as usize].awaits == NOTHING {
             self.ahead -= 1;
-            self.consumer = self.consumer.wrapping_add(1);
+            self.next += 1;
+            self.turn();
         }
     }
 
-    /// The slot of a posted work request.
+    /// A posted work request.
     fn find(&self, counter: u16) -> Option<u32> {
-        let posted = self.producer.wrapping_sub(self.consumer);
+        let posted = self.producer.wrapping_sub(self.consumer());
         let mask = self.capacity() - 1;
-        let distance = u32::from(counter.wrapping_sub(self.consumer as u16));
+        let distance = u32::from(counter.wrapping_sub(self.consumer() as u16));
         // Counters run freely or are slot numbers: the reference does not say (`mlx5-bringup.md` §8.2).
         let distance = match distance < posted {
             true => distance,
-            false if u32::from(counter) <= mask => u32::from(counter).wrapping_sub(self.consumer) & mask,
+            false if u32::from(counter) <= mask => u32::from(counter).wrapping_sub(self.consumer()) & mask,
             false => return None,
         };
-        let found = self.consumer.wrapping_add(distance);
-        // EMPTY has the bit of KEPT: both mean that it was completed before.
-        (distance < posted && self.slots[self.slot(found)] & KEPT == 0).then_some(found)
+        let found = self.consumer().wrapping_add(distance);
+        (distance < posted && self.slots[self.slot(found)].awaits != NOTHING).then_some(found)
     }
 
     /// Everything but the next work request in order with a byte count that fits.
     #[cold]
     #[inline(never)]
     fn take_odd(&mut self, counter: u16, bytes: u32) -> Result<RxBuffer, BadCompletion> {
+        self.skip_completed();
         let Some(found) = self.find(counter) else {
             return Err(self.rejected.count(BadCompletion::NotPosted(counter)));
         };
-        let fits = (1..=self.buffer_size).contains(&bytes);
         let slot = self.slot(found);
-        let index = self.slots[slot];
-        self.slots[slot] = if fits { EMPTY } else { index | KEPT };
-        self.complete(found);
-        match fits {
-            true => Ok(RxBuffer(index)),
-            false => Err(self.rejected.count(BadCompletion::Length(bytes))),
+        let buffer = self.slots[slot].buffer;
+        if !(1..=self.buffer_size).contains(&bytes) {
+            self.complete(found, buffer);
+            return Err(self.rejected.count(BadCompletion::Length(bytes)));
         }
+        self.complete(found, NONE);
+        Ok(RxBuffer(buffer))
     }
 
-    fn complete(&mut self, found: u32) {
-        match found == self.consumer {
-            true => self.advance(),
-            false => self.ahead += 1,
-        }
+    /// The device is done with work request `found`; `buffer` stays in its slot.
+    fn complete(&mut self, found: u32, buffer: u32) {
+        let slot = self.slot(found);
+        self.slots[slot] = Slot { awaits: NOTHING, buffer };
+        self.ahead += 1;
+        self.skip_completed();
     }
 
     #[cold]
@@ -239,9 +274,8 @@ impl ReceiveQueue {
             Some(error) if !error.send => {
                 self.failed = true;
                 if let Some(found) = self.find(error.wqe_counter) {
-                    let slot = self.slot(found);
-                    self.slots[slot] |= KEPT;
-                    self.complete(found);
+                    let buffer = self.slots[self.slot(found)].buffer;
+                    self.complete(found, buffer);
                 }
                 error.into()
             }
@@ -253,12 +287,12 @@ impl ReceiveQueue {
     /// until then the device may still write them.
     pub(super) fn reset(&mut self, pool: &mut RxPool) {
         for slot in &mut self.slots {
-            if *slot != EMPTY {
-                pool.give_back(RxBuffer(*slot & !KEPT));
-                *slot = EMPTY;
+            if slot.buffer != NONE {
+                pool.give_back(RxBuffer(slot.buffer));
             }
+            *slot = EMPTY;
         }
-        (self.producer, self.consumer, self.ahead) = (0, 0, 0);
+        (self.producer, self.next, self.laps, self.ahead) = (0, 0, 0, 0);
         self.failed = false;
         self.record.store_first(0);
     }
@@ -351,13 +385,17 @@ pub(super) mod tests {
                         prop_assert!(full || rq.has_failed());
                     }
                     Step::Next => {
-                        let expected = (rq.consumer != rq.producer).then(|| device_buffer(&rq, &pool, rq.consumer));
-                        let got = rq.accept(&packet(rq.consumer as u16, SIZE));
+                        // The oldest that is not complete: the queue itself looks for it when it has to.
+                        rq.skip_completed();
+                        let expected = (rq.consumer() != rq.producer).then(|| device_buffer(&rq, &pool, rq.consumer()));
+                        let got = rq.accept(&packet(rq.consumer() as u16, SIZE));
+                        prop_assert_eq!(got.as_ref().ok().map(Arrival::len), expected.map(|_| SIZE));
+                        let got = got.map(Arrival::into_buffer);
                         prop_assert_eq!(got.as_ref().ok().map(|b| b.0), expected);
                         held.extend(got);
                     }
                     Step::Claim(ahead, bytes) => {
-                        let counter = (rq.consumer as u16).wrapping_add(ahead);
+                        let counter = (rq.consumer() as u16).wrapping_add(ahead);
                         let before = rq.posted();
                         let got = rq.take(counter, bytes);
                         if let Ok(buffer) = &got {
@@ -368,7 +406,7 @@ pub(super) mod tests {
                         held.extend(got);
                     }
                     Step::Error(ahead) => {
-                        let counter = (rq.consumer as u16).wrapping_add(ahead);
+                        let counter = (rq.consumer() as u16).wrapping_add(ahead);
                         prop_assert!(matches!(rq.accept(&error(counter)), Err(CompletionFault::Failed(_))));
                         prop_assert!(rq.has_failed());
                     }
@@ -386,10 +424,10 @@ pub(super) mod tests {
                 // Held by frames, in slots (posted, or kept to be posted again): all different, and all that is lent.
                 let mut seen: HashSet<u32> = held.iter().map(|b| b.0).collect();
                 let in_slots = rq.slots.iter().filter(|slot| **slot != EMPTY).count();
-                seen.extend(rq.slots.iter().filter(|slot| **slot != EMPTY).map(|slot| slot & !KEPT));
+                seen.extend(rq.slots.iter().filter(|slot| **slot != EMPTY).map(|slot| slot.buffer));
                 prop_assert_eq!(seen.len(), held.len() + in_slots);
                 prop_assert_eq!(seen.len(), pool.outstanding() as usize);
-                prop_assert_eq!(rq.slots.iter().filter(|slot| **slot & KEPT == 0).count(), rq.posted() as usize);
+                prop_assert_eq!(rq.slots.iter().filter(|slot| slot.awaits != NOTHING).count(), rq.posted() as usize);
                 prop_assert_eq!(rq.record.load().0, rq.producer & 0xffff);
             }
         }

@@ -19,7 +19,7 @@ use super::cq::ErrorCompletion;
 use super::ring::DoorbellRecord;
 use super::{BadCompletion, CompletionFault};
 use crate::adapter::Handle;
-use crate::dma::DmaBuf;
+use crate::dma::{BLOCK, DmaBuf, Window};
 use crate::platform::Platform;
 use hw_regs::barrier;
 use hw_regs::cqe::{Cqe64, CqeOpcode};
@@ -75,8 +75,7 @@ impl Control {
 /// Room for one WQE in the ring, to be filled in whole: the ring holds whatever was there a lap ago.
 #[derive(Debug)]
 pub struct Wqe<'a> {
-    ring: &'a DmaBuf,
-    at: usize,
+    room: Window<'a>,
     ds: u32,
     index: u16,
     sqn: u32,
@@ -84,16 +83,19 @@ pub struct Wqe<'a> {
 
 impl Wqe<'_> {
     /// Block index that the control segment carries.
+    #[inline(always)]
     pub fn index(&self) -> u16 {
         self.index
     }
 
     /// Queue number that the control segment carries.
+    #[inline(always)]
     pub fn sqn(&self) -> u32 {
         self.sqn
     }
 
     /// Size in data segments of 16 bytes.
+    #[inline(always)]
     pub fn ds(&self) -> u32 {
         self.ds
     }
@@ -104,13 +106,16 @@ impl Wqe<'_> {
     /// If they do not fit into the WQE.
     #[inline(always)]
     pub fn write(&mut self, offset: usize, bytes: &[u8]) {
-        assert!(
-            offset.checked_add(bytes.len()).is_some_and(|end| end <= self.ds as usize * DS),
-            "{} bytes at {offset} of a WQE of {} segments",
-            bytes.len(),
-            self.ds
-        );
-        self.ring.write(self.at + offset, bytes);
+        self.room.write(offset, bytes);
+    }
+
+    /// Writes block `n` of the WQE, whose size is then one of whole blocks.
+    ///
+    /// # Panics
+    /// If it has no such block.
+    #[inline(always)]
+    pub fn write_block(&mut self, n: usize, block: &[u8; BLOCK]) {
+        self.room.write_block(n, block);
     }
 
     /// Writes the control segment.
@@ -119,6 +124,13 @@ impl Wqe<'_> {
         let segment = control.encode(self.index, self.sqn, self.ds);
         self.write(0, &segment.0);
     }
+}
+
+/// Out of line, so that the hot path carries no formatting.
+#[cold]
+#[inline(never)]
+fn not_a_size(ds: u32) -> ! {
+    panic!("a WQE of {ds} data segments")
 }
 
 /// What software remembers of the WQE that begins at a block.
@@ -197,6 +209,7 @@ impl<R> SendRing<R> {
     }
 
     /// Blocks of the ring.
+    #[inline(always)]
     pub fn capacity(&self) -> u32 {
         self.slots.len() as u32
     }
@@ -213,8 +226,14 @@ impl<R> SendRing<R> {
     }
 
     /// True once the device reported an error; nothing can be posted until the queue was reset.
+    #[inline(always)]
     pub fn has_failed(&self) -> bool {
         self.failed
+    }
+
+    /// Takes nothing any more until the queue was reset: its completion queue failed.
+    pub fn fail(&mut self) {
+        self.failed = true;
     }
 
     /// Doorbells written since the beginning.
@@ -252,10 +271,25 @@ impl<R> SendRing<R> {
     ///
     /// # Panics
     /// If `ds` is 0 or too large.
-    #[inline]
+    #[inline(always)]
     pub fn post(&mut self, ds: u32, record: R, fill: impl FnOnce(&mut Wqe<'_>)) -> Result<u16, R> {
-        assert!((1..=MAX_DS).contains(&ds), "a WQE of {ds} data segments");
-        let blocks = wqebbs(ds);
+        if ds.wrapping_sub(1) >= MAX_DS {
+            not_a_size(ds);
+        }
+        self.put(wqebbs(ds), ds, record, fill)
+    }
+
+    /// [`SendRing::post`] for a WQE of whole blocks (1 to 15).
+    #[inline(always)]
+    pub fn post_blocks(&mut self, blocks: u32, record: R, fill: impl FnOnce(&mut Wqe<'_>)) -> Result<u16, R> {
+        if blocks.wrapping_sub(1) >= MAX_DS / 4 {
+            not_a_size(blocks.wrapping_mul(4));
+        }
+        self.put(blocks, blocks * 4, record, fill)
+    }
+
+    #[inline(always)]
+    fn put(&mut self, blocks: u32, ds: u32, record: R, fill: impl FnOnce(&mut Wqe<'_>)) -> Result<u16, R> {
         let padding = self.padding(self.producer, blocks);
         if self.failed || padding + blocks > self.room() {
             return Err(record);
@@ -265,7 +299,8 @@ impl<R> SendRing<R> {
         }
         let slot = self.slot(self.producer);
         let index = self.producer as u16;
-        fill(&mut Wqe { ring: &self.ring, at: slot * WQEBB, ds, index, sqn: self.sqn });
+        let room = Window::new(&self.ring, slot, blocks as usize);
+        fill(&mut Wqe { room, ds, index, sqn: self.sqn });
         self.slots[slot] = Slot { blocks: blocks as u8, record: Some(record) };
         self.last = self.producer;
         self.producer = self.producer.wrapping_add(blocks);
@@ -273,6 +308,7 @@ impl<R> SendRing<R> {
     }
 
     #[cold]
+    #[inline(never)]
     fn fill_end(&mut self, blocks: u32) {
         let nop = Control { opcode: WqeOpcode::NOP, opmod: 0, completion: false, general_id: 0 };
         for _ in 0..blocks {

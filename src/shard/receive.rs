@@ -62,16 +62,15 @@ impl<P: Platform> Shard<P> {
     }
 
     fn on_completion(&mut self, now: Duration, entry: &OffloadCqe) {
-        let buffer = match self.rq.accept(entry) {
-            Ok(buffer) => buffer,
+        let arrival = match self.rq.accept(entry) {
+            Ok(arrival) => arrival,
             Err(fault) => return self.on_fault(fault),
         };
         self.counters.packets_rx += 1;
         self.buffers.note_taken();
-        let capacity = self.buffers.pool.buffer_size();
         let rebuilt = match &mut self.offloads {
-            Some(offloads) => offloads.receive(entry, buffer, capacity),
-            None => crate::ddp::rebuild::plain(entry, buffer, capacity).map(|frame| Rebuilt { frame, resync: None }),
+            Some(offloads) => offloads.receive(entry, arrival),
+            None => Ok(Rebuilt { frame: crate::ddp::rebuild::plain(entry, arrival), resync: None }),
         };
         match rebuilt {
             Ok(Rebuilt { frame, resync }) => self.on_frame(now, frame, resync),

@@ -115,8 +115,8 @@ impl Host {
         self.platform.nic().receive(frame);
         self.platform.pause();
         let entry = self.cq.poll()?;
-        let buffer = self.rq.accept(&entry).expect("a packet");
-        let rebuilt = self.offloads.receive(&entry, buffer, BUFFER);
+        let arrival = self.rq.accept(&entry).expect("a packet");
+        let rebuilt = self.offloads.receive(&entry, arrival);
         self.cq.update();
         self.rq.post(&mut self.pool);
         Some(rebuilt.expect("the device tells the truth"))

@@ -73,7 +73,7 @@ impl<E: CqeFormat> Receiver<E> {
     /// The next packet: its entry and its bytes.
     fn next(&mut self) -> Option<(Cqe64, Vec<u8>)> {
         let cqe = *self.cq.poll()?.base();
-        let buffer = self.rq.accept(&cqe).expect("a packet");
+        let buffer = self.rq.accept(&cqe).expect("a packet").into_buffer();
         let mut frame = vec![0; cqe.get(Cqe64::BYTE_CNT) as usize];
         let RxBuffer(index) = buffer;
         self.pool.read(index, 0, &mut frame);

@@ -176,7 +176,7 @@ fn an_empty_pool_is_filled_again() {
         let mut worked = world.wire();
         let mut entry = hw_regs::cqe::OffloadCqe::zeroed();
         while world.shard.cq.poll_into(&mut entry) {
-            taken.extend(world.shard.rq.accept(&entry).ok());
+            taken.extend(world.shard.rq.accept(&entry).ok().map(crate::frame::Arrival::into_buffer));
             worked = true;
         }
         world.shard.cq.update();

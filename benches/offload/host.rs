@@ -1,0 +1,305 @@
+//! A function brought up on the virtual ConnectX: one receive queue of 128-byte entries, one offloaded connection.
+//!
+//! The device works here, and in what binds and unbinds tags: never inside what is measured. Packets go through it once,
+//! and the completion entries that it writes are kept ([`Host::record`]). From then on the entries are replayed: a producer
+//! that does nothing but copy a prepared ring writes them, lap after lap, into the completion queue's memory, with the owner
+//! bits and counters that the device would have used ([`Replay`]).
+
+use crate::segment::Wire;
+use crate::stream::Stream;
+use connectx_ddp::adapter::{Adapter, Config, Handle};
+use connectx_ddp::command::{CommandError, ObjectKind, Output, Request};
+use connectx_ddp::ddp::contract::{self, Offload};
+use connectx_ddp::ddp::create::Capacity;
+use connectx_ddp::ddp::device::{Offloads, Settings, Socket};
+use connectx_ddp::dma::{Arena, DmaBuf, DmaError, DmaHeap, DmaMapper, IoBuf, Iova, IovaAllocator};
+use connectx_ddp::platform::virtual_nic::VirtualPlatform;
+use connectx_ddp::platform::{Deadline, Identity, Platform, PlatformError};
+use connectx_ddp::queue::{Base, CompletionQueue, Objects, ReceiveQueue, RxPool};
+use connectx_ddp::steering::{
+    Defaults, FiveTuple, Steering, SteeringCaps, SteeringParams, Target, TirParams, create_rqt, create_tir,
+};
+use firmware_iface::caps::CmdHcaCap;
+use hw_regs::cqe::OffloadCqe;
+use hw_regs::layout::{Access, Layout};
+use std::fs::File;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::FileExt;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// log2 of the receive queue's work requests and of the completion queue's entries.
+const LOG_RING: u32 = 10;
+/// Entries of the ring.
+pub const RING: usize = 1 << LOG_RING;
+/// Receive buffers: as many again as are posted, for frames.
+const BUFFERS: u32 = 2 << LOG_RING;
+const BUFFER_BYTES: u32 = 2048;
+/// Tags of the queue.
+pub const TAGS: u16 = 128;
+/// Payload of a TCP segment: MTU 1500 and a timestamp option.
+const MSS: usize = 1448;
+/// Tags that the recorded reads use.
+const READS: usize = 8;
+/// Bytes of a C2HData PDU beside its data: header and digest.
+const PDU_OVERHEAD: usize = 24 + 4;
+
+type Maps = Arc<Mutex<Vec<(u64, u64, Arc<File>)>>>;
+
+/// The virtual function, with a note of the files behind its DMA memory.
+struct Recorded {
+    inner: VirtualPlatform,
+    maps: Maps,
+    heap: DmaHeap,
+}
+
+struct Mapper {
+    inner: Arc<dyn DmaMapper>,
+    maps: Maps,
+}
+
+impl DmaMapper for Mapper {
+    fn map(&self, iova: Iova, arena: &Arena) -> Result<(), DmaError> {
+        self.maps.lock().expect("maps").push((iova.get(), arena.len() as u64, Arc::clone(arena.file())));
+        self.inner.map(iova, arena)
+    }
+    fn unmap(&self, iova: Iova, len: u64) -> Result<(), DmaError> {
+        self.inner.unmap(iova, len)
+    }
+}
+
+impl Recorded {
+    fn new() -> Recorded {
+        let inner = VirtualPlatform::new("virtual", virtual_nic::Config::default());
+        let maps = Maps::default();
+        let mapper = Mapper { inner: inner.dma_mapper(), maps: Arc::clone(&maps) };
+        let heap = DmaHeap::new(Arc::new(mapper), IovaAllocator::new(&inner.iova_ranges()));
+        Recorded { inner, maps, heap }
+    }
+}
+
+impl Platform for Recorded {
+    fn identity(&self) -> &Identity {
+        self.inner.identity()
+    }
+    fn bar_size(&self) -> u64 {
+        self.inner.bar_size()
+    }
+    fn read32(&self, offset: u64) -> u32 {
+        self.inner.read32(offset)
+    }
+    fn write32(&self, offset: u64, value: u32) {
+        self.inner.write32(offset, value);
+    }
+    fn write64(&self, offset: u64, value: u64) {
+        self.inner.write64(offset, value);
+    }
+    fn dma_mapper(&self) -> Arc<dyn DmaMapper> {
+        self.inner.dma_mapper()
+    }
+    fn iova_ranges(&self) -> Vec<RangeInclusive<u64>> {
+        self.inner.iova_ranges()
+    }
+    fn dma_heap(&self) -> DmaHeap {
+        self.heap.clone()
+    }
+    fn reset(&self) -> Result<(), PlatformError> {
+        self.inner.reset()
+    }
+    fn vectors(&self) -> u16 {
+        self.inner.vectors()
+    }
+    fn take_interrupt(&self, vector: u16) -> bool {
+        self.inner.take_interrupt(vector)
+    }
+    fn now(&self) -> Duration {
+        self.inner.now()
+    }
+    fn pause(&self) {
+        self.inner.pause();
+    }
+}
+
+/// The adapter, with a note of where the last object's first piece of memory is: a completion queue's ring.
+struct Spy<'a> {
+    adapter: &'a mut Adapter<Recorded>,
+    ring: Option<(u64, usize)>,
+}
+
+impl Objects for Spy<'_> {
+    fn create(
+        &mut self,
+        kind: ObjectKind,
+        request: &Request,
+        destroy: impl FnOnce(u32) -> Request,
+        memory: &[&DmaBuf],
+        deadline: Deadline,
+    ) -> Result<Handle, CommandError> {
+        self.ring = memory.first().map(|ring| (ring.iova().get(), ring.len()));
+        self.adapter.create(kind, request, destroy, memory, deadline)
+    }
+    fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError> {
+        self.adapter.destroy(handle, deadline)
+    }
+    fn exec(&mut self, request: &Request, deadline: Deadline) -> Result<Output, CommandError> {
+        Objects::exec(self.adapter, request, deadline)
+    }
+}
+
+/// What is measured, and what it needs.
+pub struct Host {
+    pub cq: CompletionQueue<OffloadCqe>,
+    pub rq: ReceiveQueue,
+    pub pool: RxPool,
+    pub offloads: Offloads,
+    /// The offload queue.
+    pub queue: u32,
+    platform: Arc<Recorded>,
+    adapter: Adapter<Recorded>,
+    wire: Wire,
+    /// Completions so far: the device's counter.
+    completions: u32,
+    /// The completion queue's memory: file, offset in it.
+    ring: (Arc<File>, u64),
+}
+
+impl Host {
+    pub fn new() -> Host {
+        let platform = Arc::new(Recorded::new());
+        let mut adapter = Adapter::bring_up(Arc::clone(&platform), Config::default()).expect("brought up");
+        let base = Base {
+            heap: adapter.heap().clone(),
+            pd: adapter.pd(),
+            uar: adapter.uar(),
+            transport_domain: adapter.transport_domain(),
+            data_mkey: adapter.data_mkey(),
+        };
+        let deadline = Deadline::after(&*platform, Duration::from_secs(10));
+        let eqn = adapter.completion_eqn(0);
+        let mut spy = Spy { adapter: &mut adapter, ring: None };
+        let mut cq = CompletionQueue::create(&mut spy, &base, LOG_RING, eqn, deadline).expect("CQ");
+        let (iova, len) = spy.ring.expect("a ring");
+        assert_eq!(len, RING * OffloadCqe::SIZE);
+        let ring = {
+            let maps = platform.maps.lock().expect("maps");
+            let (base, _, file) = maps.iter().find(|m| (m.0..m.0 + m.1).contains(&iova)).expect("a mapped ring");
+            (Arc::clone(file), iova - base)
+        };
+        let mut pool = RxPool::new(&base.heap, BUFFERS, BUFFER_BYTES).expect("memory");
+        let mut rq = ReceiveQueue::create(&mut adapter, &base, &mut cq, LOG_RING, &pool, 0, deadline).expect("RQ");
+        rq.post(&mut pool);
+        let rqtn = create_rqt(&mut adapter, &[rq.rqn()], 1, deadline).expect("RQT").number();
+        let tirn = create_tir(&mut adapter, &base, &TirParams::new(Target::First { rqtn }), deadline).expect("TIR");
+        let caps = SteeringCaps::new(&adapter.capabilities().receive_flow_tables()).expect("it can steer");
+        let params = SteeringParams { connections_ipv4: 64, connections_ipv6: 0 };
+        let defaults = Defaults { other: tirn.number(), tcp_ipv4: None, tcp_ipv6: None };
+        let mut steering = Steering::create(&mut adapter, &caps, &params, &defaults, deadline).expect("steering");
+        let log_sq = adapter.capabilities().general().get(CmdHcaCap::LOG_MAX_QP_SZ);
+        let capacity = Capacity::new(&adapter.capabilities().offload(), log_sq).expect("it can place");
+        let mut offloads = Offloads::new(capacity, Settings::new(eqn));
+        let wire = Wire::new(adapter.mac(), 1000);
+        let (source, destination) = (SocketAddr::V4(wire.source), SocketAddr::V4(wire.destination));
+        let socket = Socket { tuple: FiveTuple { source, destination }, next_pdu: 0 };
+        let queue_size = u32::from(TAGS);
+        let config = contract::Config { cpda: 0, header_digest: false, data_digest: true, queue_size, rqtn };
+        let queue = offloads
+            .with(&mut adapter, &mut steering, &*platform, &base)
+            .sk_add(&socket, &config)
+            .expect("an offload queue");
+        Host { cq, rq, pool, offloads, queue, platform, adapter, wire, completions: 0, ring }
+    }
+
+    /// A buffer of `entries` pieces of `bytes`, none adjacent to another.
+    pub fn buffer(&self, entries: usize, bytes: usize) -> IoBuf {
+        let piece =
+            |_| self.adapter.heap().allocate(bytes + 64, 64).map(|piece| piece.split_at(bytes).0).expect("memory");
+        IoBuf::new((0..entries).map(piece).collect())
+    }
+
+    /// Shows the device what was posted, and lets it work.
+    pub fn let_device_work(&mut self) {
+        self.offloads.flush(&*self.platform);
+        self.platform.pause();
+    }
+
+    /// Binds a tag, takes what it takes.
+    fn bind(&mut self, tag: u16, buffer: IoBuf) {
+        self.offloads.setup(self.queue, tag, buffer).expect("free");
+        self.let_device_work();
+    }
+
+    /// One ring of completion entries as the device writes them: packets in the middle of reads that are placed, or packets
+    /// of a connection that is not offloaded.
+    pub fn record(&mut self, placed: bool) -> Vec<OffloadCqe> {
+        let mut stream = Stream::new(0, true);
+        let data = vec![0x5a; RING / READS * MSS - PDU_OVERHEAD];
+        for tag in 0..READS as u16 {
+            stream.data(tag, 0, &data);
+            if placed {
+                let buffer = self.buffer(1, data.len());
+                self.bind(tag, buffer);
+            }
+        }
+        let wire = if placed { self.wire } else { Wire::new(self.wire.mac, 2000) };
+        let mut entries = Vec::with_capacity(RING);
+        for (n, payload) in stream.bytes.chunks(MSS).enumerate() {
+            let frame = wire.segment((n * MSS) as u32, payload);
+            self.platform.inner.nic().receive(&frame);
+            self.platform.pause();
+            let entry = self.cq.poll().expect("a completion");
+            let arrival = self.rq.accept(&entry).expect("a packet");
+            let rebuilt = self.offloads.receive(&entry, arrival).expect("the device tells the truth");
+            assert_eq!(rebuilt.frame.placed().is_some(), placed);
+            assert_eq!(rebuilt.frame.len() as usize, frame.len());
+            self.pool.give_back(rebuilt.frame.into_buffer());
+            self.cq.update();
+            self.rq.post(&mut self.pool);
+            self.completions += 1;
+            entries.push(entry);
+        }
+        assert_eq!(entries.len(), RING);
+        entries
+    }
+
+    /// Takes everything down.
+    pub fn finish(self) {
+        let deadline = self.adapter.command_deadline();
+        let teardown = self.adapter.teardown(deadline);
+        assert!(teardown.is_clean(), "{teardown}");
+    }
+}
+
+/// A recorded ring, ready to be written again and again.
+pub struct Replay {
+    /// The ring as it is in each lap until counters (16 bits) repeat; owner bits repeat sooner.
+    laps: Vec<Vec<u8>>,
+}
+
+impl Replay {
+    pub fn new(entries: &[OffloadCqe]) -> Replay {
+        let lap = |lap: usize| {
+            let ring = entries.iter().enumerate().map(|(n, entry)| {
+                entry
+                    .with(OffloadCqe::CQE64_WQE_COUNTER, ((lap * RING + n) & 0xffff) as u32)
+                    .with(OffloadCqe::CQE64_OP_OWN_OWNER, lap as u32 & 1)
+            });
+            ring.flat_map(|entry| entry.0).collect()
+        };
+        Replay { laps: (0..(1 << 16) / RING).map(lap).collect() }
+    }
+
+    /// The ring of an even or an odd lap.
+    pub fn lap(&self, odd: bool) -> &[u8] {
+        &self.laps[usize::from(odd)]
+    }
+
+    /// The producer: writes one ring of completions.
+    pub fn produce(&self, host: &mut Host) {
+        let lap = host.completions as usize / RING;
+        assert!((host.completions as usize).is_multiple_of(RING));
+        let (file, offset) = &host.ring;
+        file.write_all_at(&self.laps[lap % self.laps.len()], *offset).expect("inside the mapping");
+        host.completions += RING as u32;
+    }
+}
