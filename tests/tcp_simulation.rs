@@ -252,7 +252,7 @@ enum Sender {
 }
 
 /// Bytes of one transfer of the comparison, and how many transfers are averaged.
-const TRANSFER: usize = 2 << 20;
+const TRANSFER: usize = 1 << 20;
 const TRANSFERS: u64 = 4;
 
 /// The simulated time that a transfer takes over the wire, in seconds, and what the senders counted.
