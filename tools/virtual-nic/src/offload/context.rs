@@ -168,9 +168,12 @@ impl Stream {
     fn skip(&mut self, gap: u32, behaviour: &Behaviour, counters: &mut OffloadCounters) {
         match &mut self.position {
             _ if self.tracker == Tracker::Searching => self.kept.len = 0,
-            Position::Body { at, plen, .. } if gap <= *plen - *at => {
+            Position::Body { at, plen, data } if gap <= *plen - *at => {
                 *at += gap;
-                if self.hashed == Hashed::Whole {
+                // Software may take data as verified if no byte of data or digest was late: header digest and padding,
+                // which it does not ask about, must not cost the verification.
+                let costs_data = data.as_ref().is_some_and(|data| *at > data.header.pdo);
+                if costs_data && self.hashed == Hashed::Whole {
                     self.hashed = Hashed::Holes;
                 }
                 if self.tracker == Tracker::Offloading {
@@ -273,7 +276,6 @@ impl Stream {
         self.tracker = Tracker::Offloading;
         self.guess = Guess::default();
         self.hashed = Hashed::Nothing;
-        self.after_hole = false;
         self.flag_due = behaviour.first_flag == FirstFlag::WronglySet;
         self.unplaced = (behaviour.resume == ResumeRule::NextPdu).then_some(Unplaced::Resuming);
     }

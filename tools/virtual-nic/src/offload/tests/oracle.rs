@@ -28,7 +28,7 @@ impl Expected {
 /// The framing is known.
 #[derive(Clone, Copy, Debug)]
 struct Known {
-    /// No byte of the current PDU is missing.
+    /// No byte of data or digest of the current PDU is missing.
     whole: bool,
     /// The header of the current PDU was seen with the framing known.
     begun: bool,
@@ -152,10 +152,11 @@ impl<'a> Oracle<'a> {
 
     fn gap(&mut self, to: usize) {
         let from = self.expected;
-        let headers = self.stream.what[from..to].iter().any(|what| matches!(what, Byte::Header | Byte::HeaderEnd));
+        let missing = &self.stream.what[from..to];
+        let headers = missing.iter().any(|what| matches!(what, Byte::Header | Byte::HeaderEnd));
         match &mut self.state {
             State::Known(known) if !headers && !known.overdue => {
-                known.whole = false;
+                known.whole &= missing.iter().all(|what| *what == Byte::Plain);
                 known.after_hole = true;
                 known.places &= self.behaviour.hole == HoleRule::Continue;
                 self.holes += 1;

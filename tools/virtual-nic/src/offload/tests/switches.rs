@@ -3,6 +3,7 @@
 //! | a lost header: search, request, tracking, confirmation, resumption, with the counters of each | `a_lost_header_is_found_again` |
 //! | a hole inside a PDU costs its digest, and the rest is placed or not as the rule says | `each_hole_rule_keeps_the_framing` |
 //! | a hole that ends exactly with its PDU loses nothing but that | `a_hole_up_to_the_next_header_keeps_the_framing` |
+//! | a hole in padding is no hole in the data: the digest is verified | `a_hole_in_padding_costs_no_digest` |
 //! | the packet with the header behind a hole is placed or not, the header counts | `the_packet_with_the_next_header` |
 //! | which packets of a PDU with a hole have the digest flag | `which_packets_of_a_holed_pdu_are_flagged` |
 //! | a packet that is old in part bypasses or is processed from its first new byte | `a_packet_that_is_old_in_part` |
@@ -142,6 +143,24 @@ fn a_hole_up_to_the_next_header_keeps_the_framing() {
     let mut line = self::line(&reads(&[100, 100, 100]), NO_DIGESTS, Behaviour::default());
     line.send(0, 23);
     assert_eq!(line.send(24, 200).bypass, Some(Bypass::Searching));
+}
+
+#[test]
+fn a_hole_in_padding_costs_no_digest() {
+    let read = |good_digest| Pdu::Data { cid: 0, offset: 0, len: 100, padding: 16, good_digest, decoy: None };
+    for (good, counts) in [(true, (1, 0, 0)), (false, (0, 1, 0))] {
+        let mut line = line(&[read(good)], DATA_DIGEST, Behaviour::default());
+        line.send(0, 24);
+        // No packet with data or digest goes without the flag for what was missing, so it must be right.
+        assert_eq!(line.send(40, 144).ddgst_ok, good);
+        let c = line.counters();
+        assert_eq!((c.digests_good, c.digests_bad, c.digests_unverified), counts);
+    }
+    // One byte of data more.
+    let mut line = line(&[read(true)], DATA_DIGEST, Behaviour::default());
+    line.send(0, 24);
+    line.send(41, 144);
+    assert_eq!(line.counters().digests_unverified, 1);
 }
 
 #[test]
