@@ -3,6 +3,7 @@
 use super::config::{BLOCK, BadOption, Config};
 use super::image::{self, Expected, Overlay};
 use super::outcome::{Outcome, peak_rss};
+use super::random::Random;
 use super::wire::Lane;
 use super::world::{NoTap, PcapTap, Tap, WireConfig, World};
 use crate::adapter::{self, Adapter, AdapterError};
@@ -658,14 +659,8 @@ fn buffer(heap: &DmaHeap, len: usize, pieces: u32, seed: u64) -> Result<IoBuf, D
     if pieces <= 1 {
         return Ok(IoBuf::new(vec![heap.allocate(len, 4096)?]));
     }
-    let mut state = seed ^ 0x9e37_79b9_7f4a_7c15;
-    let mut random = |below: usize| {
-        // xorshift64*: enough to cut buffers with.
-        state ^= state >> 12;
-        state ^= state << 25;
-        state ^= state >> 27;
-        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % below.max(1)
-    };
+    let mut generator = Random(seed ^ 0x9e37_79b9_7f4a_7c15);
+    let mut random = |below: usize| (generator.next() >> 33) as usize % below.max(1);
     const GAP: usize = 63;
     let mut rest = heap.allocate(len + pieces as usize * GAP, 64)?;
     let mut segments = VecDeque::new();

@@ -11,6 +11,7 @@ mod config;
 mod image;
 mod job;
 mod outcome;
+mod random;
 mod wire;
 mod world;
 

@@ -1,5 +1,6 @@
 //! A wire that misbehaves: one lane per direction, repeatable for a seed.
 
+use super::random::Random;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -65,7 +66,7 @@ struct Held {
 /// One direction of a wire.
 pub struct Lane {
     impairments: Impairments,
-    state: u64,
+    random: Random,
     /// Inside a burst of losses.
     losing: bool,
     under_way: VecDeque<(Duration, Vec<u8>)>,
@@ -78,8 +79,7 @@ impl Lane {
     pub fn new(impairments: Impairments, seed: u64) -> Lane {
         Lane {
             impairments,
-            // Zero is the one state that the generator never leaves.
-            state: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
+            random: Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1),
             losing: false,
             under_way: VecDeque::new(),
             held: Vec::new(),
@@ -87,16 +87,8 @@ impl Lane {
         }
     }
 
-    /// xorshift64*.
-    fn random(&mut self) -> u64 {
-        self.state ^= self.state >> 12;
-        self.state ^= self.state << 25;
-        self.state ^= self.state >> 27;
-        self.state.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
     fn happens(&mut self, probability: f64) -> bool {
-        probability > 0.0 && ((self.random() >> 11) as f64) < probability * (1u64 << 53) as f64
+        probability > 0.0 && ((self.random.next() >> 11) as f64) < probability * (1u64 << 53) as f64
     }
 
     /// Two states, as of Gilbert: a burst ends with probability 1 / `burst` per frame, and begins as often as keeps the
@@ -120,7 +112,7 @@ impl Lane {
             return;
         }
         if self.happens(self.impairments.corrupt) && !frame.is_empty() {
-            let bit = self.random() as usize % (frame.len() * 8);
+            let bit = self.random.next() as usize % (frame.len() * 8);
             frame[bit / 8] ^= 1 << (bit % 8);
             self.counters.corrupted += 1;
         }
