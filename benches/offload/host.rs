@@ -168,13 +168,7 @@ impl Host {
     pub fn new() -> Host {
         let platform = Arc::new(Recorded::new());
         let mut adapter = Adapter::bring_up(Arc::clone(&platform), Config::default()).expect("brought up");
-        let base = Base {
-            heap: adapter.heap().clone(),
-            pd: adapter.pd(),
-            uar: adapter.uar(),
-            transport_domain: adapter.transport_domain(),
-            data_mkey: adapter.data_mkey(),
-        };
+        let base = Base::of(&adapter);
         let deadline = Deadline::after(&*platform, Duration::from_secs(10));
         let eqn = adapter.completion_eqn(0);
         let mut spy = Spy { adapter: &mut adapter, ring: None };

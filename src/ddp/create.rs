@@ -17,8 +17,7 @@ use super::stats::Stats;
 use super::tags::{Quiesced, Released, TagTable};
 use super::wqe::{self, ConnectionParams, KLMS_PER_BLOCK};
 use crate::adapter::{Adapter, Handle, OffloadCaps};
-use crate::command::{CommandError, CommandPort, ObjectKind, Output, Request};
-use crate::dma::DmaBuf;
+use crate::command::{CommandError, ObjectKind, Request};
 use crate::platform::{Deadline, Platform};
 use crate::queue::{Base, CompletionQueue, ErrorCompletion, Logged, Objects, QueueError, SendParams, SendRing};
 use crate::steering::{OffloadFields, Target, TirParams, create_tir};
@@ -112,25 +111,6 @@ impl ManyObjects for Logged<'_> {
     }
     fn destroy_many(&mut self, handles: Vec<Handle>, deadline: Deadline) -> Vec<CommandError> {
         self.log.destroy_many(self.port, handles, deadline).into_iter().map(|refused| refused.error).collect()
-    }
-}
-
-impl<P: Platform> Objects for Adapter<P> {
-    fn create(
-        &mut self,
-        kind: ObjectKind,
-        request: &Request,
-        destroy: impl FnOnce(u32) -> Request,
-        memory: &[&DmaBuf],
-        deadline: Deadline,
-    ) -> Result<Handle, CommandError> {
-        Adapter::create(self, kind, request, destroy, memory, deadline)
-    }
-    fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError> {
-        Adapter::destroy(self, handle, deadline)
-    }
-    fn exec(&mut self, request: &Request, deadline: Deadline) -> Result<Output, CommandError> {
-        CommandPort::exec(self, request, deadline)
     }
 }
 

@@ -15,10 +15,10 @@ use super::pool::RxPool;
 use super::ring::{DoorbellRecord, RingMemory};
 use super::rq::{MAX_LOG_WQES, ReceiveQueue, WQE_BYTES};
 use super::sq::{MAX_LOG_WQEBBS, MIN_LOG_WQEBBS, SendRing, WQEBB};
-use crate::adapter::{Handle, ObjectLog};
+use crate::adapter::{Adapter, Handle, ObjectLog};
 use crate::command::{CommandError, CommandPort, ObjectKind, Output, Request};
 use crate::dma::{DmaBuf, DmaError, DmaHeap};
-use crate::platform::Deadline;
+use crate::platform::{Deadline, Platform};
 use firmware_iface::command::object::{CreateCqIn, DestroyCqIn};
 use firmware_iface::command::queue::{
     CreateRqIn, CreateSqIn, CreateTisIn, DestroyRqIn, DestroySqIn, DestroyTisIn, ModifyRqIn, ModifySqIn, QueryRqIn,
@@ -74,6 +74,25 @@ impl Objects for Logged<'_> {
     }
 }
 
+impl<P: Platform> Objects for Adapter<P> {
+    fn create(
+        &mut self,
+        kind: ObjectKind,
+        request: &Request,
+        destroy: impl FnOnce(u32) -> Request,
+        memory: &[&DmaBuf],
+        deadline: Deadline,
+    ) -> Result<Handle, CommandError> {
+        Adapter::create(self, kind, request, destroy, memory, deadline)
+    }
+    fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError> {
+        Adapter::destroy(self, handle, deadline)
+    }
+    fn exec(&mut self, request: &Request, deadline: Deadline) -> Result<Output, CommandError> {
+        CommandPort::exec(self, request, deadline)
+    }
+}
+
 /// What queues and TIRs are built on.
 #[derive(Clone)]
 pub struct Base {
@@ -87,6 +106,19 @@ pub struct Base {
     pub transport_domain: u32,
     /// Memory key that translates nothing: an I/O virtual address is the address.
     pub data_mkey: u32,
+}
+
+impl Base {
+    /// What a function that is up has to build on.
+    pub fn of<P: Platform>(adapter: &Adapter<P>) -> Base {
+        Base {
+            heap: adapter.heap().clone(),
+            pd: adapter.pd(),
+            uar: adapter.uar(),
+            transport_domain: adapter.transport_domain(),
+            data_mkey: adapter.data_mkey(),
+        }
+    }
 }
 
 /// Why a queue could not be created or recovered.

@@ -107,13 +107,7 @@ impl<P: Platform> Shard<P> {
 
 fn create<P: Platform>(adapter: &mut Adapter<P>, config: &Config) -> Result<Parts, NotOpened> {
     let deadline = adapter.command_deadline();
-    let base = Base {
-        heap: adapter.heap().clone(),
-        pd: adapter.pd(),
-        uar: adapter.uar(),
-        transport_domain: adapter.transport_domain(),
-        data_mkey: adapter.data_mkey(),
-    };
+    let base = Base::of(adapter);
     let eqn = adapter.completion_eqn(0);
     let interface = Interface::new(InterfaceConfig {
         mac: MacAddr(adapter.mac()),

@@ -42,13 +42,7 @@ impl Host {
     pub fn new(config: virtual_nic::Config) -> Host {
         let platform = Arc::new(VirtualPlatform::new("virtual", config));
         let mut adapter = Adapter::bring_up(Arc::clone(&platform), Config::default()).expect("brought up");
-        let base = Base {
-            heap: adapter.heap().clone(),
-            pd: adapter.pd(),
-            uar: adapter.uar(),
-            transport_domain: adapter.transport_domain(),
-            data_mkey: adapter.data_mkey(),
-        };
+        let base = Base::of(&adapter);
         let deadline = deadline(&platform);
         let eqn = adapter.completion_eqn(0);
         let mut cq = CompletionQueue::create(&mut adapter, &base, LOG_WQES, eqn, deadline).expect("CQ");
