@@ -2,25 +2,31 @@
 //!
 //! ```text
 //! driver process/arena    file (memfd)         virtual ConnectX
-//!   DmaRegion  ──mmap──►  [ pages ]  ◄──mmap──  DmaSpace region at its IOVA
+//!   DmaRegion  ──mmap──►  [ pages ]  ◄──mmap──  Segment of the DmaSpace at its IOVA
 //! ```
 //!
 //! It stands for the IOMMU and the PCIe root complex together: an access to an address that is not mapped fails as a
 //! whole and touches nothing, as a posted write to an unmapped IOVA is dropped by an IOMMU. Accesses may cross from one
-//! region into the next if they touch.
+//! mapping into the next if they touch. Every refused access is counted, and the last ones can be asked for
+//! ([`DmaSpace::faults`]), as an IOMMU records them.
+//!
+//! A guest's memory is one file that is mapped page by page (`virtual-hil.md` §5): each file is mapped once, as a whole,
+//! however many IOVAs lead into it.
 //!
 //! Ordering is PCIe's for what the driver can observe: a completion entry becomes visible body first, its ownership byte
 //! last ([`DmaSpace::publish`]); everything written before it is visible with it. Doorbell records are single atomic
 //! words.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::fs::File;
-use std::sync::Arc;
+use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::Ordering;
-use vm_memory::{
-    Address, Bytes, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
-    MemoryRegionAddress,
-};
+use std::sync::{Arc, Weak};
+use vm_memory::{Bytes, FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
+
+/// Refused accesses that are remembered.
+const FAULTS_KEPT: usize = 64;
 
 /// Why a mapping could not be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +80,14 @@ pub enum DmaFault {
         /// Bytes.
         len: usize,
     },
+    /// Some byte of the range may only be read.
+    #[error("a DMA write of {len} bytes at IOVA {iova:#x}, which may only be read")]
+    ReadOnly {
+        /// First address.
+        iova: u64,
+        /// Bytes.
+        len: usize,
+    },
     /// A doorbell record that is not aligned to its size.
     #[error("an atomic DMA access to IOVA {iova:#x}, which is not aligned to {align}")]
     Misaligned {
@@ -84,14 +98,55 @@ pub enum DmaFault {
     },
 }
 
+/// A file in the device's process.
+#[derive(Debug)]
+struct Memory {
+    /// Device and inode: two descriptors of one file are one memory.
+    identity: (u64, u64),
+    region: Weak<MmapRegion>,
+}
+
+/// A run of addresses that leads to a run of a file.
+#[derive(Clone, Debug)]
+struct Segment {
+    iova: u64,
+    len: u64,
+    memory: Arc<MmapRegion>,
+    /// Where in the memory.
+    offset: u64,
+    writable: bool,
+}
+
+impl Segment {
+    /// One past the last address; a range that ends at 2^64 is refused when it is mapped.
+    fn end(&self) -> u64 {
+        self.iova + self.len
+    }
+
+    /// The part of it in `[from, to)`, which it overlaps.
+    fn cut(&self, from: u64, to: u64) -> Segment {
+        let (from, to) = (from.max(self.iova), to.min(self.end()));
+        Segment { iova: from, len: to - from, offset: self.offset + (from - self.iova), ..self.clone() }
+    }
+}
+
 /// Memory that the device can reach, by IOVA.
 #[derive(Debug, Default)]
 pub struct DmaSpace {
-    memory: GuestMemoryMmap,
-    /// The same regions in the same order: `GuestMemoryMmap` gives no access by index.
-    regions: Vec<Arc<GuestRegionMmap>>,
-    /// Index of the region that the last access hit: rings and payload are accessed in runs.
+    /// Sorted, disjoint.
+    segments: Vec<Segment>,
+    memories: Vec<Memory>,
+    /// Index of the segment that the last access hit: rings and payload are accessed in runs.
     last: Cell<usize>,
+    refused: Cell<u64>,
+    faults: RefCell<VecDeque<DmaFault>>,
+}
+
+/// Which way an access goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Read,
+    Write,
 }
 
 impl DmaSpace {
@@ -102,136 +157,256 @@ impl DmaSpace {
 
     /// Maps the first `len` bytes of `file` at `iova`, shared with whoever else maps the file.
     pub fn map(&mut self, iova: u64, file: &File, len: u64) -> Result<(), DmaError> {
-        if len == 0 || iova.checked_add(len).is_none() {
-            return Err(DmaError::BadRange { iova, len });
+        self.map_at(iova, file, 0, len, true)
+    }
+
+    /// Maps `len` bytes of `file` from `offset` at `iova`; the device may read them, and write them if `writable`.
+    pub fn map_at(&mut self, iova: u64, file: &File, offset: u64, len: u64, writable: bool) -> Result<(), DmaError> {
+        let end = iova.checked_add(len).filter(|_| len != 0).ok_or(DmaError::BadRange { iova, len })?;
+        let file_end = offset.checked_add(len).ok_or(DmaError::BadRange { iova, len })?;
+        let at = self.segments.partition_point(|segment| segment.end() <= iova);
+        if self.segments.get(at).is_some_and(|segment| segment.iova < end) {
+            return Err(DmaError::Overlap { iova, len });
         }
-        let refused = |cause: String| DmaError::Map { iova, len, cause };
-        let size = usize::try_from(len).map_err(|_| DmaError::BadRange { iova, len })?;
-        // A mapping beyond the end of a file would kill the process at the first access.
-        let there = file.metadata().map_err(|e| refused(e.to_string()))?.len();
-        if there < len {
-            return Err(refused(format!("it has {there:#x}")));
-        }
-        let file = file.try_clone().map_err(|e| refused(e.to_string()))?;
-        let region = GuestRegionMmap::from_range(GuestAddress(iova), size, Some(FileOffset::new(file, 0)))
-            .map_err(|e| refused(e.to_string()))?;
-        let mut regions = self.regions.clone();
-        let at = regions.partition_point(|r| r.start_addr().raw_value() < iova);
-        regions.insert(at, Arc::new(region));
-        // The regions are not empty and sorted, so all that can be wrong is an overlap.
-        self.memory =
-            GuestMemoryMmap::from_arc_regions(regions.clone()).map_err(|_| DmaError::Overlap { iova, len })?;
-        self.regions = regions;
+        let memory = self.memory(file, file_end).map_err(|cause| DmaError::Map { iova, len, cause })?;
+        self.segments.insert(at, Segment { iova, len, memory, offset, writable });
         self.last.set(0);
         Ok(())
+    }
+
+    /// The memory of a file that has at least `end` bytes.
+    fn memory(&mut self, file: &File, end: u64) -> Result<Arc<MmapRegion>, String> {
+        let meta = file.metadata().map_err(|e| e.to_string())?;
+        // A mapping beyond the end of a file would kill the process at the first access.
+        if meta.len() < end {
+            return Err(format!("it has {:#x}", meta.len()));
+        }
+        let identity = (meta.dev(), meta.ino());
+        self.memories.retain(|memory| memory.region.strong_count() != 0);
+        let known = self.memories.iter().filter(|memory| memory.identity == identity);
+        // A file that has grown since is mapped anew; the old mapping serves what was mapped through it.
+        let known = known.filter_map(|memory| memory.region.upgrade()).find(|region| region.size() as u64 >= end);
+        if let Some(region) = known {
+            return Ok(region);
+        }
+        let size = usize::try_from(meta.len()).map_err(|e| e.to_string())?;
+        let file = file.try_clone().map_err(|e| e.to_string())?;
+        let region = Arc::new(MmapRegion::from_file(FileOffset::new(file, 0), size).map_err(|e| e.to_string())?);
+        self.memories.push(Memory { identity, region: Arc::downgrade(&region) });
+        Ok(region)
     }
 
     /// Removes every mapping inside `[iova, iova + len)`. None may reach beyond it.
     pub fn unmap(&mut self, iova: u64, len: u64) -> Result<(), DmaError> {
         let end = iova.checked_add(len).ok_or(DmaError::BadRange { iova, len })?;
-        let overlaps = |r: &GuestRegionMmap| {
-            let (start, last) = (r.start_addr().raw_value(), r.last_addr().raw_value());
-            start < end && last >= iova
+        let hit = self.overlapping(iova, end);
+        let (first, last) = match &self.segments[hit.clone()] {
+            [] => return Err(DmaError::NotMapped { iova, len }),
+            [first, ..] if first.iova < iova => return Err(DmaError::NotMapped { iova, len }),
+            all => (hit.start, hit.start + all.len() - 1),
         };
-        let inside = |r: &GuestRegionMmap| r.start_addr().raw_value() >= iova && r.last_addr().raw_value() < end;
-        let hit = self.regions.iter().filter(|r| overlaps(r)).count();
-        if hit == 0 || self.regions.iter().any(|r| overlaps(r) && !inside(r)) {
+        if self.segments[last].end() > end {
             return Err(DmaError::NotMapped { iova, len });
         }
-        self.regions.retain(|r| !overlaps(r));
-        // An empty set of regions is an error to this constructor; what is left of a valid set is valid.
-        self.memory = GuestMemoryMmap::from_arc_regions(self.regions.clone()).unwrap_or_default();
+        self.segments.drain(first..=last);
         self.last.set(0);
         Ok(())
     }
 
+    /// Takes `[iova, iova + len)` away, whatever is mapped there: many mappings, parts of some, or nothing. This is how an
+    /// IOMMU's owner invalidates; `len` reaches at most to the last address there is.
+    pub fn revoke(&mut self, iova: u64, len: u64) {
+        let end = iova.saturating_add(len);
+        let hit = self.overlapping(iova, end);
+        let cut = &self.segments[hit.clone()];
+        let before = cut.first().filter(|first| first.iova < iova).map(|first| first.cut(0, iova));
+        let after = cut.last().filter(|last| last.end() > end).map(|last| last.cut(end, u64::MAX));
+        self.segments.splice(hit, before.into_iter().chain(after));
+        self.last.set(0);
+    }
+
+    /// Takes everything away.
+    pub fn clear(&mut self) {
+        self.segments.clear();
+        self.memories.clear();
+        self.last.set(0);
+    }
+
+    /// Indices of the segments that `[iova, end)` overlaps.
+    fn overlapping(&self, iova: u64, end: u64) -> std::ops::Range<usize> {
+        let first = self.segments.partition_point(|segment| segment.end() <= iova);
+        let beyond = self.segments.partition_point(|segment| segment.iova < end);
+        first..beyond.max(first)
+    }
+
     /// Number of mappings.
     pub fn mappings(&self) -> usize {
-        self.regions.len()
+        self.segments.len()
+    }
+
+    /// Accesses that were refused so far.
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
+    }
+
+    /// The last refused accesses, oldest first; forgets them.
+    pub fn faults(&self) -> Vec<DmaFault> {
+        self.faults.borrow_mut().drain(..).collect()
+    }
+
+    /// Records a refused access.
+    #[cold]
+    fn fault(&self, fault: DmaFault) -> DmaFault {
+        self.refused.set(self.refused.get() + 1);
+        let mut faults = self.faults.borrow_mut();
+        if faults.len() == FAULTS_KEPT {
+            faults.pop_front();
+        }
+        faults.push_back(fault);
+        fault
+    }
+
+    /// Checks that the device may write all of the range, as an access would, and touches nothing.
+    pub fn check_write(&self, iova: u64, len: usize) -> Result<(), DmaFault> {
+        self.check(iova, len, Way::Write)
+    }
+
+    /// Checks that the device may read all of the range, as an access would, and touches nothing.
+    pub fn check_read(&self, iova: u64, len: usize) -> Result<(), DmaFault> {
+        self.check(iova, len, Way::Read)
+    }
+
+    fn check(&self, iova: u64, len: usize, way: Way) -> Result<(), DmaFault> {
+        self.allows(iova, len, way).map_err(|fault| self.fault(fault))
+    }
+
+    /// Whether an access would be allowed; no access, so no fault is recorded.
+    fn allows(&self, iova: u64, len: usize, way: Way) -> Result<(), DmaFault> {
+        let unmapped = DmaFault::Unmapped { iova, len };
+        let end = iova.checked_add(len as u64).ok_or(unmapped)?;
+        let mut at = iova;
+        let mut read_only = false;
+        let mut index = self.index(iova).ok_or(unmapped)?;
+        while at < end {
+            let segment = self.segments.get(index).filter(|segment| segment.iova <= at).ok_or(unmapped)?;
+            read_only |= !segment.writable;
+            at = segment.end();
+            index += 1;
+        }
+        match read_only && way == Way::Write {
+            true => Err(DmaFault::ReadOnly { iova, len }),
+            false => Ok(()),
+        }
     }
 
     /// True if every byte of the range is mapped.
     pub fn contains(&self, iova: u64, len: usize) -> bool {
-        self.region(iova, len).is_some()
-            || (iova.checked_add(len as u64).is_some() && self.memory.check_range(GuestAddress(iova), len))
+        self.allows(iova, len, Way::Read).is_ok()
     }
 
-    /// The region that holds the whole range, and the offset in it.
+    /// The segment that holds the address.
     #[inline]
-    fn region(&self, iova: u64, len: usize) -> Option<(&GuestRegionMmap, MemoryRegionAddress)> {
-        let holds = |r: &GuestRegionMmap| {
-            let offset = iova.checked_sub(r.start_addr().raw_value())?;
-            (offset.checked_add(len as u64)? <= r.len()).then_some(MemoryRegionAddress(offset))
-        };
+    fn index(&self, iova: u64) -> Option<usize> {
+        let holds = |segment: &Segment| segment.iova <= iova && iova < segment.end();
         let last = self.last.get();
-        if let Some(region) = self.regions.get(last)
-            && let Some(offset) = holds(region)
-        {
-            return Some((region, offset));
+        if self.segments.get(last).is_some_and(holds) {
+            return Some(last);
         }
-        let index = self.regions.partition_point(|r| r.start_addr().raw_value() <= iova).checked_sub(1)?;
-        let offset = holds(&self.regions[index])?;
+        let index = self.segments.partition_point(|segment| segment.iova <= iova).checked_sub(1)?;
+        self.segments.get(index).filter(|segment| holds(segment))?;
         self.last.set(index);
-        Some((&self.regions[index], offset))
+        Some(index)
+    }
+
+    /// The bytes of the range if one segment holds them all and allows the access.
+    #[inline]
+    fn whole(&self, iova: u64, len: usize, way: Way) -> Option<VolatileSlice<'_>> {
+        let segment = &self.segments[self.index(iova)?];
+        let inner = iova - segment.iova;
+        let fits = inner.checked_add(len as u64)? <= segment.len && (segment.writable || way == Way::Read);
+        if !fits {
+            return None;
+        }
+        segment.memory.get_slice((segment.offset + inner) as usize, len).ok()
     }
 
     /// Copies memory out.
     pub fn read(&self, iova: u64, out: &mut [u8]) -> Result<(), DmaFault> {
-        let fault = DmaFault::Unmapped { iova, len: out.len() };
-        match self.region(iova, out.len()) {
-            Some((region, at)) => region.read_slice(out, at).map_err(|_| fault),
-            None if self.contains(iova, out.len()) => {
-                self.memory.read_slice(out, GuestAddress(iova)).map_err(|_| fault)
-            }
-            None => Err(fault),
+        if let Some(bytes) = self.whole(iova, out.len(), Way::Read) {
+            bytes.copy_to(out);
+            return Ok(());
         }
+        self.check(iova, out.len(), Way::Read)?;
+        self.pieces(iova, out.len(), |at, piece| {
+            piece.copy_to(&mut out[at..at + piece.len()]);
+        });
+        Ok(())
     }
 
     /// Copies `bytes` to memory; all of them or none.
     pub fn write(&self, iova: u64, bytes: &[u8]) -> Result<(), DmaFault> {
-        let fault = DmaFault::Unmapped { iova, len: bytes.len() };
-        match self.region(iova, bytes.len()) {
-            Some((region, at)) => region.write_slice(bytes, at).map_err(|_| fault),
-            None if self.contains(iova, bytes.len()) => {
-                self.memory.write_slice(bytes, GuestAddress(iova)).map_err(|_| fault)
-            }
-            None => Err(fault),
+        if let Some(memory) = self.whole(iova, bytes.len(), Way::Write) {
+            memory.copy_from(bytes);
+            return Ok(());
+        }
+        self.check(iova, bytes.len(), Way::Write)?;
+        self.pieces(iova, bytes.len(), |at, piece| piece.copy_from(&bytes[at..at + piece.len()]));
+        Ok(())
+    }
+
+    /// Visits the parts of a range that was checked, segment by segment: where in the range, and the memory.
+    fn pieces(&self, iova: u64, len: usize, mut visit: impl FnMut(usize, &VolatileSlice<'_>)) {
+        let mut done = 0;
+        while done < len {
+            let at = iova + done as u64;
+            let Some(segment) = self.index(at).map(|index| &self.segments[index]) else { return };
+            let inner = at - segment.iova;
+            let take = (segment.len - inner).min((len - done) as u64) as usize;
+            let Ok(piece) = segment.memory.get_slice((segment.offset + inner) as usize, take) else { return };
+            visit(done, &piece);
+            done += take;
         }
     }
 
-    /// Region and offset of a word that is accessed atomically.
-    fn word(&self, iova: u64) -> Result<(&GuestRegionMmap, MemoryRegionAddress), DmaFault> {
+    /// A word that is accessed atomically.
+    fn word(&self, iova: u64, way: Way) -> Result<VolatileSlice<'_>, DmaFault> {
         if !iova.is_multiple_of(4) {
-            return Err(DmaFault::Misaligned { iova, align: 4 });
+            return Err(self.fault(DmaFault::Misaligned { iova, align: 4 }));
         }
-        self.region(iova, 4).ok_or(DmaFault::Unmapped { iova, len: 4 })
+        match self.whole(iova, 4, way) {
+            Some(word) => Ok(word),
+            // A word across two mappings is not one memory access; drivers map pages.
+            None => Err(self
+                .check(iova, 4, way)
+                .err()
+                .unwrap_or_else(|| self.fault(DmaFault::Misaligned { iova, align: 4 }))),
+        }
     }
 
     /// Loads a big-endian 32-bit word that the driver may be writing, a doorbell record; later reads of what it
     /// announces see it (acquire).
     pub fn load_be32(&self, iova: u64) -> Result<u32, DmaFault> {
-        let (region, at) = self.word(iova)?;
-        let word: u32 = region.load(at, Ordering::Acquire).map_err(|_| DmaFault::Misaligned { iova, align: 4 })?;
+        let loaded = self.word(iova, Way::Read)?.load(0, Ordering::Acquire);
+        let word: u32 = loaded.map_err(|_| self.fault(DmaFault::Misaligned { iova, align: 4 }))?;
         Ok(u32::from_be(word))
     }
 
     /// Stores a big-endian 32-bit word in one access, after everything written before it (release).
     pub fn store_be32(&self, iova: u64, value: u32) -> Result<(), DmaFault> {
-        let (region, at) = self.word(iova)?;
-        region.store(value.to_be(), at, Ordering::Release).map_err(|_| DmaFault::Misaligned { iova, align: 4 })
+        let stored = self.word(iova, Way::Write)?.store(value.to_be(), 0, Ordering::Release);
+        stored.map_err(|_| self.fault(DmaFault::Misaligned { iova, align: 4 }))
     }
 
     /// Writes an entry whose last byte says who owns it (CQE, EQE, command entry): body first, then that byte, so that
     /// a driver that sees the byte sees the body and everything written before.
     pub fn publish(&self, iova: u64, entry: &[u8]) -> Result<(), DmaFault> {
         let Some((owner, body)) = entry.split_last() else { return Ok(()) };
-        if !self.contains(iova, entry.len()) {
-            return Err(DmaFault::Unmapped { iova, len: entry.len() });
-        }
+        self.check(iova, entry.len(), Way::Write)?;
         self.write(iova, body)?;
         let at = iova + body.len() as u64;
-        let (region, offset) = self.region(at, 1).ok_or(DmaFault::Unmapped { iova: at, len: 1 })?;
-        region.store(*owner, offset, Ordering::Release).map_err(|_| DmaFault::Unmapped { iova: at, len: 1 })
+        let unmapped = DmaFault::Unmapped { iova: at, len: 1 };
+        let byte = self.whole(at, 1, Way::Write).ok_or(unmapped)?;
+        byte.store(*owner, 0, Ordering::Release).map_err(|_| unmapped)
     }
 }
 

@@ -48,7 +48,7 @@ mod tests;
 pub use capabilities::Capabilities;
 pub use config::{Config, PageDemand, Switches};
 pub use counters::Counters;
-pub use dma::DmaError;
+pub use dma::{DmaError, DmaFault};
 pub use faults::{CommandFault, Faults};
 pub use inventory::Inventory;
 
@@ -129,6 +129,34 @@ impl VirtualNic {
     /// Removes a mapping. What the device still does there fails, as behind an IOMMU.
     pub fn dma_unmap(&mut self, iova: u64, len: u64) -> Result<(), DmaError> {
         self.host.dma.unmap(iova, len)
+    }
+
+    /// Maps `len` bytes of `file` from `offset` at `iova`, for reading only or for writing too.
+    pub fn dma_map_at(
+        &mut self,
+        iova: u64,
+        file: &File,
+        offset: u64,
+        len: u64,
+        writable: bool,
+    ) -> Result<(), DmaError> {
+        self.host.dma.map_at(iova, file, offset, len, writable)
+    }
+
+    /// Takes a range of addresses away, whatever is mapped there, as an IOMMU's invalidation does.
+    pub fn dma_revoke(&mut self, iova: u64, len: u64) {
+        self.host.dma.revoke(iova, len);
+    }
+
+    /// Takes all memory away.
+    pub fn dma_clear(&mut self) {
+        self.host.dma.clear();
+    }
+
+    /// Accesses to memory that were refused since power-on, and the last of them, which are forgotten: what an IOMMU would
+    /// report.
+    pub fn dma_faults(&mut self) -> (u64, Vec<DmaFault>) {
+        (self.host.dma.refused(), self.host.dma.faults())
     }
 
     /// `callback` is called with a vector's number when its interrupt fires, from inside the call that made it fire; it

@@ -92,7 +92,7 @@ impl Mkeys {
     pub fn read(&self, key: u32, va: u64, out: &mut [u8], pd: Option<u32>, dma: &DmaSpace) -> Result<(), MkeyFault> {
         let span = Span::of(key, va, out.len())?;
         self.with_segments(span, Access::Read, pd, |segments| {
-            check_mapped(segments, dma)?;
+            check_mapped(segments, dma, Access::Read)?;
             let mut rest = out;
             for segment in segments {
                 let (part, after) = rest.split_at_mut(segment.len as usize);
@@ -107,7 +107,7 @@ impl Mkeys {
     pub fn write(&self, key: u32, va: u64, bytes: &[u8], pd: Option<u32>, dma: &DmaSpace) -> Result<(), MkeyFault> {
         let span = Span::of(key, va, bytes.len())?;
         self.with_segments(span, Access::Write, pd, |segments| {
-            check_mapped(segments, dma)?;
+            check_mapped(segments, dma, Access::Write)?;
             write_segments(segments, bytes, dma)
         })
     }
@@ -262,9 +262,11 @@ fn walk_pages(walk: &mut Walk<'_>, mkey: &Mkey, key: u32, offset: u64, len: u32)
 }
 
 /// Refuses an access of which any part is not mapped, before it touches anything.
-fn check_mapped(segments: &[Segment], dma: &DmaSpace) -> Result<(), DmaFault> {
-    let unmapped = segments.iter().find(|s| !dma.contains(s.iova, s.len as usize));
-    unmapped.map_or(Ok(()), |s| Err(DmaFault::Unmapped { iova: s.iova, len: s.len as usize }))
+fn check_mapped(segments: &[Segment], dma: &DmaSpace, access: Access) -> Result<(), DmaFault> {
+    segments.iter().try_for_each(|segment| match access {
+        Access::Read => dma.check_read(segment.iova, segment.len as usize),
+        Access::Write => dma.check_write(segment.iova, segment.len as usize),
+    })
 }
 
 /// Writes `bytes` over segments that were translated for exactly as many, and are mapped.

@@ -56,7 +56,7 @@ impl Placement<'_> {
             return (reaction != Reaction::Ring).then_some((reason, reaction));
         }
         // All of it must be reachable before any of it is written: what is not reported as placed is not touched.
-        if !self.candidate.iter().all(|s| self.dma.contains(s.iova, s.len as usize)) {
+        if self.candidate.iter().any(|s| self.dma.check_write(s.iova, s.len as usize).is_err()) {
             leave(counters, Unplaced::Unmapped, run.len);
             return None;
         }
