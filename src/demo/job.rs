@@ -4,7 +4,6 @@ use super::config::{BLOCK, BadOption, Config};
 use super::image::{self, Expected, Overlay};
 use super::outcome::{Outcome, peak_rss};
 use super::random::Random;
-use super::wire::Lane;
 use super::world::{NoTap, PcapTap, Tap, WireConfig, World};
 use crate::adapter::{self, Adapter, AdapterError};
 use crate::dma::{DmaBuf, DmaError, DmaHeap, IoBuf};
@@ -15,6 +14,7 @@ use crate::platform::virtual_nic::VirtualPlatform;
 use crate::shard::{
     self, Completion, ConnectionId, Disconnect, Event, NotOpened, OffloadPolicy, OffloadRefused, Refused, Shard,
 };
+use ethernet_wire::Lane;
 use nvme_target::{Backing, Target};
 use std::collections::VecDeque;
 use std::io;

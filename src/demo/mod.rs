@@ -12,13 +12,12 @@ mod image;
 mod job;
 mod outcome;
 mod random;
-mod wire;
 mod world;
 
 pub use config::{BLOCK, BadOption, Config, MAX_IO};
+pub use ethernet_wire::{Impairments, Lane, LaneCounters};
 pub use job::{DemoError, Phase, Progress, run, run_tapped};
 pub use outcome::{Outcome, peak_rss};
-pub use wire::{Impairments, Lane, LaneCounters};
 pub use world::{NoTap, PcapTap, Tap, WireConfig, World};
 
 use crate::adapter::{Adapter, AdapterError, Report};

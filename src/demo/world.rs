@@ -1,9 +1,9 @@
 //! The world around the driver: a virtual ConnectX, a wire, and the target at its other end, on one simulated clock.
 
-use super::wire::{Impairments, Lane};
 use crate::observe::{Direction, PcapWriter};
 use crate::platform::Platform;
 use crate::platform::virtual_nic::{Clock, VirtualPlatform};
+use ethernet_wire::{Impairments, Lane};
 use nvme_target::Target;
 use std::fs::File;
 use std::io::{self, BufWriter};

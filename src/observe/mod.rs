@@ -1,5 +1,4 @@
 //! What can be seen of a running driver: captures of its frames.
 
-mod pcap;
-
-pub use pcap::{Direction, PcapWriter};
+#[cfg(feature = "demo")]
+pub use ethernet_wire::{Direction, PcapWriter};

@@ -31,6 +31,7 @@ pub mod inventory;
 pub mod mkey;
 pub mod offload;
 pub mod packet;
+pub mod pci;
 mod queue;
 mod receive;
 pub mod refusal;

@@ -115,6 +115,37 @@ impl VirtualNic {
         }
     }
 
+    /// Reads bytes of BAR0 as they lie on the bus, in accesses of any width: registers are read by words.
+    pub fn read_bytes(&mut self, offset: u64, out: &mut [u8]) {
+        let mut done = 0;
+        while done < out.len() {
+            let at = offset.wrapping_add(done as u64);
+            let word = self.read32(at & !3).to_be_bytes();
+            let inner = (at & 3) as usize;
+            let take = (4 - inner).min(out.len() - done);
+            out[done..done + take].copy_from_slice(&word[inner..inner + take]);
+            done += take;
+        }
+    }
+
+    /// Writes bytes of BAR0 as they lie on the bus: 4 or 8 bytes, or whole aligned words. Nothing else exists to be
+    /// written; what is, is counted and ignored.
+    pub fn write_bytes(&mut self, offset: u64, data: &[u8]) {
+        if let Ok(bytes) = data.try_into()
+            && offset.is_multiple_of(8)
+        {
+            return self.write64(offset, u64::from_be_bytes(bytes));
+        }
+        if !data.len().is_multiple_of(4) || !offset.is_multiple_of(4) {
+            self.host.counters.misuse.unknown_register += 1;
+            return;
+        }
+        for (n, word) in data.chunks_exact(4).enumerate() {
+            let word = [word[0], word[1], word[2], word[3]];
+            self.write32(offset.wrapping_add(4 * n as u64), u32::from_be_bytes(word));
+        }
+    }
+
     /// Writes a 4-byte register, or half of an 8-byte one: the first half waits for the second.
     pub fn write32(&mut self, offset: u64, value: u32) {
         if !self.accepts_write(offset, 4) {

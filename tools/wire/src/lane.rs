@@ -1,6 +1,6 @@
 //! A wire that misbehaves: one lane per direction, repeatable for a seed.
 
-use super::random::Random;
+use crate::random::Random;
 use std::collections::VecDeque;
 use std::time::Duration;
 
