@@ -88,6 +88,14 @@ pub enum DmaFault {
         /// Bytes.
         len: usize,
     },
+    /// Bus mastering is off: nothing may leave the function.
+    #[error("DMA to {len} bytes at IOVA {iova:#x} while bus mastering is off")]
+    Disabled {
+        /// First address.
+        iova: u64,
+        /// Bytes.
+        len: usize,
+    },
     /// A doorbell record that is not aligned to its size.
     #[error("an atomic DMA access to IOVA {iova:#x}, which is not aligned to {align}")]
     Misaligned {
@@ -130,9 +138,17 @@ impl Segment {
     }
 }
 
+impl Default for DmaSpace {
+    fn default() -> DmaSpace {
+        DmaSpace::new()
+    }
+}
+
 /// Memory that the device can reach, by IOVA.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DmaSpace {
+    /// Bus mastering is on.
+    enabled: bool,
     /// Sorted, disjoint.
     segments: Vec<Segment>,
     memories: Vec<Memory>,
@@ -150,9 +166,26 @@ enum Way {
 }
 
 impl DmaSpace {
-    /// An address space with nothing mapped.
+    /// An address space with nothing mapped; bus mastering is on.
     pub fn new() -> DmaSpace {
-        DmaSpace::default()
+        DmaSpace {
+            enabled: true,
+            segments: Vec::new(),
+            memories: Vec::new(),
+            last: Cell::default(),
+            refused: Cell::default(),
+            faults: RefCell::default(),
+        }
+    }
+
+    /// Turns bus mastering on or off.
+    pub fn set_enabled(&mut self, enabled: bool) {
+        self.enabled = enabled;
+    }
+
+    /// True if bus mastering is on.
+    pub fn is_enabled(&self) -> bool {
+        self.enabled
     }
 
     /// Maps the first `len` bytes of `file` at `iova`, shared with whoever else maps the file.
@@ -282,6 +315,9 @@ impl DmaSpace {
 
     /// Whether an access would be allowed; no access, so no fault is recorded.
     fn allows(&self, iova: u64, len: usize, way: Way) -> Result<(), DmaFault> {
+        if !self.enabled {
+            return Err(DmaFault::Disabled { iova, len });
+        }
         let unmapped = DmaFault::Unmapped { iova, len };
         let end = iova.checked_add(len as u64).ok_or(unmapped)?;
         let mut at = iova;
@@ -323,8 +359,9 @@ impl DmaSpace {
     fn whole(&self, iova: u64, len: usize, way: Way) -> Option<VolatileSlice<'_>> {
         let segment = &self.segments[self.index(iova)?];
         let inner = iova - segment.iova;
-        let fits = inner.checked_add(len as u64)? <= segment.len && (segment.writable || way == Way::Read);
-        if !fits {
+        let fits = inner.checked_add(len as u64)? <= segment.len;
+        let allowed = self.enabled && (segment.writable || way == Way::Read);
+        if !fits || !allowed {
             return None;
         }
         segment.memory.get_slice((segment.offset + inner) as usize, len).ok()

@@ -20,8 +20,11 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Raises an interrupt.
+    /// Raises an interrupt: a memory write as well, so not without bus mastering.
     pub(crate) fn interrupt(&mut self, vector: u16) {
+        if !self.dma.is_enabled() {
+            return;
+        }
         self.counters.interrupts += 1;
         if let Some(interrupt) = &mut self.interrupt {
             interrupt(vector);

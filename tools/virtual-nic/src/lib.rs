@@ -39,6 +39,7 @@ mod registers;
 pub mod reject;
 pub mod rss;
 pub mod steering;
+pub mod switches;
 mod table;
 mod transmit;
 pub mod wqe;
@@ -147,6 +148,11 @@ impl VirtualNic {
     /// Takes a range of addresses away, whatever is mapped there, as an IOMMU's invalidation does.
     pub fn dma_revoke(&mut self, iova: u64, len: u64) {
         self.host.dma.revoke(iova, len);
+    }
+
+    /// Turns bus mastering on (as it is after [`VirtualNic::new`]: nobody has to know of PCI) or off.
+    pub fn set_bus_master(&mut self, on: bool) {
+        self.host.dma.set_enabled(on);
     }
 
     /// Takes all memory away.

@@ -6,6 +6,7 @@
 //! | an invalidation takes many mappings, parts of some, or nothing, and no byte more or less | `an_invalidation_is_exact` |
 //! | a file that is mapped page by page is one memory, whatever descriptor it comes through | `pages_of_one_file_are_one_memory` |
 //! | read-only memory is read and never written | `read_only_memory_is_not_written` |
+//! | without bus mastering nothing is accessed | `without_bus_mastering_nothing_moves` |
 //! | every refused access is counted and recorded | `refused_accesses_are_recorded` |
 //! | a doorbell record is one aligned big-endian word | `words_are_aligned_and_big_endian` |
 //! | a published entry is complete | `a_published_entry_is_complete` |
@@ -160,6 +161,19 @@ fn read_only_memory_is_not_written() {
     let mut all = [1; 0x2000];
     file.read_exact_at(&mut all, 0).unwrap();
     assert!(all.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn without_bus_mastering_nothing_moves() {
+    let (mut space, _files) = space(&[(0x1000, 0x1000)]);
+    space.set_enabled(false);
+    assert_eq!(space.write(0x1000, &[1]), Err(DmaFault::Disabled { iova: 0x1000, len: 1 }));
+    assert!(space.read(0x1000, &mut [0]).is_err() && space.load_be32(0x1000).is_err());
+    assert!(space.publish(0x1000, &[1; 64]).is_err());
+    space.set_enabled(true);
+    let mut seen = [9; 64];
+    space.read(0x1000, &mut seen).unwrap();
+    assert_eq!(seen, [0; 64]);
 }
 
 #[test]

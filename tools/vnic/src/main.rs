@@ -1,0 +1,189 @@
+//! `cxddp-vnic`: a virtual ConnectX for QEMU, or for the driver in another process.
+
+use clap::{Args, Parser, Subcommand};
+use cxddp_vnic::inject::Injection;
+use cxddp_vnic::{Function, Hub, HubConfig, Uplink, report};
+use ethernet_wire::{Impairments, port};
+use nvme_target::{Backing, FileBacking, Generated};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use virtual_nic::{Config, Switches, switches};
+
+/// PCI device ids (`mlx5-numbers.md`).
+const CONNECTX7: u16 = 0x1021;
+const CONNECTX_VF: u16 = 0x101e;
+
+/// A virtual ConnectX-7 as a process of its own.
+#[derive(Parser)]
+#[command(name = "cxddp-vnic", version, about, max_term_width = 120)]
+struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Serve functions over vfio-user until a signal ends it.
+    ///
+    /// QEMU (10.1 or later) takes a function with
+    ///   -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"PATH"}}'
+    /// and needs memory that can be shared: -object memory-backend-memfd,id=m,share=on,size=... -machine memory-backend=m.
+    /// The driver takes one with --device vfio-user:PATH.
+    #[command(verbatim_doc_comment)]
+    Serve(Box<Serve>),
+    /// List the switches of the model: what is not known about the hardware.
+    Switches,
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Socket of the physical function (15b3:1021).
+    #[arg(long, value_name = "PATH")]
+    socket: PathBuf,
+    /// Socket of a virtual function (15b3:101e); may be given again.
+    #[arg(long, value_name = "PATH")]
+    vf: Vec<PathBuf>,
+    /// The wire: dgram:LOCAL,REMOTE, listen:PATH or connect:PATH (unix sockets as QEMU's -netdev dgram and stream speak
+    /// them), tap:NAME, target (an NVMe/TCP target inside, at 192.168.44.20), or none.
+    #[arg(long, value_name = "WIRE", default_value = "none")]
+    wire: String,
+    /// File that the target inside serves; without it, blocks that all differ.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// Bytes of the target's namespace without --image.
+    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    size: u64,
+    /// Largest IP packet of the target inside.
+    #[arg(long, value_name = "BYTES", default_value_t = 1500)]
+    mtu: usize,
+    /// Interrupt vectors of each function.
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=2048))]
+    vectors: u16,
+    /// Set a switch of the model (see `cxddp-vnic switches`); may be given again.
+    #[arg(long, value_name = "NAME=VALUE")]
+    model_switch: Vec<String>,
+    /// Have a fault happen to every function: gone, back, fatal, healthy, lost-command; may be given again.
+    #[arg(long, value_name = "FAULT[@SECONDS]")]
+    inject: Vec<Injection>,
+    /// Write the frames of the wire into a pcapng file.
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+    /// Share of frames that the wire loses, in percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    loss: f64,
+    /// Share of frames that three others overtake, in percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    reorder: f64,
+    /// Share of frames that arrive twice, in percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    duplicate: f64,
+    /// Share of frames with a flipped bit, in percent.
+    #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
+    corrupt: f64,
+    /// Seed of everything random.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// End when the last client has gone.
+    #[arg(long)]
+    once: bool,
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
+        .format_timestamp_millis()
+        .init();
+    let ended = match Options::parse().what {
+        What::Switches => {
+            print!("{}", switches::help());
+            Ok(())
+        }
+        What::Serve(serve) => run(&serve),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("cxddp-vnic: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn fraction(option: &str, percent: f64) -> Result<f64, String> {
+    match (0.0..=50.0).contains(&percent) {
+        true => Ok(percent / 100.0),
+        false => Err(format!("{option} {percent}: allowed is 0 to 50")),
+    }
+}
+
+fn uplink(serve: &Serve) -> Result<Uplink, String> {
+    match serve.wire.as_str() {
+        "none" => Ok(Uplink::None),
+        "target" => {
+            let image: Box<dyn Backing> = match &serve.image {
+                None => Box::new(Generated::new(serve.seed, serve.size)),
+                Some(path) => Box::new(
+                    FileBacking::open(path, false).map_err(|error| format!("--image {}: {error}", path.display()))?,
+                ),
+            };
+            let config = nvme_target::Config { mtu: serve.mtu, seed: serve.seed, ..nvme_target::Config::default() };
+            Uplink::target(config, image).map_err(|error| error.to_string())
+        }
+        wire => {
+            let kind: port::Kind = wire.parse().map_err(|why| format!("--wire: {why}; or target, or none"))?;
+            Uplink::port(&kind).map_err(|error| error.to_string())
+        }
+    }
+}
+
+fn run(serve: &Serve) -> Result<(), String> {
+    let mut switches = Switches::default();
+    for text in &serve.model_switch {
+        switches.set(text).map_err(|why| format!("--model-switch {why}"))?;
+    }
+    let impairments = Impairments {
+        loss: fraction("--loss", serve.loss)?,
+        reorder: fraction("--reorder", serve.reorder)?,
+        duplicate: fraction("--duplicate", serve.duplicate)?,
+        corrupt: fraction("--corrupt", serve.corrupt)?,
+        ..Impairments::default()
+    };
+    let hub_config =
+        HubConfig { outbound: impairments, inbound: impairments, seed: serve.seed, pcap: serve.pcap.clone() };
+    let mut hub = Hub::new(&hub_config, uplink(serve)?).map_err(|error| format!("--pcap: {error}"))?;
+    for (n, path) in std::iter::once(&serve.socket).chain(&serve.vf).enumerate() {
+        let mut config = Config::default();
+        config.device_id = if n == 0 { CONNECTX7 } else { CONNECTX_VF };
+        config.vectors = serve.vectors;
+        config.seed = serve.seed.wrapping_add(n as u64);
+        config.mac[5] = config.mac[5].wrapping_add(n as u8);
+        config.switches = switches.clone();
+        let name = if n == 0 { "pf".to_owned() } else { format!("vf{}", n - 1) };
+        hub.add(Function::new(&name, config), path)
+            .map_err(|error| format!("cannot serve at {}: {error}", path.display()))?;
+        log::info!("{name} is served at {}", path.display());
+    }
+    serve.inject.iter().for_each(|injection| hub.inject(*injection));
+
+    let signal = |signals: &[i32]| -> Result<Arc<AtomicBool>, String> {
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in signals {
+            signal_hook::flag::register(*signal, Arc::clone(&flag))
+                .map_err(|error| format!("signal {signal}: {error}"))?;
+        }
+        Ok(flag)
+    };
+    let stop = signal(&[signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM])?;
+    let show = signal(&[signal_hook::consts::SIGUSR1])?;
+    let alone = |hub: &Hub| serve.once && hub.clients() > 0 && !hub.has_client();
+    while !stop.load(Ordering::Relaxed) && !alone(&hub) {
+        hub.turn(Duration::from_secs(1));
+        if show.swap(false, Ordering::Relaxed) {
+            print!("{}", report::text(&mut hub));
+        }
+    }
+    print!("{}", report::text(&mut hub));
+    hub.finish().map_err(|error| format!("--pcap: {error}"))
+}
