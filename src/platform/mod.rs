@@ -3,6 +3,7 @@
 //! Everything above runs unchanged on every platform. Dispatch is static: a doorbell compiles to the platform's own
 //! store.
 
+pub mod vfio_user;
 #[cfg(feature = "demo")]
 pub mod virtual_nic;
 
@@ -84,6 +85,16 @@ pub trait Platform {
 /// Why a platform could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum PlatformError {
+    /// The function could not be had.
+    #[error("{address}: {cause}; {advice}")]
+    Open {
+        /// What was asked for.
+        address: String,
+        /// What went wrong.
+        cause: String,
+        /// What to do about it.
+        advice: String,
+    },
     /// The function could not be reset.
     #[error("{function}: function-level reset failed: {cause}")]
     Reset {
