@@ -107,7 +107,9 @@ fn bad_options_get_one_line() {
         ("demo --json=yes", &["--json", "yes"]),
         ("demo more", &["more"]),
         ("dome", &["dome"]),
-        ("probe --device 0000:03:00.0", &["--device 0000:03:00.0", "virtual"]),
+        ("probe --device ffff:ff:1f.7", &["--device ffff:ff:1f.7", "lspci"]),
+        ("probe --device nonsense", &["--device", "vfio-user:PATH"]),
+        ("probe --device vfio-user:/nonexistent/nic.sock", &["/nonexistent/nic.sock", "cxddp-vnic serve"]),
         ("probe --queues 1", &["--queues"]),
     ];
     for (arguments, words) in cases {

@@ -1,5 +1,6 @@
 //! Command-line options, and the one clear line that a bad value gets.
 
+use super::device::{Device, VfioChoice};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -102,9 +103,13 @@ pub struct DemoArgs {
 /// Options of `cxddp probe`.
 #[derive(Clone, Debug, Args)]
 pub struct ProbeArgs {
-    /// Which function: `virtual` is the ConnectX inside this process.
+    /// Which function: `virtual` (the ConnectX inside this process), `vfio-user:PATH` (one that `cxddp-vnic serve` has), or
+    /// the PCI address of one that vfio-pci has, such as 0000:3b:00.0.
     #[arg(long, value_name = "DEVICE", default_value = "virtual")]
-    pub device: String,
+    pub device: Device,
+    /// Which of the kernel's VFIO interfaces, for a PCI address.
+    #[arg(long, value_enum, default_value_t = VfioChoice::Auto)]
+    pub vfio: VfioChoice,
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,

@@ -1,23 +1,43 @@
 //! `cxddp probe`: what the function is, and whether it can offload.
 
+use super::device::Work;
 use super::options::ProbeArgs;
-use connectx_ddp::adapter::Report;
-use connectx_ddp::demo;
+use connectx_ddp::adapter::{Adapter, AdapterError, Config, Report};
+use connectx_ddp::platform::Platform;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Brings a function up, asks what it is, and takes it down again.
+struct Probe;
+
+impl Work for Probe {
+    type Outcome = Result<Report, AdapterError>;
+
+    fn on<P: Platform + 'static>(self, platform: Arc<P>) -> Self::Outcome {
+        let mut adapter = Adapter::bring_up(platform, Config::default())?;
+        let deadline = adapter.command_deadline();
+        let report = adapter.report(deadline);
+        let teardown = adapter.teardown(deadline);
+        if !teardown.is_clean() {
+            log::error!("{teardown}");
+        }
+        report
+    }
+}
 
 /// Brings the function up and prints what it is.
 pub fn run(args: &ProbeArgs) -> ExitCode {
-    if args.device != "virtual" {
-        eprintln!("cxddp probe: --device {}: unknown; allowed today is: virtual", args.device);
-        return ExitCode::from(2);
-    }
-    let report = match demo::probe() {
-        Ok(report) => report,
-        Err(error) => {
+    let report = match args.device.open(args.vfio, Probe) {
+        Ok(Ok(report)) => report,
+        Ok(Err(error)) => {
             eprintln!("cxddp probe: {error}");
             return ExitCode::FAILURE;
+        }
+        Err(error) => {
+            eprintln!("cxddp probe: --device {error}");
+            return ExitCode::from(2);
         }
     };
     let mut out = std::io::stdout().lock();

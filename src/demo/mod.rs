@@ -19,20 +19,3 @@ pub use ethernet_wire::{Impairments, Lane, LaneCounters};
 pub use job::{DemoError, Phase, Progress, run, run_tapped};
 pub use outcome::{Outcome, peak_rss};
 pub use world::{NoTap, PcapTap, Tap, WireConfig, World};
-
-use crate::adapter::{Adapter, AdapterError, Report};
-use crate::platform::virtual_nic::VirtualPlatform;
-use std::sync::Arc;
-
-/// Brings a virtual function up, asks what it is, and takes it down again.
-pub fn probe() -> Result<Report, AdapterError> {
-    let platform = VirtualPlatform::new("virtual", virtual_nic::Config::default());
-    let mut adapter = Adapter::bring_up(Arc::new(platform), crate::adapter::Config::default())?;
-    let deadline = adapter.command_deadline();
-    let report = adapter.report(deadline);
-    let teardown = adapter.teardown(deadline);
-    if !teardown.is_clean() {
-        log::error!("{teardown}");
-    }
-    report
-}

@@ -3,6 +3,7 @@
 //! Everything above runs unchanged on every platform. Dispatch is static: a doorbell compiles to the platform's own
 //! store.
 
+pub mod vfio;
 pub mod vfio_user;
 #[cfg(feature = "demo")]
 pub mod virtual_nic;
