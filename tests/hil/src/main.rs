@@ -1,0 +1,127 @@
+//! `cargo hil`: the driver in a virtual machine, on the kernel's own vfio-pci, behind an emulated IOMMU, with a virtual
+//! ConnectX outside.
+//!
+//! ```text
+//!   guest (QEMU, emulated CPU)                              this machine
+//!     cxddp, cxddp-bind ... static binaries
+//!     /dev/vfio: genuine vfio-pci, type 1 IOMMU
+//!     intel-iommu (emulated)
+//!     PCI 15b3:1021  ◄──────── vfio-user-pci ─────────────► cxddp-vnic
+//!     virtio-net, nvmet-tcp ◄── datagrams (the wire) ─────► cxddp-vnic
+//! ```
+//!
+//! Everything is fetched as Debian packages into a folder; nothing is installed, nothing needs root or KVM. Each scenario
+//! is one boot and prints one line; what failed leaves its folder behind.
+
+mod debian;
+mod guest;
+mod image;
+mod scenarios;
+
+use clap::Parser;
+use std::fmt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+/// Why the suite could not run, or a scenario not begin.
+#[derive(Debug)]
+pub struct Error(String);
+
+impl Error {
+    fn of(text: impl Into<String>) -> Error {
+        Error(text.into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Error {
+        Error(error.to_string())
+    }
+}
+
+/// Hardware in the loop: the driver in a virtual machine, on the kernel's VFIO.
+#[derive(Parser)]
+#[command(name = "hil", max_term_width = 120)]
+struct Options {
+    /// Run only scenarios whose name contains this; may be given again.
+    only: Vec<String>,
+    /// List the scenarios and end.
+    #[arg(long)]
+    list: bool,
+    /// Folder for packages and images, which later runs use again.
+    #[arg(long, value_name = "DIR", default_value = "target/hil")]
+    cache: PathBuf,
+    /// Keep the folder of every scenario, not only of those that failed.
+    #[arg(long)]
+    keep: bool,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    match run(&options) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(failed) => {
+            println!("{failed} scenarios failed");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("hil: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Programs that the scenarios use.
+pub struct Programs {
+    /// The driver's binary, for the guest.
+    pub cxddp: PathBuf,
+    /// The virtual ConnectX, for this machine.
+    pub vnic: PathBuf,
+}
+
+/// Builds what runs in the guest (static: it has no libraries) and what runs here.
+fn build() -> Result<Programs, Error> {
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let build = |arguments: &[&str], flags: &str| -> Result<(), Error> {
+        let mut command = Command::new(&cargo);
+        command.args(["build", "--quiet", "--release"]).args(arguments);
+        if !flags.is_empty() {
+            command.env("RUSTFLAGS", flags);
+        }
+        match command.status()?.success() {
+            true => Ok(()),
+            false => Err(Error::of(format!("{command:?} failed"))),
+        }
+    };
+    // A target that is named keeps build scripts ordinary.
+    build(&["--target", TARGET, "--bin", "cxddp"], "-C target-feature=+crt-static")?;
+    build(&["--package", "cxddp-vnic"], "")?;
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    Ok(Programs { cxddp: target.join(TARGET).join("release/cxddp"), vnic: target.join("release/cxddp-vnic") })
+}
+
+fn run(options: &Options) -> Result<u32, Error> {
+    let began = Instant::now();
+    let mut bench = scenarios::Bench::new(&options.cache);
+    let chosen = |name: &str| options.only.is_empty() || options.only.iter().any(|part| name.contains(part.as_str()));
+    if options.list {
+        scenarios::ALL.iter().for_each(|scenario| println!("{:<28} {}", scenario.name, scenario.about));
+        return Ok(0);
+    }
+    bench.prepare(build)?;
+    println!("{} ({:.1} s to prepare)", bench.resolved(), began.elapsed().as_secs_f64());
+    let mut failed = 0;
+    for scenario in scenarios::ALL.iter().filter(|scenario| chosen(scenario.name)) {
+        failed += bench.run(scenario, options.keep)?;
+    }
+    println!("{:.1} s in all", began.elapsed().as_secs_f64());
+    Ok(failed)
+}
