@@ -84,14 +84,13 @@ impl Client {
         let limits = Limits { fds: 1, transfer: 0 };
         let mut client = Client { socket, patience, limits, next: 0, payload: Vec::new(), broken: false };
         client.call(Command::VERSION, &Limits::OURS.encode(), &[], &[])?;
-        client.limits = Limits::decode(&client.payload)?;
+        client.limits = Limits::OURS.common(Limits::decode(&client.payload)?);
         Ok(client)
     }
 
     /// What both sides accept.
     pub fn limits(&self) -> Limits {
-        let (fds, transfer) = (self.limits.fds.min(Limits::OURS.fds), self.limits.transfer.min(Limits::OURS.transfer));
-        Limits { fds, transfer }
+        self.limits
     }
 
     fn header(&mut self, command: Command, flags: u32) -> Header {

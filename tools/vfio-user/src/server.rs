@@ -171,7 +171,7 @@ pub struct Server {
 #[derive(Debug)]
 struct Connection {
     socket: Socket,
-    /// What the client accepts, once it has said so.
+    /// What both sides accept, once the client has said what it does.
     limits: Option<Limits>,
     payload: Vec<u8>,
     answer: Vec<u8>,
@@ -266,8 +266,9 @@ impl Connection {
             if command != Command::VERSION {
                 return Err(ServeError::Protocol(format!("{command} before VERSION")));
             }
-            self.limits = Some(Limits::decode(&self.payload)?);
-            self.socket.send(header.reply(), [&Limits::OURS.encode(), &[]], &[])?;
+            let limits = Limits::OURS.common(Limits::decode(&self.payload)?);
+            self.limits = Some(limits);
+            self.socket.send(header.reply(), [&limits.encode(), &[]], &[])?;
             return Ok(command);
         };
         self.answer.clear();
@@ -369,7 +370,7 @@ fn answer(
         Command::REGION_READ => {
             let (access, _) = split::<RegionAccess>(payload)?;
             check(device, &access, false)?;
-            if access.count.get() as usize > limits.transfer.min(Limits::OURS.transfer) {
+            if access.count.get() as usize > limits.transfer {
                 return Err(Errno::INVAL);
             }
             out.extend_from_slice(access.as_bytes());

@@ -19,6 +19,11 @@ impl Limits {
     /// What holds for a peer that says nothing (libvfio-user specification).
     const DEFAULT: Limits = Limits { fds: 1, transfer: 1 << 20 };
 
+    /// What both accept: QEMU refuses a server that announces more than it does itself.
+    pub(crate) fn common(self, other: Limits) -> Limits {
+        Limits { fds: self.fds.min(other.fds), transfer: self.transfer.min(other.transfer) }
+    }
+
     /// Bytes of the largest message with such data.
     pub(crate) fn message(&self) -> usize {
         HEADER + 64 + self.transfer

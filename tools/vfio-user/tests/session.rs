@@ -5,6 +5,7 @@
 //! | every call reaches the device as it was meant, and its answer comes back | `every_call_reaches_the_device` |
 //! | an access that is not inside its region never reaches the device | `an_access_outside_a_region_is_refused` |
 //! | posted writes are written before whatever is read later | `posted_writes_are_not_overtaken` |
+//! | a server announces no more than its client accepts (QEMU refuses it otherwise) | `a_server_announces_no_more_than_its_client` |
 //! | all vectors can be set in one message, and each signals its own eventfd | `each_vector_has_its_eventfd` |
 //! | memory and interrupts of a client that is gone are taken from the device, and another may come | `a_client_that_is_gone_leaves_nothing` |
 //! | a server that does not answer costs a caller its patience, not for ever; later calls fail at once | `a_silent_server_is_given_up` |
@@ -111,6 +112,22 @@ fn posted_writes_are_not_overtaken() {
     // A posted write that is refused is not answered either.
     client.post(region::BAR0, BAR, &[1]).expect("posted");
     client.read(region::BAR0, 0, &mut [0; 8]).expect("the answer to this question");
+}
+
+#[test]
+fn a_server_announces_no_more_than_its_client() {
+    let serving = Serving::start();
+    let mut stream = UnixStream::connect(&serving.path).expect("it listens");
+    let text = b"{\"capabilities\":{\"max_msg_fds\":16,\"max_data_xfer_size\":65536}}\0";
+    let mut greeting = vec![1, 0, 1, 0, 20 + text.len() as u8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    greeting.extend_from_slice(text);
+    stream.write_all(&greeting).expect("sent");
+    let mut header = [0; 16];
+    stream.read_exact(&mut header).expect("an answer");
+    let mut answer = vec![0; usize::from(header[4]) - 16];
+    stream.read_exact(&mut answer).expect("its payload");
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.contains("\"max_msg_fds\":16") && answer.contains("\"max_data_xfer_size\":65536"), "{answer}");
 }
 
 #[test]
