@@ -132,6 +132,8 @@ pub struct Shard<P: Platform> {
     dead: bool,
     /// Payloads that TCP did not keep.
     unused: Vec<crate::frame::Frame>,
+    /// Completions that were read, on their way to TCP within one poll.
+    burst: Vec<crate::ddp::device::Received>,
     /// Bytes on their way from the L5P to TCP.
     scratch: Vec<u8>,
 }

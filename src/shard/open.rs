@@ -99,6 +99,7 @@ impl<P: Platform> Shard<P> {
             broken: None,
             dead: false,
             unused: Vec::new(),
+            burst: Vec::with_capacity(super::receive::BURST as usize),
             scratch: vec![0; SCRATCH],
             config,
         }
