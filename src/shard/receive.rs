@@ -134,24 +134,23 @@ impl<P: Platform> Shard<P> {
         // The hole holds stale bytes: headers are read in front of it only.
         let n = (frame.contiguous_front() as usize).min(HEADROOM);
         self.buffers.pool.read(frame.buffer(), frame.start(), &mut head[..n]);
-        let tcp = match self.interface.receive(now, frame.len(), &head[..n], Checksum::Device) {
-            Received::Tcp(tcp) => tcp,
-            Received::Arp | Received::Dropped(_) => return self.buffers.give_back(frame.into_buffer()),
-        };
+        // Looked at where it is: it is large, and mostly little of it is needed.
+        let received = self.interface.receive(now, frame.len(), &head[..n], Checksum::Device);
+        let Received::Tcp(tcp) = &received else { return self.buffers.give_back(frame.into_buffer()) };
         if !frame.checksum_ok() {
             self.counters.bad_checksums += 1;
             return self.buffers.give_back(frame.into_buffer());
         }
-        let index = match self.by_tuple.get(&tcp.tuple) {
-            Some(&Party::Live(index)) => index,
-            Some(&Party::Lingering(index)) => {
+        let index = match self.parties.find(&tcp.tuple, frame.queue()) {
+            Some(Party::Live(index)) => index,
+            Some(Party::Lingering(index)) => {
                 tcp.trim(&mut frame);
                 return self.on_lingering_segment(now, index, Segment { header: tcp.header, payload: frame });
             }
             None => {
                 self.counters.no_connection += 1;
                 self.buffers.give_back(frame.into_buffer());
-                return self.reset_stranger(now, &tcp);
+                return self.reset_stranger(now, tcp);
             }
         };
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else {
@@ -167,15 +166,21 @@ impl<P: Platform> Shard<P> {
         // Nor does its word for digests, or a question about another stream.
         let mut frame = if ours { frame } else { frame.with_digest_ok(false) };
         tcp.trim(&mut frame);
-        connection.tcp.on_segment(now, Segment { header: tcp.header, payload: frame }, &mut self.unused);
-        for unused in self.unused.drain(..) {
-            self.buffers.give_back(unused.into_buffer());
-        }
-        connection.start_if_connected(now);
+        let mut next = match connection.tcp.deliver(now, &tcp.header, frame) {
+            Ok(next) => Some(next),
+            Err(payload) => {
+                connection.tcp.on_segment(now, Segment { header: tcp.header, payload }, &mut self.unused);
+                for unused in self.unused.drain(..) {
+                    self.buffers.give_back(unused.into_buffer());
+                }
+                connection.start_if_connected(now);
+                connection.tcp.recv()
+            }
+        };
         if let (Some(sequence), true, Some(queue)) = (resync, ours, connection.l5p.host_queue()) {
             queue.resync_request(sequence);
         }
-        while let Some((position, frame)) = connection.tcp.recv() {
+        while let Some((position, frame)) = next {
             if let Some(queue) = connection.l5p.host_queue() {
                 let offloaded = connection.offload.and_then(|q| self.offloads.as_mut()?.memory(q, &self.buffers.pool));
                 let mut memory = match offloaded {
@@ -185,6 +190,7 @@ impl<P: Platform> Shard<P> {
                 queue.receive_frame(position.wire(), &frame, &mut memory);
             }
             self.buffers.give_back(frame.into_buffer());
+            next = connection.tcp.recv();
         }
         self.mark(index);
     }
