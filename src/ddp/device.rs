@@ -181,8 +181,10 @@ impl Offloads {
 
     /// The memory of a queue's payload: what arrived in `ring` and what the device placed.
     pub fn memory<'a, R: RingBytes>(&'a mut self, queue: u32, ring: &'a R) -> Option<Memory<'a, R>> {
-        let (tags, stats) = self.queues.get_mut(queue)?.created.queue.tags_and_stats();
-        Some(Memory::new(ring, tags, stats))
+        let queue = &mut self.queues.get_mut(queue)?.created.queue;
+        let digests = queue.checks_digests();
+        let (tags, stats) = queue.tags_and_stats();
+        Some(Memory::new(ring, tags, stats).with_digests(digests))
     }
 
     #[inline(always)]

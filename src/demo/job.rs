@@ -563,7 +563,7 @@ impl Job<'_> {
         let stats = shard.offload_stats();
         outcome.doorbells = shard.doorbells();
         outcome.packets_placed = stats.packets;
-        for why in crate::ddp::stats::NotOffloaded::ALL {
+        for why in crate::ddp::why::Why::ALL {
             let reads = stats.not_offloaded(why);
             if reads != 0 {
                 outcome.not_offloaded.insert(format!("read: {why}"), reads);

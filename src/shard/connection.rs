@@ -27,6 +27,9 @@ pub(super) const FORGET_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the L5P's last words (H2CTermReq) may wait for room in TCP's send buffer.
 pub(super) const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(2);
 
+/// Packets whose completion was refused that a connection remembers, to say why they were copied when they came again.
+const REFUSED_PACKETS: usize = 8;
+
 /// Names a connection of a shard; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId {
@@ -59,6 +62,30 @@ pub(super) struct Pending {
     pub done: Option<queue::Completion>,
 }
 
+/// Stretches of the stream whose packets were dropped because the device's word for them could not be true: the last few.
+#[derive(Debug, Default)]
+pub(super) struct RefusedPackets {
+    /// First sequence number and bytes.
+    stretches: [(u32, u32); REFUSED_PACKETS],
+    next: usize,
+}
+
+impl RefusedPackets {
+    pub fn note(&mut self, seq: u32, len: u32) {
+        self.stretches[self.next] = (seq, len);
+        self.next = (self.next + 1) % REFUSED_PACKETS;
+    }
+
+    /// True if any of these bytes was in one.
+    #[cold]
+    pub fn has(&self, seq: u32, len: u32) -> bool {
+        // Each is behind the start of the other by less than that has.
+        self.stretches
+            .iter()
+            .any(|&(start, bytes)| bytes != 0 && (seq.wrapping_sub(start) < bytes || start.wrapping_sub(seq) < len))
+    }
+}
+
 pub(super) struct Connection {
     pub id: ConnectionId,
     pub tuple: FourTuple,
@@ -69,6 +96,7 @@ pub(super) struct Connection {
     /// Buffers of requests without an offload queue.
     pub tags: TagTable,
     pub stats: Stats,
+    pub refused: RefusedPackets,
     pub requests: Box<[Option<Pending>]>,
     /// Requests that have not come back.
     pub under_way: u32,
@@ -112,6 +140,7 @@ impl Connection {
             offload: None,
             tags: TagTable::new(depth),
             stats: Stats::default(),
+            refused: RefusedPackets::default(),
             requests: (0..depth).map(|_| None).collect(),
             under_way: 0,
             draining: 0,

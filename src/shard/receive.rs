@@ -10,8 +10,8 @@ use super::connection::Connection;
 use super::failure::Cause;
 use super::linger::Party;
 use crate::ddp::memory::Memory;
-use crate::ddp::rebuild::Rebuilt;
-use crate::frame::Frame;
+use crate::ddp::rebuild::{Rebuilt, Rejected};
+use crate::frame::{Bypass, Frame};
 use crate::net::{Checksum, HEADROOM, Received};
 use crate::platform::Platform;
 use crate::queue::CompletionFault;
@@ -74,11 +74,23 @@ impl<P: Platform> Shard<P> {
         };
         match rebuilt {
             Ok(Rebuilt { frame, resync }) => self.on_frame(now, frame, resync),
-            Err(rejected) => {
-                self.counters.bad_completions += 1;
-                self.buffers.give_back(rejected.buffer);
-            }
+            Err(rejected) => self.on_rejected(rejected),
         }
+    }
+
+    /// The packet comes again, late to the device; that it was refused before is remembered until then.
+    #[cold]
+    fn on_rejected(&mut self, rejected: Rejected) {
+        self.counters.bad_completions += 1;
+        let mut head = [0; HEADROOM];
+        self.buffers.pool.read(rejected.buffer.0, 0, &mut head);
+        if let Some(tcp) = self.interface.locate(&head)
+            && let Some(&Party::Live(index)) = self.by_tuple.get(&tcp.tuple)
+            && let Some(Some(connection)) = self.connections.get_mut(index as usize)
+        {
+            connection.refused.note(tcp.header.seq, tcp.payload_len);
+        }
+        self.buffers.give_back(rejected.buffer);
     }
 
     #[cold]
@@ -133,7 +145,16 @@ impl<P: Platform> Shard<P> {
             return self.buffers.give_back(frame.into_buffer());
         }
         // Nor does its word for digests, or a question about another stream.
-        let mut frame = if ours { frame } else { frame.with_digest_ok(false) };
+        let mut frame = match ours {
+            // A placed run says enough.
+            true if frame.placed_len() != 0 => frame,
+            true => match connection.tcp.has_received_behind(tcp.header.seq) {
+                false => frame,
+                true if connection.refused.has(tcp.header.seq, tcp.payload_len) => frame.with_bypass(Bypass::Refused),
+                true => frame.with_bypass(Bypass::Late),
+            },
+            false => frame.with_digest_ok(false).with_bypass(Bypass::Unsteered),
+        };
         tcp.trim(&mut frame);
         connection.tcp.on_segment(now, Segment { header: tcp.header, payload: frame }, &mut self.unused);
         for unused in self.unused.drain(..) {

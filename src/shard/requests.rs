@@ -10,6 +10,7 @@ use super::connection::{L5p, Pending};
 use super::{Completion, ConnectionId, Event, Refused, Shard};
 use crate::ddp::contract::{SetupError, Teardown};
 use crate::ddp::tags::Released;
+use crate::ddp::why::Reasons;
 use crate::dma::IoBuf;
 use crate::nvme::command::{Data, Request};
 use crate::nvme::queue::{self, DigestBy, SubmitError};
@@ -142,12 +143,20 @@ impl<P: Platform> Shard<P> {
 
     /// A buffer that the device cannot write any more goes back to the caller, with the answer of its command.
     pub(super) fn give_out(&mut self, index: u32, released: Released, now: Duration) {
-        let (cid, suspect) = (released.tag(), released.is_suspect());
-        self.complete(index, cid, suspect, Some(released.into_buffer()), now);
+        let (cid, suspect, copied) = (released.tag(), released.is_suspect(), *released.copied());
+        self.complete(index, cid, suspect, copied, Some(released.into_buffer()), now);
     }
 
     /// A request is over.
-    pub(super) fn complete(&mut self, index: u32, cid: u16, suspect: bool, buffer: Option<IoBuf>, now: Duration) {
+    pub(super) fn complete(
+        &mut self,
+        index: u32,
+        cid: u16,
+        suspect: bool,
+        mut copied: Reasons,
+        buffer: Option<IoBuf>,
+        now: Duration,
+    ) {
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
         let Some(Some(pending)) = connection.requests.get_mut(usize::from(cid)).map(Option::take) else {
             return log::error!("the buffer of command {cid} came back without a request");
@@ -164,7 +173,11 @@ impl<P: Platform> Shard<P> {
             // Only where the connection was cut off before the controller had answered.
             log::debug!("command {cid}: {error}");
         }
-        self.events.push_back(Event::Completed(connection.id, completion(pending, suspect, buffer)));
+        if let Some((why, bytes)) = copied.settle(pending.done.as_ref().map_or(0, |done| done.placed)) {
+            let new = copied.add(why, bytes);
+            connection.stats.count_copied(why, new.into(), bytes.into());
+        }
+        self.events.push_back(Event::Completed(connection.id, completion(pending, suspect, copied, buffer)));
     }
 }
 
@@ -175,7 +188,7 @@ fn aborted(cid: u16) -> queue::Completion {
     queue::Completion { cid, status, result: 0, placed: 0, copied: 0, digest_by, cancelled: false }
 }
 
-fn completion(pending: Pending, suspect: bool, buffer: Option<IoBuf>) -> Completion {
+fn completion(pending: Pending, suspect: bool, why_copied: Reasons, buffer: Option<IoBuf>) -> Completion {
     let (status, placed, copied, digest_by) = match &pending.done {
         Some(done) => (done.status, done.placed, done.copied, done.digest_by),
         None => (Status::HOST_PATHING_ERROR, 0, 0, DigestBy::None),
@@ -183,5 +196,5 @@ fn completion(pending: Pending, suspect: bool, buffer: Option<IoBuf>) -> Complet
     // A buffer into which the device wrote what does not belong there, or that it may still write, cannot be a success.
     let failed = (suspect || buffer.is_none()) && status.is_success();
     let status = if failed { Status::TRANSIENT_TRANSPORT_ERROR } else { status };
-    Completion { token: pending.token, status, placed, copied, digest_by, buffer }
+    Completion { token: pending.token, status, placed, copied, why_copied, digest_by, buffer }
 }
