@@ -14,6 +14,7 @@ use super::memory::{Memory, RingBytes};
 use super::queue::OffloadQueue;
 use super::rebuild::{self, Flags, Rebuilt, Rejected, Rejection};
 use super::stats::Stats;
+use super::why::WhyNoOffload;
 use super::wqe::ConnectionParams;
 use crate::command::CommandError;
 use crate::dma::IoBuf;
@@ -71,6 +72,18 @@ pub enum AddError {
     /// The connection could not be steered.
     #[error("steering rule of the offload queue: {0}")]
     Rule(#[from] SteeringError),
+}
+
+impl AddError {
+    /// The same in a word.
+    pub fn why(&self) -> WhyNoOffload {
+        match self {
+            AddError::NoId(_) => WhyNoOffload::QueueLimit,
+            AddError::Create(error) => error.why(),
+            AddError::Rule(SteeringError::Full { .. }) => WhyNoOffload::SteeringFull,
+            AddError::Rule(_) => WhyNoOffload::SteeringRefused,
+        }
+    }
 }
 
 #[derive(Debug)]

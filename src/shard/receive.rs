@@ -88,7 +88,9 @@ impl<P: Platform> Shard<P> {
             && let Some(&Party::Live(index)) = self.by_tuple.get(&tcp.tuple)
             && let Some(Some(connection)) = self.connections.get_mut(index as usize)
         {
-            connection.refused.note(tcp.header.seq, tcp.payload_len);
+            let next = connection.tcp.rcv_nxt().wire();
+            connection.seen.packet(tcp.header.seq, tcp.payload_len, next, self.config.rx_window);
+            connection.seen.refuse(tcp.header.seq, tcp.payload_len);
         }
         self.buffers.give_back(rejected.buffer);
     }
@@ -146,13 +148,14 @@ impl<P: Platform> Shard<P> {
         }
         // Nor does its word for digests, or a question about another stream.
         let mut frame = match ours {
-            // A placed run says enough.
-            true if frame.placed_len() != 0 => frame,
-            true => match connection.tcp.has_received_behind(tcp.header.seq) {
-                false => frame,
-                true if connection.refused.has(tcp.header.seq, tcp.payload_len) => frame.with_bypass(Bypass::Refused),
-                true => frame.with_bypass(Bypass::Late),
-            },
+            true => {
+                let (seq, len, next) = (tcp.header.seq, tcp.payload_len, connection.tcp.rcv_nxt().wire());
+                match connection.seen.packet(seq, len, next, self.config.rx_window) {
+                    false => frame,
+                    true if connection.seen.was_refused(seq, len) => frame.with_bypass(Bypass::Refused),
+                    true => frame.with_bypass(Bypass::Late),
+                }
+            }
             false => frame.with_digest_ok(false).with_bypass(Bypass::Unsteered),
         };
         tcp.trim(&mut frame);

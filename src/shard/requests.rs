@@ -7,10 +7,10 @@
 //! ```
 
 use super::connection::{L5p, Pending};
-use super::{Completion, ConnectionId, Event, Refused, Shard};
-use crate::ddp::contract::{SetupError, Teardown};
+use super::{Completion, ConnectionId, Event, OffloadPolicy, Refused, Shard};
+use crate::ddp::contract::{Setup, SetupError, Teardown};
 use crate::ddp::tags::Released;
-use crate::ddp::why::Reasons;
+use crate::ddp::why::{Reasons, Why};
 use crate::dma::IoBuf;
 use crate::nvme::command::{Data, Request};
 use crate::nvme::queue::{self, DigestBy, SubmitError};
@@ -78,30 +78,48 @@ impl<P: Platform> Shard<P> {
         if !(1..=most).contains(&len) {
             return Err((SubmitError::Length { len, least: 1, most }.into(), buffer));
         }
+        let required = self.config.offload == OffloadPolicy::Require && direction == Direction::Read;
+        if required && connection.offload.is_none() {
+            return Err((Refused::NotBound(Why::QueueNotOffloaded), buffer));
+        }
         let Some(cid) = queue.allocate_cid() else { return Err((Refused::Busy, buffer)) };
         // The tag is bound before the command exists: the answer cannot overtake the binding.
         let held = match (connection.offload, &mut self.offloads, direction) {
             (Some(offload), Some(offloads), Direction::Read) => {
-                let held = offloads.setup(offload, cid, buffer).map(drop);
+                let held = offloads.setup(offload, cid, buffer);
                 // A full control ring was reaped to make room: the receive queue must be read before anything that came
                 // of it is given out.
                 if offloads.queue(offload).is_some_and(|queue| queue.has_events()) {
                     self.unread = self.cq.entries();
                 }
-                held
+                held.map(|setup| match setup {
+                    Setup::NotOffloaded(why) if required && why.is_failure() => Some(why),
+                    Setup::NotOffloaded(_) | Setup::Offloaded => None,
+                })
             }
-            (Some(offload), Some(offloads), Direction::Write) => offloads.hold(offload, cid, buffer),
-            _ => connection.tags.pin(cid, buffer).map_err(SetupError::from),
+            (Some(offload), Some(offloads), Direction::Write) => offloads.hold(offload, cid, buffer).map(|()| None),
+            _ => connection.tags.pin(cid, buffer).map(|()| None).map_err(SetupError::from),
         };
-        if let Err(error) = held {
-            let (why, buffer) = match error {
-                SetupError::NoSuchQueue { buffer, .. } => (Refused::NotReady, buffer),
-                SetupError::NotPinned(refused) => (Refused::Tag(refused.why), refused.buffer),
-            };
+        let refused = match held {
+            Ok(None) => None,
+            Ok(Some(why)) => {
+                match connection.offload.zip(self.offloads.as_mut()).map(|(q, all)| all.teardown(q, cid)) {
+                    Some(Ok(Teardown::Done(released))) => Some((Refused::NotBound(why), released.into_buffer())),
+                    // The device knows nothing of the buffer: this cannot be, and the read goes on without the offload.
+                    other => {
+                        log::error!("the buffer of command {cid}, which was not bound, does not come back: {other:?}");
+                        None
+                    }
+                }
+            }
+            Err(SetupError::NoSuchQueue { buffer, .. }) => Some((Refused::NotReady, buffer)),
+            Err(SetupError::NotPinned(refused)) => Some((Refused::Tag(refused.why), refused.buffer)),
+        };
+        if let Some(refused) = refused {
             if let Err(error) = queue.release(cid) {
                 log::error!("{error}");
             }
-            return Err((why, buffer));
+            return Err(refused);
         }
         connection.requests[usize::from(cid)] = Some(Pending { token, done: None });
         connection.under_way += 1;

@@ -421,12 +421,6 @@ impl<P: Payload> Connection<P> {
         self.rcv_nxt().nearest(seq)
     }
 
-    /// True if bytes of the peer at or behind a sequence number have been received: a segment that begins there came late,
-    /// or again.
-    pub fn has_received_behind(&self, seq: u32) -> bool {
-        self.resolve_received(seq) < self.receive.last()
-    }
-
     /// SND.UNA: the first position that the peer did not acknowledge.
     pub fn snd_una(&self) -> Position {
         self.una
