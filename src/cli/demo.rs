@@ -135,6 +135,9 @@ fn summary(out: &mut impl Write, config: &Config, o: &Outcome) -> std::io::Resul
     )?;
     row("  placed", part(o.bytes_placed, "by the NIC, into the reader's buffer"))?;
     row("  copied", part(o.bytes_copied, "by software"))?;
+    for (reason, copied) in o.copied.iter().filter(|(_, copied)| copied.bytes != 0) {
+        row("", format!("{:>10}  {:>8}  {reason}", bytes(copied.bytes), share(copied.bytes, o.bytes)))?;
+    }
     let digests = match (o.digests_hw, o.digests_sw) {
         (0, 0) if config.data_digest => "none".to_owned(),
         (0, 0) => "not negotiated (--data-digest)".to_owned(),
@@ -162,8 +165,10 @@ fn summary(out: &mut impl Write, config: &Config, o: &Outcome) -> std::io::Resul
         format!("{} commands; left: {} objects, {} pages", count(o.commands), o.objects_left, o.pages_left),
     )?;
     row("I/O queues", format!("{} of {} offloaded", o.queues_offloaded, o.queues))?;
-    for (why, times) in &o.not_offloaded {
-        row("not offloaded", format!("{} × {why}", count(*times)))?;
+    for queue in &o.per_queue {
+        if let (Some(reason), Some(detail)) = (queue.reason, &queue.detail) {
+            row("", format!("queue {}: {reason}: {detail}", queue.queue))?;
+        }
     }
     for (n, (name, value)) in o.counters.iter().enumerate() {
         row(if n == 0 { "counters" } else { "" }, format!("{name:<28} {:>14}", count(*value)))?;

@@ -8,9 +8,10 @@ pub enum OffloadPolicy {
     /// Use it where possible.
     #[default]
     Prefer,
-    /// Fail where it is not possible.
+    /// Fail where it is not possible: a read that would be copied for any reason but its size is refused
+    /// ([`Refused::NotBound`](super::Refused::NotBound)).
     Require,
-    /// Do not use it.
+    /// Do not use it: no queue is offloaded.
     Off,
 }
 
@@ -39,6 +40,8 @@ pub struct Config {
     pub tx_buffer: u32,
     /// Secret from which initial sequence numbers and ports are derived; random bytes in production.
     pub secret: [u8; 16],
+    /// What to do about the offload.
+    pub offload: OffloadPolicy,
     /// Reads of fewer bytes are not offloaded; 0 for none.
     pub offload_threshold: u32,
 }
@@ -57,6 +60,7 @@ impl Config {
             rx_window: 512 << 10,
             tx_buffer: 256 << 10,
             secret,
+            offload: OffloadPolicy::Prefer,
             offload_threshold: 0,
         }
     }

@@ -48,7 +48,7 @@ mod transmit;
 pub use close::Closed;
 pub use config::{Config, OffloadPolicy};
 pub use connection::ConnectionId;
-pub use error::{Disconnect, NotOpened, OffloadRefused, Refused};
+pub use error::{Disconnect, NoOffload, NotOpened, OffloadRefused, Refused};
 pub use event::{Completion, Counters, Event};
 pub use receive::RECEIVE_BUDGET;
 
@@ -235,17 +235,28 @@ impl<P: Platform> Shard<P> {
         self.connection(id)?.io_queue()
     }
 
-    /// Why the function cannot offload at all; empty if it can.
-    pub fn why_no_offload(&self) -> Vec<String> {
-        self.adapter.capabilities().offload().why_not().iter().map(ToString::to_string).collect()
+    /// Adds the offload to a ready I/O queue without outstanding requests (`sk_add`). On failure the queue goes on without,
+    /// and [`Shard::why_no_offload`] says why.
+    pub fn offload(&mut self, id: ConnectionId) -> Result<(), OffloadRefused> {
+        let offloaded = self.try_offload(id);
+        if let (Err(error), Some(index)) = (&offloaded, self.find(id))
+            && let Some(Some(connection)) = self.connections.get_mut(index)
+        {
+            connection.no_offload = error.into();
+        }
+        offloaded
     }
 
-    /// Adds the offload to a ready I/O queue without outstanding requests (`sk_add`). On failure the queue goes on without.
-    pub fn offload(&mut self, id: ConnectionId) -> Result<(), OffloadRefused> {
-        let why = self.broken.clone().map_or_else(|| self.why_no_offload(), |why| vec![why]);
+    fn try_offload(&mut self, id: ConnectionId) -> Result<(), OffloadRefused> {
+        if self.config.offload == OffloadPolicy::Off {
+            return Err(OffloadRefused::Off);
+        }
+        if let Some(why) = &self.broken {
+            return Err(OffloadRefused::Failed(why.clone()));
+        }
         let index = self.find(id).ok_or(OffloadRefused::NotReady)?;
-        let Some(offloads) = self.offloads.as_mut().filter(|_| self.broken.is_none()) else {
-            return Err(OffloadRefused::NotPossible(why));
+        let Some(offloads) = &mut self.offloads else {
+            return Err(OffloadRefused::NotPossible(self.adapter.capabilities().offload().why_not()));
         };
         let Some(Some(connection)) = self.connections.get_mut(index) else { return Err(OffloadRefused::NotReady) };
         if connection.closing || connection.ended.is_some() || connection.under_way != 0 {
@@ -278,6 +289,7 @@ impl<P: Platform> Shard<P> {
         let mut device = offloads.with(&mut self.adapter, &mut self.steering, &*self.platform, &self.base);
         let queue = device.sk_add(&socket, &config).map_err(Box::new)?;
         connection.offload = Some(queue);
+        connection.seen.start(rcv_nxt);
         self.by_queue.insert(queue, id.index);
         Ok(())
     }
@@ -285,6 +297,21 @@ impl<P: Platform> Shard<P> {
     /// True if the connection has an offload queue.
     pub fn is_offloaded(&self, id: ConnectionId) -> bool {
         self.connection(id).is_some_and(|connection| connection.offload.is_some())
+    }
+
+    /// Why a connection has no offload; `None` if it has, or if there is no such connection.
+    pub fn why_no_offload(&self, id: ConnectionId) -> Option<&NoOffload> {
+        self.connection(id).filter(|connection| connection.offload.is_none()).map(|connection| &connection.no_offload)
+    }
+
+    /// Counters of one connection's offload, and of its copied payload.
+    pub fn queue_stats(&self, id: ConnectionId) -> Option<Stats> {
+        let connection = self.connection(id)?;
+        let mut sum = connection.stats;
+        if let (Some(queue), Some(offloads)) = (connection.offload, &self.offloads) {
+            sum += offloads.queue(queue)?.stats();
+        }
+        Some(sum)
     }
 
     /// Does everything that can be done now. Returns true if anything was done: poll again; else nothing happens before

@@ -7,6 +7,7 @@ use super::receive::RECEIVE_BUDGET;
 use super::{Disconnect, Event, Shard};
 use crate::ddp::contract::Offload;
 use crate::ddp::create::Removed;
+use crate::ddp::why::Reasons;
 use crate::nvme::controller::ControllerEvent;
 use crate::nvme::queue;
 use crate::platform::Platform;
@@ -158,7 +159,7 @@ impl<P: Platform> Shard<P> {
             let released = connection.tags.release(cid as u16).ok();
             match released {
                 Some(released) => self.give_out(index, released, now),
-                None => self.complete(index, cid as u16, true, None, now),
+                None => self.complete(index, cid as u16, true, Reasons::default(), None, now),
             }
         }
         let Some(mut connection) = self.connections.get_mut(index as usize).and_then(Option::take) else { return };

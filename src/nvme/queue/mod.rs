@@ -19,6 +19,7 @@
 //! until then; [`HostQueue::cancel`] ends that earlier where the protocol allows it.
 
 mod commands;
+mod following;
 mod reason;
 mod receive;
 mod transmit;
