@@ -409,7 +409,10 @@ impl Context {
         if ahead < 0 {
             from = ahead.unsigned_abs() as usize;
             if behaviour.overlap == Overlap::Bypass || from >= payload.len() {
-                return Look::bypassed(Bypass::Early);
+                let searches = behaviour.search_late && stream.tracker == Tracker::Searching;
+                let rules = options.rules(Tracker::Searching, behaviour);
+                let request = if searches { stream.look_back(seq, payload, &rules, behaviour, counters) } else { None };
+                return Look { request, ..Look::bypassed(Bypass::Early) };
             }
         }
         stream.expected = seq.wrapping_add(payload.len() as u32);

@@ -8,6 +8,7 @@
 //! | which packets of a PDU with a hole have the digest flag | `which_packets_of_a_holed_pdu_are_flagged` |
 //! | a packet that is old in part bypasses or is processed from its first new byte | `a_packet_that_is_old_in_part` |
 //! | the search looks at the start of packets only, or anywhere | `each_search_rule_looks_in_its_places` |
+//! | a search that looks at late packets finds the lost header itself, if its PDU is not over | `a_late_header_is_found_or_not` |
 //! | each pattern refuses what the weaker ones take | `each_pattern_refuses_more` |
 //! | a guess that is too long to be believed is none | `a_guess_has_a_longest_length` |
 //! | a cut header is recognised only where the switch says so, and only if the packets follow each other | `a_cut_header_is_kept_or_not` |
@@ -227,6 +228,33 @@ fn each_search_rule_looks_in_its_places() {
     assert_eq!(asked(SearchRule::StartOfPacket, 249, 400), None);
     // The first that is found.
     assert_eq!(asked(SearchRule::Anywhere, 200, 496), Some(248));
+}
+
+#[test]
+fn a_late_header_is_found_or_not() {
+    for search_late in [false, true] {
+        let behaviour = Behaviour { search_late, ..Behaviour::default() };
+        // Headers at 0, 124, 1148, 1272: [100, 200) is lost, and the header at 124 with it.
+        let mut line = line(&reads(&[100, 1000, 100, 100]), NO_DIGESTS, behaviour);
+        line.send(0, 100);
+        line.send(200, 300);
+        assert_eq!(line.asked(100, 200), search_late.then_some(124));
+        let outcome = line.send(300, 400);
+        let reason = if search_late { Bypass::Unconfirmed } else { Bypass::Searching };
+        assert_eq!(outcome, Outcome::bypassed(reason));
+        line.confirm(124);
+        let found = if search_late { Tracker::Offloading } else { Tracker::Searching };
+        assert_eq!(line.tracker(), found);
+        // The lost PDU's own data stays; the next PDU is placed at once.
+        assert_eq!((line.placed(400, 1148), line.placed(1148, 1272)), (0, if search_late { 100 } else { 0 }));
+    }
+    // The next header has gone by: what is found is of no use.
+    let behaviour = Behaviour { search_late: true, ..Behaviour::default() };
+    let mut line = line(&reads(&[100, 100, 300]), NO_DIGESTS, behaviour);
+    line.send(0, 100);
+    line.send(300, 400);
+    assert_eq!((line.asked(100, 200), line.tracker()), (None, Tracker::Searching));
+    assert_eq!(line.asked(200, 300), Some(248));
 }
 
 #[test]
