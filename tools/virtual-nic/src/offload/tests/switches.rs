@@ -1,6 +1,7 @@
 //! | property | test |
 //! |---|---|
 //! | a lost header: search, request, tracking, confirmation, resumption, with the counters of each | `a_lost_header_is_found_again` |
+//! | an episode counts its requests, and those made while another waited | `an_episode_counts_requests` |
 //! | a hole inside a PDU costs its digest, and the rest is placed or not as the rule says | `each_hole_rule_keeps_the_framing` |
 //! | a hole that ends exactly with its PDU loses nothing but that | `a_hole_up_to_the_next_header_keeps_the_framing` |
 //! | a hole in padding is no hole in the data: the digest is verified | `a_hole_in_padding_costs_no_digest` |
@@ -105,6 +106,29 @@ fn a_lost_header_is_found_again() {
     assert_eq!((c.guesses_dropped, c.confirmations_stale, c.holes), (0, 0, 0));
     assert_eq!(c.bytes_unplaced, BTreeMap::from([(Unplaced::Resuming, 96)]));
     assert_eq!(c.bypassed, BTreeMap::from([(Bypass::Early, 1), (Bypass::Searching, 2), (Bypass::Unconfirmed, 1)]));
+    // Five packets from the first behind the gap to the one that placed: asked in the second, confirmed after the fourth.
+    let episode = Episode { tirn: TIRN, packets: 5, asked: 2, confirmed: 4, requests: 1, overlapping: 0 };
+    assert_eq!(line.nic.offload.take_episodes(), (vec![episode], 0));
+}
+
+#[test]
+fn an_episode_counts_requests() {
+    // Headers every 124 bytes. A dropped guess makes room for the next request; a repeated one overlaps.
+    for (repeat, requests, overlapping) in [(Repeat::Once, 2, 0), (Repeat::EveryHeader, 3, 1)] {
+        let pdus: Vec<_> = (0..9).map(|pdu| data(pdu % 4, 0, 100)).collect();
+        let mut line = line(&pdus, NO_DIGESTS, Behaviour { repeat, ..Behaviour::default() });
+        line.send(0, 100);
+        assert_eq!(line.asked(200, 300), Some(248));
+        // [300, 400) takes the header at 372 and with it the guess.
+        assert_eq!(line.asked(400, 500), None);
+        assert_eq!(line.asked(500, 700), Some(620));
+        assert_eq!(line.asked(700, 800), (repeat == Repeat::EveryHeader).then_some(744));
+        line.confirm(if repeat == Repeat::Once { 620 } else { 744 });
+        assert!(line.placed(800, 1000) > 0);
+        let (episodes, _) = line.nic.offload.take_episodes();
+        let found: Vec<_> = episodes.iter().map(|e| (e.packets, e.requests, e.overlapping)).collect();
+        assert_eq!(found, [(5, requests, overlapping)], "{repeat:?}");
+    }
 }
 
 #[test]
