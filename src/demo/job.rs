@@ -3,6 +3,7 @@
 use super::config::{BLOCK, BadOption, Config};
 use super::image::{self, Expected, Overlay};
 use super::outcome::{CopiedFor, Outcome, QueueOutcome, peak_rss};
+use super::peer::PeerError;
 use super::random::Random;
 use super::wire::Lane;
 use super::world::{NoTap, PcapTap, Tap, WireConfig, World};
@@ -16,7 +17,7 @@ use crate::platform::virtual_nic::VirtualPlatform;
 use crate::shard::{
     self, Completion, ConnectionId, Disconnect, Event, NotOpened, OffloadPolicy, OffloadRefused, Refused, Shard,
 };
-use nvme_target::{Backing, Target};
+use nvme_target::Backing;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -59,7 +60,7 @@ pub enum DemoError {
     NotOpened(#[from] Box<NotOpened>),
     /// The target does not take its configuration.
     #[error("target: {0}")]
-    Target(#[from] nvme_target::ConfigError),
+    Target(#[from] PeerError),
     /// No memory for the buffers.
     #[error(transparent)]
     Memory(#[from] DmaError),
@@ -190,7 +191,7 @@ pub fn run_tapped(
     let address = SocketAddrV4::new(target_config.ip, target_config.port);
     let subsystem = target_config.subsystem_nqn.clone();
     let wire = WireConfig { seed: config.seed, ..config.wire };
-    let world = World::new(device, Target::new(target_config, backing)?, wire);
+    let world = World::new(device, config.peer.target(target_config, backing)?, wire);
 
     tap.device(&mut world.platform.nic());
     let began = Instant::now();
