@@ -39,6 +39,10 @@ pub struct Config {
     pub tx_buffer: u32,
     /// Secret from which initial sequence numbers and ports are derived; random bytes in production.
     pub secret: [u8; 16],
+    /// The first local port to be taken, 49152 or more; `None` for one that depends on the secret. A shard that follows
+    /// another one goes on where that one stopped ([`Retired::next_port`](super::Retired::next_port)): the peer may not have
+    /// noticed yet that the old connections are gone.
+    pub first_port: Option<u16>,
     /// Reads of fewer bytes are not offloaded; 0 for none.
     pub offload_threshold: u32,
 }
@@ -57,6 +61,7 @@ impl Config {
             rx_window: 512 << 10,
             tx_buffer: 256 << 10,
             secret,
+            first_port: None,
             offload_threshold: 0,
         }
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | send or receive queue in the error state | taken back to work (`mlx5-bringup.md` §8.7); packets are lost, TCP asks again |
 //! | the same again and again; a failed completion queue; a send queue that stands still | the shard is *broken*: every connection ends, objects are destroyed, buffers come back |
-//! | the function is gone or unhealthy | the shard is *dead*: every connection ends; bound buffers stay in quarantine until a reset |
+//! | the function is gone or unhealthy, or a command missed its deadline | the shard is *dead*: every connection ends; bound buffers stay in quarantine until a reset |
 
 use super::{Disconnect, Shard};
 use crate::adapter::Event as AdapterEvent;
@@ -98,7 +98,17 @@ impl<P: Platform> Shard<P> {
         self.health_at = now + HEALTH_INTERVAL;
         if let Err(error) = self.adapter.check_health() {
             self.dead = true;
-            self.fail(now, error.to_string());
+            return self.fail(now, error.to_string());
+        }
+        let timed_out = self.adapter.command_counters().timed_out;
+        if timed_out != 0 {
+            // Nobody knows what firmware did, or will do, about them.
+            self.dead = true;
+            let function = self.adapter.function();
+            self.fail(
+                now,
+                format!("{function}: {timed_out} commands missed their deadline: the function must be reset"),
+            );
         }
     }
 

@@ -190,7 +190,7 @@ impl World {
     /// The token of a read is its first block.
     fn check(&self, completion: &Completion, buffer: &IoBuf) {
         if self.writes.contains(&completion.token) {
-            assert!(buffer.to_vec().iter().all(|byte| *byte == 0), "the source of a write was written");
+            assert!(buffer.to_vec() == vec![0; buffer.len()], "the source of a write was written");
             return;
         }
         if !completion.status.is_success() {
@@ -414,9 +414,9 @@ impl World {
 
 /// Nothing was written into buffers that came back, nor beside any.
 fn unchanged(given: &[IoBuf], guards: &[DmaBuf]) {
-    let written = given.iter().position(|buffer| buffer.to_vec().iter().any(|byte| *byte != GIVEN));
+    let written = given.iter().position(|buffer| buffer.to_vec() != vec![GIVEN; buffer.len()]);
     assert_eq!(written, None, "a buffer was written after it came back");
-    let written = guards.iter().position(|guard| guard.to_vec().iter().any(|byte| *byte != GUARD));
+    let written = guards.iter().position(|guard| guard.to_vec() != [GUARD; GUARD_BYTES]);
     assert_eq!(written, None, "memory beside a buffer was written");
 }
 

@@ -152,6 +152,13 @@ impl Target {
         nearest.map(|at| at.max(now))
     }
 
+    /// Breaks every connection off: the hosts get resets. New ones are accepted as before.
+    pub fn break_off(&mut self) {
+        for slot in self.slots.iter_mut().filter(|slot| slot.connection.is_some()) {
+            self.sockets.get_mut::<tcp::Socket>(slot.handle).abort();
+        }
+    }
+
     /// What was done so far.
     pub fn counters(&self) -> Counters {
         self.subsystem.counters.clone()
