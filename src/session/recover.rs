@@ -16,6 +16,9 @@ const DRAIN_PATIENCE: Duration = Duration::from_secs(1);
 const STRIKES: u32 = 3;
 const STRIKE_WINDOW: Duration = Duration::from_secs(60);
 
+/// Attempts that fail one after the other before firmware is asked whether it is still there.
+const FAILED_CONNECTS: u32 = 3;
+
 /// What is being recovered from.
 #[derive(Debug)]
 pub(super) struct Trouble {
@@ -252,6 +255,16 @@ impl<P: Platform> Session<P> {
             match Shard::open(adapter, self.config.shard.clone()) {
                 Ok(shard) => self.function = Function::Up(Box::new(shard)),
                 Err(error) => return self.attempt_failed(Loss::NotOpened(Box::new(error))),
+            }
+        }
+        // It may be the function that keeps packets from their way, without saying so.
+        if self.trouble(now).failed.is_multiple_of(FAILED_CONNECTS)
+            && self.trouble(now).failed != 0
+            && let Function::Up(shard) = &mut self.function
+        {
+            shard.ask_firmware(now);
+            if self.look_at_shard() {
+                return;
             }
         }
         self.connect_admin();

@@ -112,6 +112,17 @@ impl<P: Platform> Shard<P> {
         }
     }
 
+    /// Asks firmware for a sign of life: what its registers say may be the truth about another life of the function.
+    pub(crate) fn ask_firmware(&mut self, now: Duration) {
+        let deadline = self.adapter.command_deadline();
+        if self.broken.is_none()
+            && let Err(error) = self.adapter.link_is_up(deadline)
+        {
+            self.dead = true;
+            self.fail(now, error.to_string());
+        }
+    }
+
     /// The shard cannot go on: every connection ends with `why`.
     pub(super) fn fail(&mut self, now: Duration, why: String) {
         log::error!("{why}");

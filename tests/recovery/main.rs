@@ -9,6 +9,7 @@
 //! | broken connections are made anew, and the offload with them | `broken_connections_are_made_anew` |
 //! | a fault leads to what is needed and not more: connections, queues, function | `no_more_is_made_anew_than_needed` |
 //! | a buffer that the device may still write comes back after the reset, never before | `a_quarantined_buffer_waits_for_the_reset` |
+//! | a function that was reset behind the driver's back is found even if its registers do not tell | `firmware_is_asked_when_nothing_connects` |
 //! | a write is never submitted again once a byte of it was sent; one that was not is | `a_write_is_not_repeated_once_it_was_sent` |
 //! | recovery ends at its deadline: every request with an error, the session with the reason | `recovery_ends_at_its_deadline` |
 //! | without recovery the first loss is the end | `without_recovery_the_first_loss_is_the_end` |
@@ -31,11 +32,12 @@ use hw_regs::init_segment::HealthSyndrome;
 use nvme_target::Script;
 use nvme_target::script::{At, Fault as TargetFault, Kind, On};
 use rig::{BLOCK, Plan, Rig};
+use std::ops::Range;
 use std::time::Duration;
 use virtual_nic::{Fault, Hostile, Role};
 
 /// Every fault of the device.
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 12] = [
     Fault::WorkRequest(Role::Receive),
     Fault::WorkRequest(Role::Send),
     Fault::WorkRequest(Role::Control),
@@ -47,6 +49,7 @@ const FAULTS: [Fault; 11] = [
     Fault::Gone(Duration::from_millis(4700)),
     Fault::Reset,
     Fault::LostCommand,
+    Fault::Hang,
 ];
 
 fn policy(offload: bool) -> OffloadPolicy {
@@ -81,8 +84,19 @@ fn expect_recovered(mut rig: Rig, what: &str) {
 
 #[test]
 fn every_fault_is_recovered_from() {
-    for seed in 0..66u64 {
-        let (fault, offload) = (FAULTS[seed as usize % FAULTS.len()], !(seed / 11).is_multiple_of(3));
+    every_fault(0..36);
+}
+
+/// The same in numbers: `cargo test --release --test recovery -- --ignored`.
+#[test]
+#[ignore = "takes minutes"]
+fn every_fault_is_recovered_from_thousands_of_times() {
+    every_fault(0..3000);
+}
+
+fn every_fault(seeds: Range<u64>) {
+    for seed in seeds {
+        let (fault, offload) = (FAULTS[seed as usize % FAULTS.len()], !(seed / 12).is_multiple_of(3));
         let plan = Plan { offload: policy(offload), digests: seed % 2 == 0, ..Plan::new(seed) };
         let mut rig = Rig::live(&plan);
         work(&mut rig, 100);
@@ -95,11 +109,22 @@ fn every_fault_is_recovered_from() {
 
 #[test]
 fn a_hostile_device_changes_nothing() {
+    hostile(0..24);
+}
+
+/// The same in numbers.
+#[test]
+#[ignore = "takes minutes"]
+fn a_hostile_device_changes_nothing_thousands_of_times() {
+    hostile(0..2000);
+}
+
+fn hostile(seeds: Range<u64>) {
     let mut all = 0;
-    for seed in 0..44 {
+    for seed in seeds {
         let fault = FAULTS[seed as usize % FAULTS.len()];
         // Half of them leave the bytes of reads alone, so that these are compared too.
-        let bindings = seed / 11 % 2 == 0;
+        let bindings = (seed / 12).is_multiple_of(2);
         let hostile = Hostile { seed, every: 60, bindings, buffers: true, pages: true };
         let mut rig = Rig::live(&Plan { hostile: Some(hostile), ..Plan::new(seed) });
         work(&mut rig, 60);
@@ -117,7 +142,18 @@ fn a_hostile_device_changes_nothing() {
 
 #[test]
 fn faults_during_recovery_are_recovered_from() {
-    for seed in 0..40 {
+    during_recovery(0..24);
+}
+
+/// The same in numbers.
+#[test]
+#[ignore = "takes minutes"]
+fn faults_during_recovery_are_recovered_from_thousands_of_times() {
+    during_recovery(0..3000);
+}
+
+fn during_recovery(seeds: Range<u64>) {
+    for seed in seeds {
         let mut rig = Rig::live(&Plan { offload: policy(seed % 4 != 0), ..Plan::new(seed) });
         for _ in 0..3 {
             work(&mut rig, 40);
@@ -211,6 +247,16 @@ fn a_quarantined_buffer_waits_for_the_reset() {
         assert!(rig.recovered.iter().any(|recovery| recovery.level == Level::Function));
         expect_recovered(rig, &format!("seed {seed}"));
     }
+}
+
+#[test]
+fn firmware_is_asked_when_nothing_connects() {
+    let mut rig = Rig::live(&Plan { offload: OffloadPolicy::Off, queue_address_reads_back: false, ..Plan::new(12) });
+    rig.fill();
+    rig.world.platform.nic().inject(Fault::Reset, 0);
+    rig.until("recovery", 300, |rig| !rig.recovered.is_empty());
+    assert_eq!(rig.recovered[0].level, Level::Function);
+    expect_recovered(rig, "a silent reset");
 }
 
 #[test]

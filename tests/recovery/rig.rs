@@ -50,6 +50,7 @@ pub struct Plan {
     pub digests: bool,
     /// Commands and doorbells take their time.
     pub latency: bool,
+    pub queue_address_reads_back: bool,
     pub hostile: Option<Hostile>,
     pub script: Script,
     pub ctrl_loss_timeout: Duration,
@@ -64,6 +65,7 @@ impl Plan {
             depth: 6,
             digests: false,
             latency: !seed.is_multiple_of(3),
+            queue_address_reads_back: true,
             hostile: None,
             script: Script::default(),
             ctrl_loss_timeout: Duration::from_secs(600),
@@ -106,6 +108,7 @@ impl Rig {
         let mut random = Random(plan.seed);
         let mut device = virtual_nic::Config::default();
         device.seed = plan.seed;
+        device.switches.queue_address_reads_back = plan.queue_address_reads_back;
         if plan.latency {
             device.command_latency = Duration::from_micros(1 + random.below(40));
             device.command_jitter = Duration::from_micros(random.below(20));
