@@ -9,6 +9,7 @@
 
 use super::icosq::{BindPosted, UnbindCompleted, UnbindPosted};
 use super::why::{Reasons, Why};
+use crate::adapter::FunctionReset;
 use crate::dma::IoBuf;
 use crate::frame::Placed;
 use crate::platform::{Platform, PlatformError};
@@ -175,6 +176,11 @@ pub struct Quiesced(());
 impl Quiesced {
     /// The queue's TIR, tag buffer table and tag memory keys were destroyed, each confirmed by firmware.
     pub(super) fn keys_destroyed() -> Quiesced {
+        Quiesced(())
+    }
+
+    /// The function was reset: it has forgotten every object.
+    pub fn after(_: &FunctionReset) -> Quiesced {
         Quiesced(())
     }
 

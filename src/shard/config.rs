@@ -42,6 +42,10 @@ pub struct Config {
     pub secret: [u8; 16],
     /// What to do about the offload.
     pub offload: OffloadPolicy,
+    /// The first local port to be taken, 49152 or more; `None` for one that depends on the secret. A shard that follows
+    /// another one goes on where that one stopped ([`Retired::next_port`](super::Retired::next_port)): the peer may not have
+    /// noticed yet that the old connections are gone.
+    pub first_port: Option<u16>,
     /// Reads of fewer bytes are not offloaded; 0 for none.
     pub offload_threshold: u32,
 }
@@ -61,6 +65,7 @@ impl Config {
             tx_buffer: 256 << 10,
             secret,
             offload: OffloadPolicy::Prefer,
+            first_port: None,
             offload_threshold: 0,
         }
     }

@@ -42,7 +42,7 @@ impl NotOpened {
 }
 
 /// Why a connection or a request was not begun. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The shard is broken.
     #[error("the function has failed: {0}")]
@@ -192,7 +192,7 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// True if the device cannot be relied on to say that it has forgotten the connection's buffers.
-    pub(super) fn is_of_device(&self) -> bool {
+    pub fn is_of_device(&self) -> bool {
         use Disconnect::{ControlQueue, Function, NotForgotten, Offload};
         matches!(self, Offload(_) | ControlQueue { .. } | NotForgotten { .. } | Function(_))
     }

@@ -45,11 +45,12 @@ mod tests;
 mod timers;
 mod transmit;
 
-pub use close::Closed;
+pub use close::{Closed, Retired};
 pub use config::{Config, OffloadPolicy};
 pub use connection::ConnectionId;
 pub use error::{Disconnect, NoOffload, NotOpened, OffloadRefused, Refused};
-pub use event::{Completion, Counters, Event};
+pub use event::{Completion, Counters, Event, Totals};
+pub use quarantine::Quarantine;
 pub use receive::RECEIVE_BUDGET;
 
 use crate::adapter::Adapter;
@@ -58,7 +59,7 @@ use crate::ddp::device::{Offloads, Socket};
 use crate::ddp::stats::Stats;
 use crate::net::Interface;
 use crate::nvme::controller::{Controller, ControllerConfig};
-use crate::nvme::queue::{HostQueue, QueueConfig};
+use crate::nvme::queue::{Counters as QueueCounters, HostQueue, QueueConfig};
 use crate::platform::Platform;
 use crate::queue::{Base, ReceiveQueue, SendQueue};
 use crate::steering::{FiveTuple, Steering};
@@ -67,9 +68,8 @@ use buffers::Buffers;
 use completions::RxCompletions;
 use connection::{Connection, Role};
 use linger::{Lingering, Party};
-use open::FIRST_PORT;
+use open::{FIRST_PORT, Path};
 use parties::Parties;
-use quarantine::Quarantined;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -88,7 +88,7 @@ pub struct Shard<P: Platform> {
     cq: RxCompletions,
     rq: ReceiveQueue,
     buffers: Buffers,
-    rqtn: u32,
+    path: Path,
     tx: SendQueue,
     steering: Steering,
     offloads: Option<Offloads>,
@@ -118,6 +118,7 @@ pub struct Shard<P: Platform> {
     /// Counters of connections that are gone, and of their control rings.
     past: Stats,
     past_doorbells: u64,
+    past_queues: QueueCounters,
     /// Answered requests that wait for the device to forget their buffers.
     draining: u32,
     /// Entries of the receive CQ that may lie in front of what was reaped from the control rings last (see `receive`).
@@ -127,7 +128,7 @@ pub struct Shard<P: Platform> {
     health_at: Duration,
     /// Queues taken back to work in the time that began then.
     recoveries: (Duration, u32),
-    quarantine: Vec<Quarantined>,
+    quarantine: Quarantine,
     /// The function or a queue of the shard failed for good.
     broken: Option<String>,
     /// The function executes no commands any more.
@@ -215,6 +216,17 @@ impl<P: Platform> Shard<P> {
         }
     }
 
+    /// Ends a connection at once: requests that are under way fail, the peer gets a reset. [`Event::Disconnected`] follows.
+    pub fn abort_connection(&mut self, id: ConnectionId) {
+        let now = self.platform.now();
+        let Some(index) = self.find(id) else { return };
+        if let Some(Some(connection)) = self.connections.get_mut(index) {
+            connection.end(Disconnect::Closed, now);
+            connection.tcp.abort();
+            self.mark(index as u32);
+        }
+    }
+
     /// Where a connection is, if it still is.
     fn find(&self, id: ConnectionId) -> Option<usize> {
         let index = id.index as usize;
@@ -277,7 +289,7 @@ impl<P: Platform> Shard<P> {
             header_digest: negotiated.header_digest,
             data_digest: negotiated.data_digest,
             queue_size: u32::from(queue.config().depth),
-            rqtn: self.rqtn,
+            rqtn: self.path.rqt.number(),
         };
         let socket = Socket {
             tuple: FiveTuple {
@@ -363,6 +375,11 @@ impl<P: Platform> Shard<P> {
         self.broken.as_deref()
     }
 
+    /// True if the function executes no commands any more: it must be reset.
+    pub fn is_dead(&self) -> bool {
+        self.dead
+    }
+
     /// Connections whose end the peer has not confirmed, or that are in TIME-WAIT.
     pub fn closing(&self) -> usize {
         self.lingering.len()
@@ -389,6 +406,13 @@ impl<P: Platform> Shard<P> {
     /// Doorbell registers written by send and control queues, of those that are gone too.
     pub fn doorbells(&self) -> u64 {
         self.tx.doorbells() + self.past_doorbells + self.offloads.as_ref().map_or(0, Offloads::doorbells)
+    }
+
+    /// What the shard counted, over all connections and queues that were and are.
+    pub fn totals(&self) -> Totals {
+        let mut queues = self.past_queues;
+        self.connections.iter().flatten().filter_map(|c| c.io_queue()).for_each(|queue| queues += &queue.counters());
+        Totals { shard: self.counters(), offload: self.offload_stats(), queues, doorbells: self.doorbells() }
     }
 
     /// Receive buffers that frames hold: packets that wait for others before them.

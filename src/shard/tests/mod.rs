@@ -5,8 +5,10 @@
 //! * [`life`]: opening, reading and closing; identifiers, counters, order of work.
 //! * [`ending`]: every way in which a connection ends gives everything back in time, and says why.
 //! * [`device`]: so does every way in which the device fails.
+//! * [`hostile`]: and all the while the device writes wherever it still may.
 
 mod device;
 mod ending;
+mod hostile;
 mod life;
 mod world;
