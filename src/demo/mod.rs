@@ -12,6 +12,7 @@ mod image;
 mod job;
 mod outcome;
 mod random;
+pub mod simulate;
 mod wire;
 mod world;
 

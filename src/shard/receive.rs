@@ -47,7 +47,10 @@ impl<P: Platform> Shard<P> {
         if taken != 0 {
             self.cq.update();
         }
-        if dry && self.rq.has_failed() {
+        let mut worked = taken != 0;
+        if dry && self.rq.has_failed() && self.broken.is_none() {
+            // Time may have passed: whoever asks for the next deadline must not find it in the past.
+            worked = true;
             self.recover_receive(now, Cause::Completion);
         }
         // Also if nothing was taken: buffers may have come back from elsewhere since the pool was empty.
@@ -55,10 +58,11 @@ impl<P: Platform> Shard<P> {
             self.rq.post(&mut self.buffers.pool);
             let starved = self.rq.posted() < self.rq.capacity() / 2 && self.buffers.has_free();
             if starved && dry && self.broken.is_none() {
+                worked = true;
                 self.recover_receive(now, Cause::Starved);
             }
         }
-        taken != 0
+        worked
     }
 
     fn on_completion(&mut self, now: Duration, entry: &OffloadCqe) {
