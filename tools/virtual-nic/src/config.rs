@@ -37,6 +37,9 @@ pub struct Config {
     pub command_latency: Duration,
     /// Up to this much more, different for every command and repeatable for a seed: answers then overtake each other.
     pub command_jitter: Duration,
+    /// Simulated time from a send queue's doorbell until the device looks at the queue. Zero looks before the doorbell write
+    /// returns; anything else needs [`VirtualNic::advance`](crate::VirtualNic::advance).
+    pub doorbell_latency: Duration,
     /// Seed of all that looks random.
     pub seed: u64,
     /// Behaviour that is not known, or that a test wants otherwise.
@@ -60,6 +63,7 @@ impl Default for Config {
             boot_time: Duration::ZERO,
             command_latency: Duration::ZERO,
             command_jitter: Duration::ZERO,
+            doorbell_latency: Duration::ZERO,
             seed: 0,
             switches: Switches::default(),
         }

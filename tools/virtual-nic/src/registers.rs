@@ -43,12 +43,19 @@ pub(crate) struct Registers {
     /// Reads of registers that move, so that they do even if time stands still.
     reads: u32,
     health: u8,
+    /// Firmware executes nothing any more.
+    stopped: bool,
 }
 
 impl Registers {
     /// After FLR at `now`.
     pub(crate) fn reset(now: Duration, boot_time: Duration) -> Registers {
         Registers { ready_at: now + boot_time, ..Registers::default() }
+    }
+
+    /// Firmware executes nothing until a reset.
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
     }
 
     pub(crate) fn ready_at(&self) -> Duration {
@@ -201,6 +208,9 @@ impl VirtualNic {
             self.host.counters.misuse.command_slot += 1;
             return;
         }
+        if self.registers.stopped {
+            return;
+        }
         for slot in (0..32).filter(|slot| slots >> slot & 1 != 0) {
             self.run_command(slot);
         }
@@ -253,8 +263,19 @@ impl VirtualNic {
         let doorbell = SqDoorbellMmio(value.to_be_bytes());
         let sqn = doorbell.get(SqDoorbellMmio::FIRST_8_BYTES_OF_CTRL_SEG_SQN);
         match self.objects.sqs.get(sqn) {
-            Some(sq) if sq.uar == number => self.run_sq(sqn),
+            Some(sq) if sq.uar == number => match self.config.doorbell_latency.is_zero() {
+                true => self.run_rung(sqn),
+                false => self.rung.push_back((self.host.now + self.config.doorbell_latency, sqn)),
+            },
             _ => self.host.counters.misuse.doorbell_object += 1,
+        }
+    }
+
+    /// Looks at a send queue that was rung.
+    pub(crate) fn run_rung(&mut self, sqn: u32) {
+        if !self.host.faults.is_gone() {
+            self.occasion();
+            self.run_sq(sqn);
         }
     }
 
