@@ -60,6 +60,8 @@ pub struct Counters {
     pub queue_errors: u64,
     /// Send and receive queues that were taken back to work after an error.
     pub recoveries: u64,
+    /// Connections that were taken off the offload because the receive queue kept failing.
+    pub fallbacks: u64,
     /// Frames that could not be built or posted: lost as on a wire.
     pub not_sent: u64,
 }

@@ -125,6 +125,11 @@ pub struct Shard<P: Platform> {
     health_at: Duration,
     /// Queues taken back to work in the time that began then.
     recoveries: (Duration, u32),
+    /// The offload is to be given up with the next poll; and why it was.
+    falls_back: bool,
+    /// Failures of the receive queue that the offload may have caused, in the time that began then.
+    blamed: (Duration, u32),
+    offload_off: Option<String>,
     quarantine: Vec<Quarantined>,
     /// The function or a queue of the shard failed for good.
     broken: Option<String>,
@@ -231,16 +236,18 @@ impl<P: Platform> Shard<P> {
         self.connection(id)?.io_queue()
     }
 
-    /// Why the function cannot offload at all; empty if it can.
+    /// Why the function cannot offload at all, or is not asked to any more; empty if it can.
     pub fn why_no_offload(&self) -> Vec<String> {
-        self.adapter.capabilities().offload().why_not().iter().map(ToString::to_string).collect()
+        let missing = self.adapter.capabilities().offload().why_not();
+        missing.iter().map(ToString::to_string).chain(self.offload_off.clone()).collect()
     }
 
     /// Adds the offload to a ready I/O queue without outstanding requests (`sk_add`). On failure the queue goes on without.
     pub fn offload(&mut self, id: ConnectionId) -> Result<(), OffloadRefused> {
         let why = self.broken.clone().map_or_else(|| self.why_no_offload(), |why| vec![why]);
         let index = self.find(id).ok_or(OffloadRefused::NotReady)?;
-        let Some(offloads) = self.offloads.as_mut().filter(|_| self.broken.is_none()) else {
+        let usable = self.broken.is_none() && self.offload_off.is_none();
+        let Some(offloads) = self.offloads.as_mut().filter(|_| usable) else {
             return Err(OffloadRefused::NotPossible(why));
         };
         let Some(Some(connection)) = self.connections.get_mut(index) else { return Err(OffloadRefused::NotReady) };
@@ -291,6 +298,7 @@ impl<P: Platform> Shard<P> {
         self.look_at_health(now);
         if !self.dead {
             worked |= self.poll_adapter(now);
+            worked |= self.fall_back(now);
             worked |= self.reap();
             worked |= self.poll_receive(now);
             worked |= self.poll_offload_events(now);
@@ -310,7 +318,7 @@ impl<P: Platform> Shard<P> {
     /// interface and of the look at the function's health, and soon if the device owes a completion.
     pub fn next_deadline(&self) -> Option<Duration> {
         let now = self.platform.now();
-        let at_once = (!self.busy.is_empty() || self.unread != 0).then_some(now);
+        let at_once = (!self.busy.is_empty() || self.unread != 0 || self.falls_back).then_some(now);
         let health = (!self.dead).then_some(self.health_at);
         let ring_full = !self.sending.is_empty() && !self.tx.has_room();
         let owed = (!self.dead && (self.draining != 0 || ring_full)).then(|| now + DEVICE_PACE);

@@ -3,13 +3,13 @@
 use super::plan::{Plan, What};
 use crate::shard::OffloadPolicy;
 use nvme_target::script::{Order, Segmentation, Size, Success};
+use virtual_nic::CommandFault;
+use virtual_nic::faults::{Fault, Role};
 use virtual_nic::offload::WhichRun;
 use virtual_nic::offload::behaviour::{
     ConfirmRule, DataOffset, FirstFlag, FirstHalf, HeaderPacket, HoleRule, Inconsistent, Overlap, Pattern, Reaction,
     Repeat, ResumeRule, ResyncByte, SearchRule, Unverified, VlanHlen,
 };
-use virtual_nic::CommandFault;
-use virtual_nic::faults::{Fault, Role};
 
 /// A choice: the names of its values.
 pub(super) type Named<T> = &'static [(&'static str, T)];

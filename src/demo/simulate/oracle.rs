@@ -6,6 +6,7 @@ use super::totals::sum;
 use crate::ddp::rebuild::Rejection;
 use crate::ddp::stats::NotOffloaded;
 use crate::demo::wire::Lane;
+use crate::nvme::queue::Reason;
 use crate::nvme::status::Status;
 use crate::shard::{ConnectionId, Disconnect};
 use std::collections::BTreeMap;
@@ -36,7 +37,11 @@ pub(super) fn judge_end(sim: &mut Sim<'_>, queue: u16, asked: bool, again: bool,
     let (name, caused) = match why {
         Disconnect::Closed => ("closed", asked),
         Disconnect::ClosedByPeer => ("closed by the peer", target_wrong || asked),
-        Disconnect::Tcp(_) => ("TCP", target_wrong || device_wrong),
+        // A burst of losses is as long in frames, however late these are sent again.
+        Disconnect::Tcp(_) => ("TCP", target_wrong || device_wrong || again || sim.plan.loses_in_bursts()),
+        Disconnect::Protocol(Reason::CommandTimeout { .. }) => {
+            ("command timeout", target_wrong || device_wrong || sim.plan.may_time_out())
+        }
         Disconnect::Protocol(_) => ("protocol", target_wrong || device_wrong || again),
         Disconnect::Offload(_) => ("offload", device_wrong),
         Disconnect::ControlQueue { .. } => ("control queue", device_wrong),
@@ -177,6 +182,7 @@ fn count(sim: &mut Sim<'_>) {
             ("driver: placed for another connection", counters.foreign_placements),
             ("driver: no connection", counters.no_connection),
             ("driver: reset sent", counters.resets),
+            ("driver: taken off the offload", counters.fallbacks),
             ("driver: misplaced run", stats.misplaced),
             ("driver: control ring error", stats.control_errors),
             ("driver: shard broken", u64::from(shard.broken().is_some())),

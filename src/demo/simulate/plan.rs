@@ -12,8 +12,8 @@ use nvme_target::Script;
 use nvme_target::script::{At, Fault, Gather, Kind, On, Segmentation, Size};
 use std::num::NonZeroU32;
 use std::time::Duration;
-use virtual_nic::offload::Behaviour;
 use virtual_nic::faults::Fault as DeviceFault;
+use virtual_nic::offload::Behaviour;
 use virtual_nic::{CommandFault, Switches};
 
 /// Bytes of a logical block.
@@ -24,6 +24,9 @@ const PAYLOAD: (u64, u64) = (64 << 10, 640 << 10);
 const REQUESTS: u64 = 160;
 /// Most scatter entries that a tag has room for; a few seeds have more.
 const ENTRIES: u64 = 128;
+
+/// Longer than any command needs whose path is not interrupted.
+const LONG_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Everything that one seed draws.
 #[derive(Clone, Debug)]
@@ -160,6 +163,7 @@ impl Plan {
         let data_digest = r.happens(0.5);
         let (header_digest, writes) = (r.happens(0.5), [0.0, 0.0, 0.1, 0.5][r.between(0, 3) as usize]);
         let wire = wire(r, seed);
+        let log_queues = (r.between(7, 11) as u32, r.between(5, 11) as u32);
         let requests = (payload / mean).clamp(2, REQUESTS) as u32;
         Plan {
             seed,
@@ -176,17 +180,23 @@ impl Plan {
             offload: r.of(&[OffloadPolicy::Prefer, OffloadPolicy::Prefer, OffloadPolicy::Require, OffloadPolicy::Off]),
             threshold: if r.happens(0.3) { r.magnitude(512, 64 << 10) as u32 } else { 0 },
             log_control_ring: r.happens(0.3).then(|| r.between(5, 8) as u32),
-            log_queues: (r.between(7, 11) as u32, r.between(5, 11) as u32),
+            log_queues,
             rx_window: r.magnitude(16 << 10, 1 << 20) as u32,
             rx_payloads: r.between(16, 256) as u32,
-            timeout: Duration::from_secs(if r.happens(0.2) { 30 } else { 600 }),
+            timeout: if r.happens(0.2) { Duration::from_secs(30) } else { LONG_TIMEOUT },
             reopen: r.happens(0.5),
             switches: switches(r),
             command_latency: match r.happens(0.5) {
                 true => (Duration::ZERO, Duration::ZERO),
                 false => (Duration::from_nanos(r.magnitude(1, 200_000)), Duration::from_nanos(r.between(0, 100_000))),
             },
-            script: script(r, queues, header_digest, data_digest, wire.to_host != Impairments::default()),
+            script: script(
+                r,
+                queues,
+                header_digest,
+                data_digest,
+                wire.to_host != Impairments::default() || log_queues.0 < 9,
+            ),
             wire,
             in_capsule_data: r.of(&[0, 4096, 8192]),
             happenings: happenings(r, queues, requests),
@@ -201,6 +211,18 @@ impl Plan {
     /// True if firmware goes wrong on purpose, so that objects may stay.
     pub fn firmware_fails(&self) -> bool {
         self.happenings.iter().any(|h| matches!(h.what, What::Command { .. }))
+    }
+
+    /// True if several frames may be lost in a row, however far apart they are in time.
+    pub fn loses_in_bursts(&self) -> bool {
+        [self.wire.to_target, self.wire.to_host].iter().any(|lane| lane.loss > 0.0 && lane.burst > 1.0)
+    }
+
+    /// True if a command may take longer than it is given: smoltcp needs a second and more for most losses.
+    pub fn may_time_out(&self) -> bool {
+        let loses = |lane: &Impairments| lane.loss > 0.0 || lane.corrupt > 0.0;
+        let lossy = loses(&self.wire.to_target) || loses(&self.wire.to_host) || self.tags_are_dangerous();
+        self.loses_in_bursts() || (self.timeout < LONG_TIMEOUT && lossy)
     }
 
     /// True if a tag that cannot be used fails a receive queue or stops a context.
