@@ -196,9 +196,9 @@ impl<P: Platform> Shard<P> {
         self.falls_back |= *count >= BLAMES;
     }
 
-    /// Takes every connection off the offload, if that is due; their requests go on, and what comes is copied.
+    /// With the next poll after the failures: takes every connection off the offload; their requests go on, and what comes is copied.
     pub(super) fn fall_back(&mut self, now: Duration) -> bool {
-        if !self.falls_back || self.broken.is_some() {
+        if !std::mem::take(&mut self.falls_back) || self.broken.is_some() {
             return false;
         }
         let why = format!("the receive queue failed {BLAMES} times in {BLAME_WINDOW:?} while queues were offloaded");
@@ -212,7 +212,6 @@ impl<P: Platform> Shard<P> {
             }
         }
         self.offload_off = Some(why);
-        self.falls_back = false;
         true
     }
 

@@ -306,7 +306,8 @@ impl<P: Platform> Shard<P> {
         worked |= self.wake_due(now);
         worked |= self.run_busy(now);
         worked |= self.poll_transmit(now);
-        worked
+        // A ring that stands still is noticed last, and then everything ends.
+        worked | !self.busy.is_empty()
     }
 
     /// The next thing that happened.

@@ -2,7 +2,9 @@
 
 use super::plan::{Plan, What};
 use crate::shard::OffloadPolicy;
+use hw_regs::init_segment::HealthSyndrome;
 use nvme_target::script::{Order, Segmentation, Size, Success};
+use std::time::Duration;
 use virtual_nic::CommandFault;
 use virtual_nic::faults::{Fault, Role};
 use virtual_nic::offload::WhichRun;
@@ -41,7 +43,7 @@ named! {
     SUCCESS: Success { WhenAllowed, Flag, Capsule, Random }
     POLICY: OffloadPolicy { Prefer, Require, Off }
 }
-/// What can go wrong with a queue.
+/// What can go wrong with queues and with the function.
 pub(super) const QUEUE_FAULT: Named<Fault> = &[
     ("receive queue fails", Fault::WorkRequest(Role::Receive)),
     ("send queue fails", Fault::WorkRequest(Role::Send)),
@@ -49,6 +51,10 @@ pub(super) const QUEUE_FAULT: Named<Fault> = &[
     ("receive CQ overruns", Fault::CqOverrun(Role::Receive)),
     ("send CQ overruns", Fault::CqOverrun(Role::Send)),
     ("control CQ overruns", Fault::CqOverrun(Role::Control)),
+    ("function is ill", Fault::Fatal(HealthSyndrome::FW_INTERNAL_ERR)),
+    ("function is gone for 50 ms", Fault::Gone(Duration::from_millis(50))),
+    ("function is gone for 5 s", Fault::Gone(Duration::from_secs(5))),
+    ("function is reset", Fault::Reset),
 ];
 pub(super) const BOOL: Named<bool> = &[("no", false), ("yes", true)];
 
@@ -198,6 +204,7 @@ pub(super) fn of_plan(plan: &Plan) -> Vec<Choice> {
         ),
         has("faults of the target", !plan.script.faults.is_empty()),
         happens("cancel", &|what| matches!(what, What::Cancel(_))),
+        has("hostile device", plan.hostile.is_some()),
         happens("close", &|what| matches!(what, What::Close(_))),
     ];
     for (question, fault) in QUEUE_FAULT {

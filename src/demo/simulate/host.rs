@@ -61,6 +61,8 @@ pub(super) struct Sim<'a> {
     since: u32,
     connected: bool,
     pub returned: u32,
+    /// Buffers of requests that are over and that the device may still write.
+    kept: u64,
     turns: u64,
     busy: u32,
     pub sums: Sums,
@@ -117,6 +119,7 @@ pub(super) fn run(plan: Plan) -> Run {
             since: 0,
             connected: false,
             returned: 0,
+            kept: 0,
             turns: 0,
             busy: 0,
             sums: Sums::default(),
@@ -155,6 +158,7 @@ impl Sim<'_> {
 
     fn bring_up(&mut self) -> Result<(), Stop> {
         let plan = self.plan;
+        self.world.platform.nic().set_hostile(plan.hostile);
         let config =
             adapter::Config { mtu: plan.mtu as u16, command_timeout: COMMAND_PATIENCE, ..adapter::Config::default() };
         let adapter = Adapter::bring_up(self.world.platform.clone(), config).map_err(|e| format!("bring-up: {e}"))?;
@@ -430,13 +434,15 @@ impl Sim<'_> {
     fn on_ready(&mut self, id: ConnectionId) -> Result<(), Stop> {
         let Some(queue) = self.queues.iter_mut().find(|queue| queue.id == id) else { return Ok(()) };
         queue.ready = true;
-        let number = queue.number;
-        if self.plan.offload == OffloadPolicy::Off {
+        let (number, closing) = (queue.number, queue.closing);
+        if self.plan.offload == OffloadPolicy::Off || closing {
             return Ok(());
         }
+        let target_wrong = self.world.target.counters().faults != 0;
+        let excused = target_wrong || self.plan.device_fails() || self.plan.tags_are_dangerous();
         match self.shard().offload(id) {
             Ok(()) => self.sums.add(sum::OFFLOADED, 1),
-            Err(why) if self.plan.device_fails() || self.plan.tags_are_dangerous() => {
+            Err(why) if excused => {
                 log::debug!("queue {number} is not offloaded: {why}");
                 self.path("offload refused", 1);
             }
@@ -487,10 +493,11 @@ impl Sim<'_> {
             }
             (false, _) => {
                 self.sums.add(sum::FAILED, 1);
-                oracle::judge_failure(self, id, token, &request, status);
+                oracle::judge_failure(self, id, token, &request, status, buffer.is_none());
             }
         }
         let Some(buffer) = buffer else {
+            self.kept += 1;
             self.path("buffer stays with the device", 1);
             if !self.plan.device_fails() {
                 self.problem(format!("the buffer of request {token} stays with the device"));
@@ -507,8 +514,9 @@ impl Sim<'_> {
         }
         self.namespace.give(buffer);
         let bound = self.world.platform.nic().inventory().bound_tags;
-        if bound > self.namespace.under_way.len() as u64 {
-            self.problem(format!("{bound} tags are bound, {} requests under way", self.namespace.under_way.len()));
+        let may = self.namespace.under_way.len() as u64 + self.kept;
+        if bound > may {
+            self.problem(format!("{bound} tags are bound, {may} buffers are with the driver"));
         }
     }
 

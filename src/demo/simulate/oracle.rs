@@ -11,8 +11,15 @@ use crate::nvme::status::Status;
 use crate::shard::{ConnectionId, Disconnect};
 use std::collections::BTreeMap;
 
-/// A request has failed: something that was drawn must have led to it.
-pub(super) fn judge_failure(sim: &mut Sim<'_>, id: ConnectionId, token: u64, request: &Request, status: Status) {
+/// A request has failed: something that was drawn must have led to it. `kept`: its buffer stays with the device.
+pub(super) fn judge_failure(
+    sim: &mut Sim<'_>,
+    id: ConnectionId,
+    token: u64,
+    request: &Request,
+    status: Status,
+    kept: bool,
+) {
     sim.path(format!("failed: {status}"), 1);
     let target_wrong = sim.world.target.counters().faults != 0;
     let caused = match status {
@@ -22,7 +29,8 @@ pub(super) fn judge_failure(sim: &mut Sim<'_>, id: ConnectionId, token: u64, req
             sim.failed_with.push(id);
             true
         }
-        Status::TRANSIENT_TRANSPORT_ERROR => target_wrong,
+        // What the device may still write is no success.
+        Status::TRANSIENT_TRANSPORT_ERROR => target_wrong || (kept && sim.plan.device_fails()),
         _ => target_wrong,
     };
     if !caused {
@@ -34,11 +42,12 @@ pub(super) fn judge_failure(sim: &mut Sim<'_>, id: ConnectionId, token: u64, req
 pub(super) fn judge_end(sim: &mut Sim<'_>, queue: u16, asked: bool, again: bool, why: &Disconnect) {
     let target_wrong = sim.world.target.counters().faults != 0;
     let device_wrong = sim.plan.device_fails();
+    // A burst of losses is as long in frames, however late these are sent again; and ARP believes a damaged address.
+    let unreachable = sim.plan.loses_in_bursts() || sim.plan.corrupts();
     let (name, caused) = match why {
         Disconnect::Closed => ("closed", asked),
         Disconnect::ClosedByPeer => ("closed by the peer", target_wrong || asked),
-        // A burst of losses is as long in frames, however late these are sent again.
-        Disconnect::Tcp(_) => ("TCP", target_wrong || device_wrong || again || sim.plan.loses_in_bursts()),
+        Disconnect::Tcp(_) => ("TCP", target_wrong || device_wrong || again || unreachable),
         Disconnect::Protocol(Reason::CommandTimeout { .. }) => {
             ("command timeout", target_wrong || device_wrong || sim.plan.may_time_out())
         }
@@ -49,8 +58,8 @@ pub(super) fn judge_end(sim: &mut Sim<'_>, queue: u16, asked: bool, again: bool,
         Disconnect::Function(_) => ("function", device_wrong),
         Disconnect::Controller(_) => ("controller", target_wrong || device_wrong),
         Disconnect::Queue(_) => ("bad queue", false),
-        Disconnect::Unreachable(_) => ("unreachable", device_wrong),
-        Disconnect::NotConnected { .. } => ("not connected", device_wrong),
+        Disconnect::Unreachable(_) => ("unreachable", device_wrong || unreachable),
+        Disconnect::NotConnected { .. } => ("not connected", device_wrong || unreachable),
     };
     sim.path(format!("connection ended: {name}"), 1);
     if !caused {
@@ -62,7 +71,6 @@ pub(super) fn judge_end(sim: &mut Sim<'_>, queue: u16, asked: bool, again: bool,
 pub(super) fn close(sim: &mut Sim<'_>) {
     count(sim);
     let Some(shard) = sim.shard.take() else { return };
-    let broken = shard.broken().is_some();
     let heap = shard.adapter().heap().clone();
     let deadline = shard.adapter().command_deadline();
     let (counters, stats) = (shard.counters(), shard.offload_stats());
@@ -76,6 +84,8 @@ pub(super) fn close(sim: &mut Sim<'_>) {
         sim.namespace.give(buffer);
     }
     let device_fails = sim.plan.device_fails();
+    // What is left must have been said.
+    let said = device_fails && !(closed.problems.is_empty() && closed.teardown.is_clean());
     for problem in closed.problems {
         // What firmware did not do, or what was left open because of it, has been said; nothing else may be.
         if !device_fails {
@@ -97,14 +107,14 @@ pub(super) fn close(sim: &mut Sim<'_>) {
     let (inventory, device) = (nic.inventory(), nic.counters().clone());
     drop(nic);
     let mut problems = Vec::new();
-    if !inventory.is_empty() && !sim.plan.firmware_fails() {
+    if !inventory.is_empty() && !said {
         problems.push(format!("the device still holds {inventory}"));
     }
     if device.misuse != Default::default() && !(device_fails && device.misuse.dma_fault == 0) {
         problems.push(format!("the device was used wrongly: {:?}", device.misuse));
     }
     let held = heap.usage().1;
-    if held != 0 && !sim.plan.firmware_fails() && !broken {
+    if held != 0 && !said {
         problems.push(format!("{held} bytes of DMA memory are still held"));
     }
     // What must add up where nothing of the device failed.

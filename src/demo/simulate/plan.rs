@@ -14,7 +14,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 use virtual_nic::faults::Fault as DeviceFault;
 use virtual_nic::offload::Behaviour;
-use virtual_nic::{CommandFault, Switches};
+use virtual_nic::{CommandFault, Hostile, Switches};
 
 /// Bytes of a logical block.
 pub(super) const BLOCK: u64 = 512;
@@ -71,6 +71,8 @@ pub struct Plan {
     pub reopen: bool,
     /// What is not known about the device.
     pub switches: Switches,
+    /// A device that writes into every receive buffer and page that it holds.
+    pub hostile: Option<Hostile>,
     /// Time that firmware takes for a command, and by how much it varies.
     pub command_latency: (Duration, Duration),
     /// The wire.
@@ -186,6 +188,14 @@ impl Plan {
             timeout: if r.happens(0.2) { Duration::from_secs(30) } else { LONG_TIMEOUT },
             reopen: r.happens(0.5),
             switches: switches(r),
+            // Not into bindings: the reads there could not be compared.
+            hostile: r.happens(0.08).then(|| Hostile {
+                seed: r.next(),
+                every: r.between(100, 1000) as u32,
+                bindings: false,
+                buffers: true,
+                pages: true,
+            }),
             command_latency: match r.happens(0.5) {
                 true => (Duration::ZERO, Duration::ZERO),
                 false => (Duration::from_nanos(r.magnitude(1, 200_000)), Duration::from_nanos(r.between(0, 100_000))),
@@ -208,21 +218,22 @@ impl Plan {
         self.happenings.iter().any(|h| matches!(h.what, What::Command { .. } | What::Device { .. }))
     }
 
-    /// True if firmware goes wrong on purpose, so that objects may stay.
-    pub fn firmware_fails(&self) -> bool {
-        self.happenings.iter().any(|h| matches!(h.what, What::Command { .. }))
-    }
-
     /// True if several frames may be lost in a row, however far apart they are in time.
     pub fn loses_in_bursts(&self) -> bool {
         [self.wire.to_target, self.wire.to_host].iter().any(|lane| lane.loss > 0.0 && lane.burst > 1.0)
+    }
+
+    /// True if frames are damaged.
+    pub fn corrupts(&self) -> bool {
+        self.wire.to_target.corrupt > 0.0 || self.wire.to_host.corrupt > 0.0
     }
 
     /// True if a command may take longer than it is given: smoltcp needs a second and more for most losses.
     pub fn may_time_out(&self) -> bool {
         let loses = |lane: &Impairments| lane.loss > 0.0 || lane.corrupt > 0.0;
         let lossy = loses(&self.wire.to_target) || loses(&self.wire.to_host) || self.tags_are_dangerous();
-        self.loses_in_bursts() || (self.timeout < LONG_TIMEOUT && lossy)
+        let overflows = self.log_queues.0 < 8;
+        overflows || self.loses_in_bursts() || (self.timeout < LONG_TIMEOUT && lossy)
     }
 
     /// True if a tag that cannot be used fails a receive queue or stops a context.
