@@ -26,9 +26,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-/// Runs one seed. A panic on the way is a problem like any other.
+/// Runs one seed.
 pub fn run_seed(seed: u64) -> Run {
-    let plan = Plan::draw(seed);
+    run_plan(Plan::draw(seed))
+}
+
+/// Runs what was drawn, or what was made of it. A panic on the way is a problem like any other.
+pub fn run_plan(plan: Plan) -> Run {
     let ran = catch_unwind(AssertUnwindSafe(|| host::run(plan.clone())));
     ran.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);

@@ -232,7 +232,9 @@ impl Plan {
     pub fn may_time_out(&self) -> bool {
         let loses = |lane: &Impairments| lane.loss > 0.0 || lane.corrupt > 0.0;
         let lossy = loses(&self.wire.to_target) || loses(&self.wire.to_host) || self.tags_are_dangerous();
-        let overflows = self.log_queues.0 < 8;
+        // Bursts of the wire that the receive queue cannot hold, and segments of which the driver holds few.
+        let crumbs = matches!(self.script.segmentation, Segmentation::Random { .. }) && lossy;
+        let overflows = self.log_queues.0 < 8 || crumbs;
         overflows || self.loses_in_bursts() || (self.timeout < LONG_TIMEOUT && lossy)
     }
 
