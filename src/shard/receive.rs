@@ -39,7 +39,8 @@ impl<P: Platform> Shard<P> {
         self.offloads.as_mut().is_some_and(|offloads| offloads.poll() != 0)
     }
 
-    /// Reads the receive queue, at most [`RECEIVE_BUDGET`] entries. True if there were any.
+    /// Reads the receive queue, at most [`RECEIVE_BUDGET`] entries, and takes it back to work if it has failed. True if
+    /// there was anything to do.
     pub(super) fn poll_receive(&mut self, now: Duration) -> bool {
         let mut taken = 0;
         while taken < RECEIVE_BUDGET {

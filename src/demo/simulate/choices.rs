@@ -58,6 +58,30 @@ pub(super) const QUEUE_FAULT: Named<Fault> = &[
 ];
 pub(super) const BOOL: Named<bool> = &[("no", false), ("yes", true)];
 
+/// What can go wrong with a command.
+const COMMAND_FAULTS: &[&str] = &[
+    "command refused",
+    "command late",
+    "command never answered",
+    "command lost",
+    "answer with wrong token",
+    "answer truncated",
+    "answer garbled",
+];
+
+fn name_of(fault: &CommandFault) -> &'static str {
+    match fault {
+        CommandFault::Refuse { .. } => "command refused",
+        CommandFault::Late(_) => "command late",
+        CommandFault::NeverAnswered => "command never answered",
+        CommandFault::Lost => "command lost",
+        CommandFault::WrongToken => "answer with wrong token",
+        CommandFault::Truncated(_) => "answer truncated",
+        CommandFault::Garbage(_) => "answer garbled",
+        _ => "another fault of a command",
+    }
+}
+
 /// What a plan has chosen: question, all answers, the answer.
 pub(super) struct Choice {
     pub question: &'static str,
@@ -210,17 +234,9 @@ pub(super) fn of_plan(plan: &Plan) -> Vec<Choice> {
     for (question, fault) in QUEUE_FAULT {
         all.push(happens(question, &|what| matches!(what, What::Device { fault: kind, .. } if kind == fault)));
     }
-    let commands: [(&'static str, fn(&CommandFault) -> bool); 7] = [
-        ("command refused", |fault| matches!(fault, CommandFault::Refuse { .. })),
-        ("command late", |fault| matches!(fault, CommandFault::Late(_))),
-        ("command never answered", |fault| matches!(fault, CommandFault::NeverAnswered)),
-        ("command lost", |fault| matches!(fault, CommandFault::Lost)),
-        ("answer with wrong token", |fault| matches!(fault, CommandFault::WrongToken)),
-        ("answer truncated", |fault| matches!(fault, CommandFault::Truncated(_))),
-        ("answer garbled", |fault| matches!(fault, CommandFault::Garbage(_))),
-    ];
-    for (question, is) in commands {
-        all.push(happens(question, &|what| matches!(what, What::Command { fault, .. } if is(fault))));
+    for question in COMMAND_FAULTS {
+        let is = |what: &What| matches!(what, What::Command { fault, .. } if name_of(fault) == *question);
+        all.push(happens(question, &is));
     }
     for (lane, names) in [
         (&plan.wire.to_target, ["loss →", "reorder →", "duplicate →", "corrupt →", "delay →"]),

@@ -90,7 +90,7 @@ pub(super) fn run(plan: Plan) -> Run {
     };
     let address = SocketAddrV4::new(target_config.ip, target_config.port);
     let subsystem = target_config.subsystem_nqn.clone();
-    let image_seed = plan.seed ^ 0x696d_6167_65;
+    let image_seed = plan.seed ^ 0x0069_6d61_6765;
     let mut sim = {
         let target = Target::new(target_config, Box::new(Generated::new(image_seed, plan.namespace)));
         let target = match target {

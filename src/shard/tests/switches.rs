@@ -42,7 +42,7 @@ fn dangerous_tags_cost_the_offload_only() {
     assert!(matches!(world.shard.offload(ids[0]), Err(OffloadRefused::NotPossible(_))));
     // Nothing is lost from here on.
     for token in 16..32 {
-        world.read(ids[token as usize % 2], token << 32 | token * 200, 64);
+        world.read(ids[token as usize % 2], (token << 32) + token * 200, 64);
     }
     world.until("more reads", 5, |world| world.done.len() == 32);
     assert!(world.done.values().all(|completion| completion.status.is_success()));
