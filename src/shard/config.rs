@@ -48,6 +48,9 @@ pub struct Config {
     pub first_port: Option<u16>,
     /// Reads of fewer bytes are not offloaded; 0 for none.
     pub offload_threshold: u32,
+    /// log2 of the 64-byte blocks of each offloaded connection's control ring, 5 to 15; `None` for rings that never run
+    /// out. A smaller one saves memory; reads that find it full are not offloaded.
+    pub log_control_ring: Option<u32>,
 }
 
 impl Config {
@@ -67,6 +70,7 @@ impl Config {
             offload: OffloadPolicy::Prefer,
             first_port: None,
             offload_threshold: 0,
+            log_control_ring: None,
         }
     }
 

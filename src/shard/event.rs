@@ -79,6 +79,7 @@ impl AddAssign<&Counters> for Counters {
             foreign_placements,
             queue_errors,
             recoveries,
+            fallbacks,
             not_sent,
         } = other;
         self.packets_rx += packets_rx;
@@ -90,6 +91,7 @@ impl AddAssign<&Counters> for Counters {
         self.foreign_placements += foreign_placements;
         self.queue_errors += queue_errors;
         self.recoveries += recoveries;
+        self.fallbacks += fallbacks;
         self.not_sent += not_sent;
     }
 }
@@ -115,6 +117,8 @@ pub struct Counters {
     pub queue_errors: u64,
     /// Send and receive queues that were taken back to work after an error.
     pub recoveries: u64,
+    /// Connections that were taken off the offload because the receive queue kept failing.
+    pub fallbacks: u64,
     /// Frames that could not be built or posted: lost as on a wire.
     pub not_sent: u64,
 }
