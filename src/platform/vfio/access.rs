@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use vfio_bindings::bindings::vfio::{
     VFIO_PCI_BAR0_REGION_INDEX, VFIO_PCI_CONFIG_REGION_INDEX, VFIO_PCI_MSIX_IRQ_INDEX, VFIO_REGION_INFO_FLAG_MMAP,
 };
@@ -56,6 +57,8 @@ pub(super) struct Access {
     ranges: Vec<RangeInclusive<u64>>,
     /// Mappings that the kernel says are left, where it says so.
     available: Option<u32>,
+    /// The function is closed. A group that leaves its container takes all mappings along.
+    closed: Arc<AtomicBool>,
 }
 
 impl fmt::Display for Access {
@@ -75,6 +78,7 @@ impl fmt::Display for Access {
 pub(super) struct Device {
     device: ManuallyDrop<VfioDevice>,
     sysfs: std::path::PathBuf,
+    closed: Arc<AtomicBool>,
 }
 
 impl Drop for Device {
@@ -83,6 +87,7 @@ impl Drop for Device {
         if self.sysfs.join("iommu_group").exists() {
             // SAFETY: nothing uses the device after this.
             unsafe { ManuallyDrop::drop(&mut self.device) };
+            self.closed.store(true, Ordering::Release);
         } else {
             log::warn!(
                 "{}: the function has left the bus; it stays open until this process ends",
@@ -191,11 +196,7 @@ impl Access {
             cause,
             advice,
         };
-        let Some(group) = function.group else {
-            let advice =
-                "turn it on in the firmware setup, and boot with intel_iommu=on (AMD needs nothing)".to_owned();
-            return Err(refused("it is in no IOMMU group: the IOMMU is off".into(), advice));
-        };
+        let group = function.group;
         let failed = |error: VfioError| {
             let cause = io::Error::last_os_error();
             let advice = advice(&error, &cause, group);
@@ -204,11 +205,13 @@ impl Access {
         let container = Arc::new(VfioContainer::new(None).map_err(failed)?);
         let ops: Arc<dyn VfioOps> = Arc::clone(&container) as _;
         let device = VfioDevice::new(&function.path, ops, false).map_err(failed)?;
-        let device = Device { device: ManuallyDrop::new(device), sysfs: function.path.clone() };
+        let closed = Arc::new(AtomicBool::new(false));
+        let device =
+            Device { device: ManuallyDrop::new(device), sysfs: function.path.clone(), closed: Arc::clone(&closed) };
         let (ranges, available) = group_ranges(&container).map_err(|error| {
             refused(format!("the IOMMU does not say what it translates: {error}"), "a kernel from 5.4 on does".into())
         })?;
-        Ok((Access { memory: Memory::Group(container), ranges, available }, device))
+        Ok((Access { memory: Memory::Group(container), ranges, available, closed }, device))
     }
 
     fn open_cdev(function: &Function) -> Result<(Access, Device), PlatformError> {
@@ -233,11 +236,13 @@ impl Access {
         let iommufd = Arc::new(VfioIommufd::new(Arc::new(iommufd), None, None).map_err(failed)?);
         let ops: Arc<dyn VfioOps> = Arc::clone(&iommufd) as _;
         let device = VfioDevice::new(&function.path, ops, true).map_err(failed)?;
-        let device = Device { device: ManuallyDrop::new(device), sysfs: function.path.clone() };
+        let closed = Arc::new(AtomicBool::new(false));
+        let device =
+            Device { device: ManuallyDrop::new(device), sysfs: function.path.clone(), closed: Arc::clone(&closed) };
         let ranges = ioas_ranges(&iommufd).map_err(|error| {
             refused(format!("the IOMMU does not say what it translates: {error}"), "see what the kernel says (dmesg)")
         })?;
-        Ok((Access { memory: Memory::Cdev(iommufd), ranges, available: None }, device))
+        Ok((Access { memory: Memory::Cdev(iommufd), ranges, available: None, closed }, device))
     }
 
     pub fn api(&self) -> Api {
@@ -383,6 +388,7 @@ impl DmaMapper for Access {
 
     fn unmap(&self, iova: Iova, len: u64) -> Result<(), DmaError> {
         let unmapped = match &self.memory {
+            Memory::Group(_) if self.closed.load(Ordering::Acquire) => return Ok(()),
             Memory::Group(container) => container.vfio_dma_unmap(iova.get(), len as usize),
             Memory::Cdev(iommufd) => iommufd.vfio_dma_unmap(iova.get(), len as usize),
         };

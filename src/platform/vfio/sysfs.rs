@@ -60,8 +60,8 @@ pub(super) struct Function {
     pub path: PathBuf,
     pub vendor: u16,
     pub device: u16,
-    /// IOMMU group, if an IOMMU is on.
-    pub group: Option<u32>,
+    /// IOMMU group.
+    pub group: u32,
     /// The kernel offers a device of its own for it (`vfio-dev`).
     pub has_cdev: bool,
 }
@@ -87,6 +87,11 @@ impl Function {
             let advice = "`lspci -D -d 15b3:` lists what there is".to_owned();
             return Err(refused("there is no such PCI function".into(), advice));
         };
+        let group = link(&path.join("iommu_group")).and_then(|name| name.parse().ok());
+        let Some(group) = group else {
+            let advice = "turn it on in the firmware setup, and boot with intel_iommu=on (AMD needs nothing)";
+            return Err(refused("it is in no IOMMU group: the IOMMU is off".into(), advice.into()));
+        };
         match link(&path.join("driver")).as_deref() {
             Some("vfio-pci") => {}
             Some(driver) => {
@@ -98,7 +103,6 @@ impl Function {
                 return Err(refused("no kernel driver has it".into(), advice));
             }
         }
-        let group = link(&path.join("iommu_group")).and_then(|name| name.parse().ok());
         let has_cdev = path.join("vfio-dev").is_dir();
         Ok(Function { address: *address, path, vendor: vendor as u16, device: device as u16, group, has_cdev })
     }
