@@ -342,7 +342,8 @@ impl<P: Payload> Connection<P> {
                 self.counters.bytes_in += self.receive.next().since(before);
                 self.counters.trimmed_front += u64::from(trimmed);
                 self.unacked_segments += 1;
-                self.duplicate_acks = 0;
+                // What came out of order before it in the same poll has to be told all the same.
+                self.duplicate_acks = if self.sack { self.receive.reports_due() } else { 0 };
                 // RFC 5681 §4.2: at least every second segment, and at once when a gap closes.
                 if filled || trimmed || self.unacked_segments >= 2 {
                     self.ack_now = true;
