@@ -7,6 +7,7 @@
 //!
 //! One thread, one simulated clock, one seed: a run is repeatable to the last packet. Timeouts of minutes cost no time.
 
+pub mod ceiling;
 mod config;
 mod image;
 mod job;

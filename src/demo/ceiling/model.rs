@@ -9,10 +9,10 @@
 //! Written from the text of `performance.md` §2.6 and `nvme-tcp-offload.md` §6 alone, and independent of the virtual NIC: the
 //! two have to agree. A late packet inside a PDU costs its own bytes (and, with [`Hole::Stop`], the rest of the PDU) and the
 //! PDU's digest. A late packet over a header costs the framing: the search finds a header in a later packet, software
-//! confirms it some packets after everything up to it is there, and placing begins again. Digests of PDUs of which a byte of
+//! confirms it some packets after it has read everything up to it, and placing begins again. Digests of PDUs of which a byte of
 //! data or digest was late, or not looked at, are software's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 /// What happens to the rest of a PDU behind a hole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,15 @@ pub enum Resume {
     Packet,
     /// With the next PDU.
     Pdu,
+}
+
+/// When software knows that a header begins where the device says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// When it has read the header.
+    Read,
+    /// When it has read the header before, whose length says where the next one begins.
+    ByLength,
 }
 
 /// How much of a packet can be placed.
@@ -86,8 +95,10 @@ pub struct Model {
     pub disorder: Disorder,
     /// Packets of a round trip.
     pub round_trip: u32,
-    /// Packets from a header in order to its confirmation.
+    /// Packets from when software knows of a header to its confirmation.
     pub confirm: u32,
+    /// When that is.
+    pub known: Known,
     /// Rule.
     pub hole: Hole,
     /// Rule.
@@ -151,6 +162,8 @@ struct Run<'a> {
     vouched: Option<u64>,
     /// The next packet that the device vouches for does not count.
     doubt: bool,
+    /// Of packets: where they end, and when everything up to there will be there. Back to the PDU before the last.
+    complete: VecDeque<(u64, u64)>,
     placed: u64,
     digests: u64,
 }
@@ -167,6 +180,7 @@ impl Model {
             seen: None,
             vouched: None,
             doubt: false,
+            complete: VecDeque::new(),
             placed: 0,
             digests: 0,
         };
@@ -179,18 +193,19 @@ impl Model {
             let to = self.end_of_packet(from, plen).min(pdus * plen);
             let late = self.delay(&mut random);
             complete = complete.max(now + late);
+            run.remember(from, to, complete);
             if late == 0 {
                 if let Some(start) = gap.take() {
                     run.miss(start, from);
                 }
-                run.packet(from, to, now, complete);
+                run.packet(from, to, now);
             } else {
                 gap.get_or_insert(from);
-                under_way.insert((now + late, from), (to, complete));
+                under_way.insert((now + late, from), to);
             }
             while let Some(entry) = under_way.first_entry().filter(|entry| entry.key().0 <= now) {
-                let ((_, from), (end, complete)) = entry.remove_entry();
-                run.late(from, end, gap.unwrap_or(to), now, complete);
+                let ((_, from), end) = entry.remove_entry();
+                run.late(from, end, gap.unwrap_or(to), now);
             }
             (from, now) = (to, now + 1);
         }
@@ -250,8 +265,16 @@ impl Run<'_> {
         }
     }
 
-    /// A packet with `from..to` arrives at `now`; everything before `to` will be there at `complete`.
-    fn packet(&mut self, from: u64, to: u64, now: u64, complete: u64) {
+    /// Everything before `to` will be there at `complete`.
+    fn remember(&mut self, from: u64, to: u64, complete: u64) {
+        self.complete.push_back((to, complete));
+        while self.complete.front().is_some_and(|(end, _)| *end + 2 * self.plen < from) {
+            self.complete.pop_front();
+        }
+    }
+
+    /// A packet with `from..to` arrives at `now`.
+    fn packet(&mut self, from: u64, to: u64, now: u64) {
         if let Framing::Guessed { confirmed } = self.framing
             && confirmed <= now
         {
@@ -262,28 +285,35 @@ impl Run<'_> {
         }
         match self.framing {
             Framing::Known { from: first } => self.process(from, to, first),
-            Framing::Lost => self.search(from, to, to, now, complete),
+            Framing::Lost => self.search(from, to, None, now),
             Framing::Guessed { .. } => {}
         }
     }
 
     /// A packet with `from..to` comes late; the device has seen everything before `expected`, or that it is missing.
-    fn late(&mut self, from: u64, to: u64, expected: u64, now: u64, complete: u64) {
+    fn late(&mut self, from: u64, to: u64, expected: u64, now: u64) {
         if self.framing == Framing::Lost && self.model.search_late {
-            self.search(from, to, expected, now, complete);
+            self.search(from, to, Some(expected), now);
         }
     }
 
-    /// The device looks for a header in `from..to`. One whose PDU ends before `expected` is of no use: the header behind it
-    /// has gone by.
-    fn search(&mut self, from: u64, to: u64, expected: u64, now: u64, complete: u64) {
-        let start = from.div_ceil(self.plen) * self.plen;
-        let here = match self.model.search {
-            Search::Anywhere => true,
-            Search::StartOfPacket => start == from,
-        };
-        if here && start + HEADER <= to && start + self.plen >= expected {
-            self.framing = Framing::Guessed { confirmed: complete.max(now) + u64::from(self.model.confirm) };
+    /// The device looks for a header in `from..to`. With `expected` the packet is late, and a header whose PDU ends before
+    /// that is of no use: the one behind it has gone by.
+    fn search(&mut self, from: u64, to: u64, expected: Option<u64>, now: u64) {
+        let first = from.div_ceil(self.plen) * self.plen;
+        let mut starts = (first..to).step_by(self.plen as usize).take(match self.model.search {
+            Search::Anywhere => usize::MAX,
+            Search::StartOfPacket => usize::from(first == from),
+        });
+        let useful = |start: &u64| start + HEADER <= to && expected.is_none_or(|expected| start + self.plen >= expected);
+        if let Some(start) = starts.find(useful) {
+            let read = match self.model.known {
+                Known::Read => start + HEADER,
+                Known::ByLength => (start + HEADER).saturating_sub(self.plen),
+            };
+            let index = self.complete.partition_point(|(end, _)| *end < read);
+            let known = self.complete.get(index).map_or(0, |(_, complete)| *complete);
+            self.framing = Framing::Guessed { confirmed: known.max(now) + u64::from(self.model.confirm) };
         }
     }
 
