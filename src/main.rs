@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
     match &cli.command {
+        Command::Ceiling(args) => cli::ceiling::run(args),
         Command::Demo(args) => cli::demo::run(args),
         Command::Probe(args) => cli::probe::run(args),
     }

@@ -1,5 +1,6 @@
 //! The `cxddp` binary: options, and what people see.
 
+pub mod ceiling;
 pub mod demo;
 pub mod options;
 pub mod probe;

@@ -21,6 +21,8 @@ pub struct Cli {
 pub enum Command {
     /// Read a whole namespace through a virtual ConnectX whose offload places the payload, and verify every byte.
     Demo(DemoArgs),
+    /// Measure placement and digests under loss and reordering, next to the ceilings of the offload (several minutes).
+    Ceiling(CeilingArgs),
     /// Bring the function up and tell what it is and whether the offload is possible.
     Probe(ProbeArgs),
 }
@@ -98,6 +100,23 @@ pub struct DemoArgs {
     #[arg(long)]
     pub json: bool,
     /// Seed of everything that is random: the generated image, initial sequence numbers, ports.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
+    pub seed: u64,
+}
+
+/// Options of `cxddp ceiling`.
+#[derive(Clone, Debug, Args)]
+pub struct CeilingArgs {
+    /// Write loss.md and loss.svg into this folder, in place of printing the tables.
+    #[arg(long, value_name = "DIR")]
+    pub write: Option<PathBuf>,
+    /// Only a few points, in seconds.
+    #[arg(long)]
+    pub quick: bool,
+    /// Threads; the result does not depend on them.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = |text: &str| number::<usize>(text, "1 to 64"))]
+    pub threads: usize,
+    /// Seed of everything that is random.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
     pub seed: u64,
 }

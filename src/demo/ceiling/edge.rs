@@ -96,3 +96,65 @@ impl Edge {
         median.map_or(0, |(packets, _)| *packets)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | what is in order ends at the first gap, across the wrap of sequence numbers, however gaps are filled | `the_edge_stops_at_the_first_gap` |
+    //! | how long gaps stay open is counted in packets that came in their place | `gaps_are_timed` |
+    //! | frames that are no TCP, or carry nothing, are none of its business | `other_frames_are_ignored` |
+    use super::*;
+
+    fn frame(sequence: u32, payload: usize) -> Vec<u8> {
+        let mut frame = vec![0; 54 + payload];
+        frame[14] = 0x45;
+        frame[16..18].copy_from_slice(&(40 + payload as u16).to_be_bytes());
+        frame[23] = 6;
+        frame[38..42].copy_from_slice(&sequence.to_be_bytes());
+        frame[46] = 5 << 4;
+        frame[36..38].copy_from_slice(&4420u16.to_be_bytes());
+        frame
+    }
+
+    #[test]
+    fn the_edge_stops_at_the_first_gap() {
+        let mut edge = Edge::default();
+        let start = u32::MAX - 149;
+        let at = |offset: u32| start.wrapping_add(offset);
+        let mut note = |edge: &mut Edge, from, len| edge.note(&frame(at(from), len));
+        note(&mut edge, 0, 100);
+        assert!(edge.has_header(at(76)) && !edge.has_header(at(77)));
+        note(&mut edge, 200, 100);
+        note(&mut edge, 400, 100);
+        assert!(!edge.has_header(at(77)));
+        // In two parts, the second first.
+        note(&mut edge, 150, 50);
+        assert!(!edge.has_header(at(77)));
+        note(&mut edge, 100, 50);
+        assert!(edge.has_header(at(276)) && !edge.has_header(at(277)));
+        note(&mut edge, 250, 200);
+        assert!(edge.has_header(at(476)) && !edge.has_header(at(477)));
+    }
+
+    #[test]
+    fn gaps_are_timed() {
+        let mut edge = Edge::default();
+        edge.note(&frame(0, 100));
+        edge.begin();
+        for packet in 2..12 {
+            edge.note(&frame(packet * 100, 100));
+        }
+        edge.note(&frame(100, 100));
+        assert_eq!((edge.packets(), edge.round_trip()), (10, 9));
+    }
+
+    #[test]
+    fn other_frames_are_ignored() {
+        let mut edge = Edge::default();
+        edge.note(&[]);
+        edge.note(&[0; 60]);
+        edge.note(&frame(5, 0));
+        assert_eq!((edge.packets(), edge.round_trip()), (0, 0));
+    }
+}

@@ -39,9 +39,9 @@ pub const ROUND_TRIP: u32 = 64;
 pub const CONFIRM: u32 = 8;
 /// Most packets between two turns of driver and target. What happens at any time then waits for `(2 * PAUSE + 1) / 6`
 /// packets in the mean: [`CONFIRM`].
-const PAUSE: u64 = 3 * CONFIRM as u64;
+pub const PAUSE: u64 = 3 * CONFIRM as u64;
 /// Segments in flight of the steady sender: a round trip, and what has arrived since the last turn.
-const WINDOW: u32 = ROUND_TRIP + CONFIRM + 2;
+pub const WINDOW: u32 = ROUND_TRIP + CONFIRM + 2;
 /// Time of a packet on the wire.
 const TICK: Duration = Duration::from_micros(1);
 /// Bytes of a read, and reads in flight: more than two windows of the largest packets.
@@ -117,7 +117,7 @@ pub struct Measured {
     pub digests: Share,
     /// Packets with new payload that arrived in their place.
     pub packets: u64,
-    /// Packets from the one that revealed that packets were missing until these had come, median.
+    /// Packets that were sent from when missing packets were noticed until these had come, median.
     pub round_trip: u32,
     /// Simulated time in which nothing was under way.
     pub idle: Duration,
@@ -288,6 +288,7 @@ impl<'a> Bench<'a> {
         let config = nvme_target::Config {
             mtu: point.mtu.into(),
             max_queues: 1,
+            max_connections: Some(2),
             // What is lost again and again holds up what is acknowledged: room for many windows.
             tx_buffer: 16 * window,
             rx_buffer: 64 << 10,
@@ -500,13 +501,14 @@ impl<'a> Bench<'a> {
         let episodes = self.platform.nic().take_episodes().0;
         self.lane = Lane::new(Impairments::default(), 0);
         let Totals { bytes, .. } = self.totals;
+        let lost = wire.lost as f64 / (wire.frames as f64).max(1.0);
         let other = device.bytes_unplaced.get(&Unplaced::OtherRun).copied().unwrap_or(0);
         let measured = Measured {
             placed: share(&batches, |t| (t.placed, t.bytes)),
             other_runs: other as f64 / bytes as f64,
             digests: share(&batches, |t| (t.hardware, t.hardware + t.software)),
             packets: self.edge.packets(),
-            round_trip: self.edge.round_trip(),
+            round_trip: (f64::from(self.edge.round_trip()) / (1.0 - lost)).round() as u32,
             idle,
             time,
             wire,
