@@ -14,6 +14,9 @@ pub enum OffloadPolicy {
     Off,
 }
 
+/// Shards of one function: each has its own of as many ranges of local ports.
+pub const MAX_SHARDS: u32 = 8;
+
 /// How a shard is set up.
 #[derive(Clone, Debug)]
 pub struct Config {

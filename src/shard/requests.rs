@@ -81,7 +81,7 @@ impl<P: Platform> Shard<P> {
         // The tag is bound before the command exists: the answer cannot overtake the binding.
         let held = match (connection.offload, &mut self.offloads, direction) {
             (Some(offload), Some(offloads), Direction::Read) => {
-                let held = offloads.setup(offload, cid, buffer).map(drop);
+                let held = offloads.setup(offload, cid, buffer, &*self.platform).map(drop);
                 // A full control ring was reaped to make room: the receive queue must be read before anything that came
                 // of it is given out.
                 if offloads.queue(offload).is_some_and(|queue| queue.has_events()) {

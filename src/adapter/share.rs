@@ -1,0 +1,454 @@
+//! One adapter, several owners of queues, a thread each.
+//!
+//! ```text
+//!  shard 0 ── Remote ──┐ lists of commands ─► ┌──────┐
+//!  shard 1 ── Remote ──┼──────────────────────│ Host │── Adapter ── command queue, event queues
+//!  shard 2 ── Remote ──┘ ◄─ answers, events   └──────┘
+//! ```
+//!
+//! Only commands and events cross threads; packets never do. A list is executed as one, with every command slot busy, so
+//! that shards who set up connections do not wait for each other's single commands. Every list has a deadline: a host that
+//! is busy elsewhere, or gone, is an error and not a hang. Channels are those of the standard library; `docs/threads.md` says
+//! what orders what.
+//!
+//! * An object belongs to the log of the adapter, with the memory that the device uses because of it, whoever asked for it.
+//!   A shard that is gone leaves nothing that the teardown does not find.
+//! * An event goes to the shard whose queue it names; port changes go to all.
+//! * A function that is ill is known to all: the ailment is set once, and every shard looks there when it looks at the
+//!   health. From then on no command is executed.
+
+use super::{Adapter, AdapterError, Ailment, Capabilities, Creation, Event, Handle, Objects, Refused};
+use crate::command::{CommandError, Fault, Function, Object, ObjectKind, Output, Request};
+use crate::dma::DmaHeap;
+use crate::platform::{Deadline, Platform};
+use firmware_iface::Opcode;
+use std::collections::HashMap;
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+/// Lists that wait for the host. A shard waits for the answer to each, so one per shard is enough, and the late answers of
+/// those who gave up.
+const ASKS: usize = 64;
+/// Events that wait for a shard.
+const EVENTS: usize = 1024;
+/// How much later than its deadline an answer may come: the host gives up at the deadline and says so.
+const GRACE: Duration = Duration::from_millis(500);
+/// Lists that one poll serves, events that it routes.
+const BUDGET: usize = 64;
+/// Between two looks at the function's health (`mlx5-bringup.md` §9: Linux looks every 1 to 2 seconds).
+const HEALTH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What a shard asks for.
+enum Work {
+    Create(Vec<Creation>),
+    Destroy(Vec<Handle>),
+    Exec(Vec<Request>),
+}
+
+struct Ask {
+    from: usize,
+    id: u64,
+    deadline: Deadline,
+    work: Work,
+}
+
+enum Answer {
+    Created(Vec<Result<Handle, CommandError>>),
+    Destroyed(Vec<Refused>),
+    Executed(Vec<Result<Output, CommandError>>),
+}
+
+/// What does not change about a function that is up.
+struct Facts {
+    function: Arc<Function>,
+    capabilities: Capabilities,
+    heap: DmaHeap,
+    mac: [u8; 6],
+    command_timeout: Duration,
+    /// What is wrong with the function, once something is.
+    ailment: OnceLock<Ailment>,
+}
+
+/// A shard's end.
+pub struct Remote<P> {
+    platform: Arc<P>,
+    facts: Arc<Facts>,
+    shard: usize,
+    asks: SyncSender<Ask>,
+    answers: Receiver<(u64, Answer)>,
+    events: Receiver<Event>,
+    next: u64,
+}
+
+/// What a command was, for the error if nobody executes it.
+type Subject = (Opcode, u16, Option<Object>);
+
+impl<P: Platform> Remote<P> {
+    pub(super) fn platform(&self) -> &Arc<P> {
+        &self.platform
+    }
+
+    pub(super) fn heap(&self) -> &DmaHeap {
+        &self.facts.heap
+    }
+
+    pub(super) fn function(&self) -> Arc<Function> {
+        Arc::clone(&self.facts.function)
+    }
+
+    pub(super) fn capabilities(&self) -> &Capabilities {
+        &self.facts.capabilities
+    }
+
+    pub(super) fn mac(&self) -> [u8; 6] {
+        self.facts.mac
+    }
+
+    pub(super) fn command_deadline(&self) -> Deadline {
+        Deadline::after(&*self.platform, self.facts.command_timeout)
+    }
+
+    pub(super) fn poll(&mut self) -> Option<Event> {
+        self.events.try_recv().ok()
+    }
+
+    pub(super) fn check_health(&self) -> Result<(), AdapterError> {
+        match self.facts.ailment.get() {
+            Some(health) => Err(AdapterError::Unhealthy { function: self.function(), health: *health }),
+            None => Ok(()),
+        }
+    }
+
+    fn error(&self, (opcode, op_mod, object): Subject, fault: Fault) -> CommandError {
+        CommandError { function: self.function(), opcode, op_mod, object, fault }
+    }
+
+    /// Has the host do something, and waits for its answer.
+    fn ask(&mut self, work: Work, deadline: Deadline) -> Result<Answer, Fault> {
+        let (platform, began) = (Arc::clone(&self.platform), self.platform.now());
+        let no_answer = || Fault::NoAnswer { waited: platform.now().saturating_sub(began) };
+        self.next += 1;
+        let id = self.next;
+        let mut ask = Some(Ask { from: self.shard, id, deadline, work });
+        let sent = deadline.wait(&*platform, || match self.asks.try_send(ask.take()?) {
+            Ok(()) => Some(Ok(())),
+            Err(TrySendError::Full(unsent)) => {
+                ask = Some(unsent);
+                None
+            }
+            Err(TrySendError::Disconnected(_)) => Some(Err(Fault::NotServed)),
+        });
+        match sent {
+            Some(sent) => sent?,
+            // Nobody has it, so nobody will execute it.
+            None => return Err(Fault::NotServed),
+        }
+        let answer = deadline.later(GRACE).wait(&*platform, || {
+            loop {
+                match self.answers.try_recv() {
+                    Ok((of, answer)) if of == id => return Some(Ok(answer)),
+                    // Of a list that was given up: its objects stay in the log, and go at teardown.
+                    Ok((of, _)) => log::warn!("shard {}: the answer to list {of} came too late", self.shard),
+                    Err(TryRecvError::Empty) => return None,
+                    Err(TryRecvError::Disconnected) => return Some(Err(no_answer())),
+                }
+            }
+        });
+        answer.unwrap_or_else(|| Err(no_answer()))
+    }
+}
+
+fn subject(request: &Request) -> Subject {
+    (request.opcode(), request.op_mod(), request.object())
+}
+
+impl<P: Platform> Objects for Remote<P> {
+    fn create_each(&mut self, creations: Vec<Creation>, deadline: Deadline) -> Vec<Result<Handle, CommandError>> {
+        if creations.is_empty() {
+            return Vec::new();
+        }
+        let subjects: Vec<Subject> = creations.iter().map(|creation| subject(&creation.request)).collect();
+        match self.ask(Work::Create(creations), deadline) {
+            Ok(Answer::Created(outcomes)) => outcomes,
+            Ok(_) => unreachable!("the answer to a list is of its kind"),
+            Err(fault) => subjects.into_iter().map(|subject| Err(self.error(subject, fault.clone()))).collect(),
+        }
+    }
+
+    fn destroy_each(&mut self, handles: Vec<Handle>, deadline: Deadline) -> Vec<Refused> {
+        if handles.is_empty() {
+            return Vec::new();
+        }
+        let objects: Vec<(ObjectKind, u32)> = handles.iter().map(|handle| (handle.kind(), handle.number())).collect();
+        match self.ask(Work::Destroy(handles), deadline) {
+            Ok(Answer::Destroyed(refused)) => refused,
+            Ok(_) => unreachable!("the answer to a list is of its kind"),
+            Err(fault) => {
+                let refuse = |(kind, number)| {
+                    let object = Some(Object { kind, number: Some(number) });
+                    let subject = (Opcode::DESTROY_GENERAL_OBJECT, 0, object);
+                    Refused { kind, number, error: self.error(subject, fault.clone()) }
+                };
+                objects.into_iter().map(refuse).collect()
+            }
+        }
+    }
+
+    fn exec_each(&mut self, requests: Vec<Request>, deadline: Deadline) -> Vec<Result<Output, CommandError>> {
+        if requests.is_empty() {
+            return Vec::new();
+        }
+        let subjects: Vec<Subject> = requests.iter().map(subject).collect();
+        match self.ask(Work::Exec(requests), deadline) {
+            Ok(Answer::Executed(outcomes)) => outcomes,
+            Ok(_) => unreachable!("the answer to a list is of its kind"),
+            Err(fault) => subjects.into_iter().map(|subject| Err(self.error(subject, fault.clone()))).collect(),
+        }
+    }
+}
+
+/// What a host has seen; never goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostCounters {
+    /// Lists executed.
+    pub lists: u64,
+    /// Lists whose deadline had passed before their turn came; nothing of them was executed.
+    pub late: u64,
+    /// Events that name a queue of no shard.
+    pub stray_events: u64,
+    /// Events that a shard did not take in time.
+    pub lost_events: u64,
+}
+
+/// A shard, seen from the host.
+struct Seat {
+    answers: SyncSender<(u64, Answer)>,
+    events: SyncSender<Event>,
+}
+
+/// The owner of an adapter that several shards share.
+///
+/// It has no thread of its own: somebody calls [`Host::poll`], and waits a little when nothing was done, until
+/// [`Host::is_over`].
+pub struct Host<P> {
+    adapter: Adapter<P>,
+    facts: Arc<Facts>,
+    asks: Receiver<Ask>,
+    seats: Vec<Seat>,
+    /// Shard of each queue that an event may name.
+    owners: HashMap<(ObjectKind, u32), usize>,
+    health_at: Duration,
+    over: bool,
+    counters: HostCounters,
+}
+
+impl<P: Platform> Host<P> {
+    /// Shares an adapter among as many shards as `queues` has lists: the CQs, SQs and RQs that each has already.
+    pub(crate) fn new(adapter: Adapter<P>, queues: Vec<Vec<(ObjectKind, u32)>>) -> (Host<P>, Vec<Remote<P>>) {
+        let facts = Arc::new(Facts {
+            function: adapter.function(),
+            capabilities: adapter.capabilities().clone(),
+            heap: adapter.heap().clone(),
+            mac: adapter.mac(),
+            command_timeout: adapter.config.command_timeout,
+            ailment: OnceLock::new(),
+        });
+        let (asks, host_asks) = sync_channel(ASKS);
+        let (mut seats, mut remotes, mut owners) = (Vec::new(), Vec::new(), HashMap::new());
+        for (shard, queues) in queues.into_iter().enumerate() {
+            let (answers, remote_answers) = sync_channel(ASKS);
+            let (events, remote_events) = sync_channel(EVENTS);
+            seats.push(Seat { answers, events });
+            owners.extend(queues.into_iter().map(|queue| (queue, shard)));
+            remotes.push(Remote {
+                platform: Arc::clone(adapter.platform()),
+                facts: Arc::clone(&facts),
+                shard,
+                asks: asks.clone(),
+                answers: remote_answers,
+                events: remote_events,
+                next: 0,
+            });
+        }
+        let (health_at, counters) = (adapter.platform().now(), HostCounters::default());
+        (Host { adapter, facts, asks: host_asks, seats, owners, health_at, over: false, counters }, remotes)
+    }
+
+    /// Does everything that can be done now. True if anything was done: poll again.
+    pub fn poll(&mut self) -> bool {
+        let served = self.serve();
+        let routed = self.route();
+        self.look_at_health();
+        served | routed
+    }
+
+    /// When the host has something to do although nobody asks.
+    pub fn next_deadline(&self) -> Duration {
+        self.health_at
+    }
+
+    /// True once every shard is gone and all that they asked for is done.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// What was seen so far.
+    pub fn counters(&self) -> HostCounters {
+        self.counters
+    }
+
+    /// The adapter, to be looked at.
+    pub fn adapter(&self) -> &Adapter<P> {
+        &self.adapter
+    }
+
+    /// What is wrong with the function, if something is: it has to be reset then.
+    pub fn ailment(&self) -> Option<Ailment> {
+        self.facts.ailment.get().copied()
+    }
+
+    /// Ends the sharing: the adapter, to be torn down or reset. Shards that are still there are not served any more.
+    pub fn into_adapter(self) -> Adapter<P> {
+        self.adapter
+    }
+
+    fn serve(&mut self) -> bool {
+        let mut served = 0;
+        while served < BUDGET {
+            match self.asks.try_recv() {
+                Ok(ask) => self.execute(ask),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    self.over = true;
+                    break;
+                }
+            }
+            served += 1;
+        }
+        served != 0
+    }
+
+    fn execute(&mut self, ask: Ask) {
+        let Ask { from, id, deadline, work } = ask;
+        // Who asked has given up, or will: what is not begun need not be undone.
+        if deadline.passed(&**self.adapter.platform()) || self.facts.ailment.get().is_some() {
+            self.counters.late += 1;
+            return self.answer(from, id, self.refuse(work));
+        }
+        self.counters.lists += 1;
+        let answer = match work {
+            Work::Create(creations) => {
+                let created = self.adapter.create_each(creations, deadline);
+                for handle in created.iter().flatten().filter(|handle| is_queue(handle.kind())) {
+                    self.owners.insert((handle.kind(), handle.number()), from);
+                }
+                Answer::Created(created)
+            }
+            Work::Destroy(handles) => {
+                let queues: Vec<_> = handles.iter().map(|h| (h.kind(), h.number())).filter(|q| is_queue(q.0)).collect();
+                let refused = self.adapter.destroy_each(handles, deadline);
+                for queue in queues {
+                    if !refused.iter().any(|refused| (refused.kind, refused.number) == queue) {
+                        self.owners.remove(&queue);
+                    }
+                }
+                Answer::Destroyed(refused)
+            }
+            Work::Exec(requests) => Answer::Executed(self.adapter.exec_each(requests, deadline)),
+        };
+        self.answer(from, id, answer);
+    }
+
+    /// The answer to a list of which nothing is executed.
+    fn refuse(&self, work: Work) -> Answer {
+        let fault = if self.facts.ailment.get().is_some() { Fault::DeviceGone } else { Fault::NotServed };
+        let error = |(opcode, op_mod, object): Subject| {
+            let function = Arc::clone(&self.facts.function);
+            CommandError { function, opcode, op_mod, object, fault: fault.clone() }
+        };
+        match work {
+            Work::Create(list) => Answer::Created(list.iter().map(|c| Err(error(subject(&c.request)))).collect()),
+            Work::Exec(list) => Answer::Executed(list.iter().map(|request| Err(error(subject(request)))).collect()),
+            Work::Destroy(list) => {
+                let refuse = |handle: &Handle| {
+                    let (kind, number) = (handle.kind(), handle.number());
+                    let object = Some(Object { kind, number: Some(number) });
+                    Refused { kind, number, error: error((Opcode::DESTROY_GENERAL_OBJECT, 0, object)) }
+                };
+                Answer::Destroyed(list.iter().map(refuse).collect())
+            }
+        }
+    }
+
+    fn answer(&self, to: usize, id: u64, answer: Answer) {
+        // A shard that is gone, or that has not read its late answers, gave this one up.
+        if self.seats[to].answers.try_send((id, answer)).is_err() {
+            log::warn!("shard {to} does not take the answer to list {id}: its objects stay until teardown");
+        }
+    }
+
+    fn route(&mut self) -> bool {
+        let mut taken = 0;
+        while taken < BUDGET
+            && let Some(event) = self.adapter.poll()
+        {
+            taken += 1;
+            match event {
+                Event::CqError { cqn, .. } | Event::Completion { cqn, .. } => {
+                    self.pass_on(&[ObjectKind::Cq], cqn, event)
+                }
+                Event::QueueError { number, .. } => self.pass_on(&[ObjectKind::Sq, ObjectKind::Rq], number, event),
+                Event::PortUp { port } => self.tell_all(|| Event::PortUp { port }),
+                Event::PortDown { port } => self.tell_all(|| Event::PortDown { port }),
+                Event::PagesFailed { error } => log::error!("{}: {error}", self.facts.function),
+                other => log::debug!("{other:?}"),
+            }
+        }
+        taken != 0
+    }
+
+    /// Passes an event on to the shard whose queue it names.
+    fn pass_on(&mut self, kinds: &[ObjectKind], number: u32, event: Event) {
+        match kinds.iter().find_map(|kind| self.owners.get(&(*kind, number))) {
+            Some(&shard) => self.tell(shard, event),
+            None => {
+                self.counters.stray_events += 1;
+                log::warn!("{}: an event of queue {number:#x}, which is no shard's: {event:?}", self.facts.function);
+            }
+        }
+    }
+
+    fn tell_all(&mut self, event: impl Fn() -> Event) {
+        (0..self.seats.len()).for_each(|shard| self.tell(shard, event()));
+    }
+
+    fn tell(&mut self, shard: usize, event: Event) {
+        match self.seats[shard].events.try_send(event) {
+            // A shard that is gone has no queues.
+            Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+            Err(TrySendError::Full(event)) => {
+                self.counters.lost_events += 1;
+                log::error!("shard {shard} has not taken {EVENTS} events: {event:?} is lost");
+            }
+        }
+    }
+
+    fn look_at_health(&mut self) {
+        let platform = Arc::clone(self.adapter.platform());
+        let now = platform.now();
+        if now < self.health_at || self.facts.ailment.get().is_some() {
+            return;
+        }
+        self.health_at = now + HEALTH_INTERVAL;
+        if let Err(ailment) = self.adapter.monitor.look(&*platform) {
+            log::error!("{}: {ailment}", self.facts.function);
+            _ = self.facts.ailment.set(ailment);
+        }
+    }
+}
+
+/// True for the kinds of queues that events name.
+fn is_queue(kind: ObjectKind) -> bool {
+    matches!(kind, ObjectKind::Cq | ObjectKind::Sq | ObjectKind::Rq)
+}
