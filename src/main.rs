@@ -7,6 +7,9 @@ use clap::error::ErrorKind;
 use cli::options::{Cli, Command};
 use std::process::ExitCode;
 
+#[global_allocator]
+static ALLOCATOR: cli::allocator::Counting = cli::allocator::Counting;
+
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
     match &cli.command {
         Command::Demo(args) => cli::demo::run(args),
         Command::Probe(args) => cli::probe::run(args),
+        Command::Scale(args) => cli::scale::run(args),
     }
 }
 

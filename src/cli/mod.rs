@@ -1,6 +1,8 @@
 //! The `cxddp` binary: options, and what people see.
 
+pub mod allocator;
 pub mod demo;
 pub mod options;
 pub mod probe;
+pub mod scale;
 mod text;

@@ -23,6 +23,8 @@ pub enum Command {
     Demo(DemoArgs),
     /// Bring the function up and tell what it is and whether the offload is possible.
     Probe(ProbeArgs),
+    /// Offload thousands of connections on several shards, a thread each, read on all of them, and tell what each takes.
+    Scale(ScaleArgs),
 }
 
 /// Options of `cxddp demo`.
@@ -108,6 +110,41 @@ pub struct ProbeArgs {
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `cxddp scale`.
+#[derive(Clone, Debug, Args)]
+pub struct ScaleArgs {
+    /// Connections, each with an offload context.
+    #[arg(long, value_name = "N", default_value_t = 4000, value_parser = |text: &str| number::<u32>(text, "1 to 12400"))]
+    pub connections: u32,
+    /// Tags of each connection: commands that it can have in flight (1 to 65535).
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = |text: &str| number::<u32>(text, "1 to 65535"))]
+    pub depth: u32,
+    /// Shards (1 to 8), a thread each.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = |text: &str| number::<u32>(text, "1 to 8"))]
+    pub shards: u32,
+    /// Time that firmware takes for a command, in microseconds of simulated time.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 50, value_parser = microseconds)]
+    pub command_time: u64,
+    /// Connections that a shard adds to the offload at a time.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = |text: &str| number::<u32>(text, "1 to 1024"))]
+    pub batch: u32,
+    /// Reads on each connection.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = |text: &str| number::<u32>(text, "1 to 1024"))]
+    pub reads: u32,
+    /// Bytes of one read: a multiple of 512, at most 512KiB.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "4KiB")]
+    pub io_size: u64,
+    /// Negotiate data digests.
+    #[arg(long)]
+    pub data_digest: bool,
+    /// Print one JSON object and nothing else on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Seed of the generated image, initial sequence numbers and ports.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
+    pub seed: u64,
 }
 
 /// `--towards`.

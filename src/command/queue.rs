@@ -101,6 +101,10 @@ pub struct CommandCounters {
     pub early_events: u64,
     /// Commands found complete at their deadline although no event had come.
     pub missed_events: u64,
+    /// Most commands in flight at a time.
+    pub in_flight_most: usize,
+    /// Commands in flight, itself included, summed over every command as it was posted: divided by `posted`, the mean.
+    pub in_flight_sum: u64,
 }
 
 struct InFlight {
@@ -383,7 +387,10 @@ impl<P: Platform> CommandQueue<P> {
             overdue: false,
             poisoned: false,
         });
+        let in_flight = self.in_flight();
         self.counters.posted += 1;
+        self.counters.in_flight_most = self.counters.in_flight_most.max(in_flight);
+        self.counters.in_flight_sum += in_flight as u64;
         barrier::before_doorbell();
         self.platform.write32(register(InitSegment::CMD_DBELL), 1 << slot);
         Ok(ticket)

@@ -8,10 +8,12 @@
 //! One thread, one simulated clock, one seed: a run is repeatable to the last packet. Timeouts of minutes cost no time.
 
 mod config;
+pub mod heap;
 mod image;
 mod job;
 mod outcome;
 mod random;
+pub mod scale;
 mod wire;
 mod world;
 
