@@ -34,6 +34,11 @@ impl Handle {
         self.numbers.first().copied().unwrap_or_default()
     }
 
+    /// [`Handle::numbers`], to be kept by somebody else as well.
+    pub(crate) fn share_numbers(&self) -> Arc<[u32]> {
+        Arc::clone(&self.numbers)
+    }
+
     /// All numbers, if it stands for several objects ([`Creation::times`]).
     pub fn numbers(&self) -> &[u32] {
         &self.numbers

@@ -103,8 +103,6 @@ pub struct CommandCounters {
     pub missed_events: u64,
     /// Most commands in flight at a time.
     pub in_flight_most: usize,
-    /// Commands in flight, itself included, summed over every command as it was posted: divided by `posted`, the mean.
-    pub in_flight_sum: u64,
 }
 
 struct InFlight {
@@ -390,7 +388,6 @@ impl<P: Platform> CommandQueue<P> {
         let in_flight = self.in_flight();
         self.counters.posted += 1;
         self.counters.in_flight_most = self.counters.in_flight_most.max(in_flight);
-        self.counters.in_flight_sum += in_flight as u64;
         barrier::before_doorbell();
         self.platform.write32(register(InitSegment::CMD_DBELL), 1 << slot);
         Ok(ticket)

@@ -16,7 +16,7 @@ use super::icosq::{Icosq, NotPosted, Work};
 use super::keys::KeyPool;
 use super::queue::{Binding, OffloadQueue};
 use super::stats::Stats;
-use super::tags::{Quiesced, Released, TagTable};
+use super::tags::{INDEX_SHIFT, Quiesced, Released, TagTable};
 use super::wqe::{self, ConnectionParams, KLMS_PER_BLOCK};
 use crate::adapter::{Creation, Handle, Objects, OffloadCaps, Refused};
 use crate::command::{CommandError, ObjectKind, Request};
@@ -67,15 +67,16 @@ impl Capacity {
         })
     }
 
-    /// log2 of the blocks of a queue's control ring: what its plan says, or else a block for each tag, and twice what the
-    /// longest list takes.
+    /// log2 of the blocks of a queue's control ring: what its plan says, or else one for two tags, and what the longest list
+    /// takes.
     ///
     /// A binding of one piece takes three blocks and an unbinding two, and each is in the ring for microseconds, not for the
-    /// time of its read. So this is enough for a third of the tags between two looks at the ring; who finds it full waits for
-    /// the device ([`OffloadQueue::setup`]). A ring that holds every tag with the longest list would be sixty times as large.
+    /// time of its read. So this is enough for a sixth of the tags between two looks at the ring; who finds it full shows it to
+    /// the device and waits ([`OffloadQueue::setup`]). A ring that holds every tag with the longest list would be a hundred
+    /// times as large.
     pub fn log_ring(&self, plan: &Plan) -> u32 {
         let longest = wqe::setup_blocks(self.max_entries.into(), self.per_wqe) + MAX_PADDING;
-        let blocks = (2 * longest).max(plan.tags as usize).next_power_of_two();
+        let blocks = longest.max(plan.tags as usize / 2).next_power_of_two();
         let log = plan.log_ring.unwrap_or(blocks.trailing_zeros());
         log.clamp(*RING_LOGS.start(), self.max_log_ring)
     }
@@ -409,8 +410,8 @@ pub fn create_each(
                 ..
             } => {
                 let binding = Binding::new(base.data_mkey, list_room(capacity.max_entries), plan.threshold);
-                let numbers: Box<[u32]> = key_numbers(&keys, plan.tags).collect();
-                let queue = OffloadQueue::new(icosq, tir.number(), plan.params, binding, &numbers);
+                let numbers = keys.share_numbers();
+                let queue = OffloadQueue::new(icosq, tir.number(), plan.params, binding, plan.tags, numbers);
                 outcomes.push(Ok(Created { queue, held: Held { tir, table, keys } }));
             }
             mut site => {
@@ -487,10 +488,9 @@ fn write_context(site: &mut Site<'_>, capacity: &Capacity, wait: &Wait<'_, impl 
     Ok(())
 }
 
-/// The keys of tags, as work requests carry them: an index has 24 bits, and the low 8 bits of a key are the driver's own; it
-/// uses 0.
+/// The keys of tags, as work requests carry them.
 fn key_numbers(keys: &Handle, tags: u32) -> impl Iterator<Item = u32> + '_ {
-    keys.numbers().iter().take(tags as usize).map(|number| number << 8)
+    keys.numbers().iter().take(tags as usize).map(|index| index << INDEX_SHIFT)
 }
 
 /// Waiting for the control ring while a queue is created.

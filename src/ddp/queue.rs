@@ -14,6 +14,7 @@ use crate::queue::{CqeFields, ErrorCompletion};
 use hw_regs::cqe::OffloadCqe;
 use hw_regs::wqe::Klm;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Most bytes of one read: what a list entry can say in 31 bits, as data segments have them.
@@ -90,17 +91,17 @@ pub struct OffloadQueue {
 }
 
 impl OffloadQueue {
-    /// `keys`: the memory key of each tag.
+    /// `keys`: the indices of the tags' memory keys, at least `depth`.
     pub(super) fn new(
         icosq: Icosq,
         tirn: u32,
         params: ConnectionParams,
         binding: Binding,
-        keys: &[u32],
+        depth: u32,
+        keys: Arc<[u32]>,
     ) -> OffloadQueue {
-        let depth = keys.len();
         OffloadQueue {
-            tags: TagTable::with_keys(keys),
+            tags: TagTable::with_keys(depth, keys),
             stats: Stats::default(),
             check_digest: params.check_data_digest,
             attention: Attention::NONE,
@@ -108,9 +109,9 @@ impl OffloadQueue {
             tirn,
             params,
             binding,
-            unbind_later: VecDeque::with_capacity(depth),
+            unbind_later: VecDeque::new(),
             resync_later: None,
-            forgotten: VecDeque::with_capacity(depth),
+            forgotten: VecDeque::new(),
             failure: None,
         }
     }

@@ -277,7 +277,8 @@ pub(super) fn placed(
 ) -> Result<(Frame, u32), Rejected> {
     let tag = entry.field(OffloadCqe::CCID) as u16;
     let Some(&Hot { size, generation }) = tags.hot().get(usize::from(tag)) else {
-        return Err(refuse(arrival.into_buffer(), Rejection::TagOutOfRange));
+        let why = if u32::from(tag) < tags.depth() { Rejection::TagNotBound } else { Rejection::TagOutOfRange };
+        return Err(refuse(arrival.into_buffer(), why));
     };
     let run = entry.field(RUN);
     let (cclen, hlen) = (run >> 16, run & 0xffff);

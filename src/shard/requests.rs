@@ -102,7 +102,7 @@ impl<P: Platform> Shard<P> {
             }
             return Err((why, buffer));
         }
-        connection.requests[usize::from(cid)] = Some(Pending { token, done: None });
+        remember(&mut connection.requests, cid, Pending { token, done: None });
         connection.under_way += 1;
         if let Err(error) = queue.submit(cid, request, now) {
             // The buffer may be bound by now, so it comes back as after a failed command.
@@ -166,6 +166,17 @@ impl<P: Platform> Shard<P> {
         }
         self.events.push_back(Event::Completed(connection.id, completion(pending, suspect, buffer)));
     }
+}
+
+/// Notes a request under way.
+#[inline]
+fn remember(requests: &mut Vec<Option<Pending>>, cid: u16, request: Pending) {
+    let at = usize::from(cid);
+    if at >= requests.len() {
+        // Identifiers are given out from the lowest on.
+        requests.resize_with(at + 1, || None);
+    }
+    requests[at] = Some(request);
 }
 
 /// What becomes of a command that the queue did not take.

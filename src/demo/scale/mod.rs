@@ -31,7 +31,7 @@ use hw_regs::layout::Access;
 use network::Network;
 use nvme_target::{Generated, Target};
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
 use worker::Worker;
@@ -132,6 +132,8 @@ struct Progress {
     noted: AtomicBool,
     /// Offloaded connections so far.
     offloaded: AtomicU32,
+    /// Pages that firmware was given.
+    firmware_pages: AtomicUsize,
     samples: Mutex<Vec<Sample>>,
 }
 
@@ -151,13 +153,15 @@ struct Sample {
     connections: u32,
     /// Heap of the driver, if it is counted.
     heap: Option<i64>,
+    /// DMA memory of the driver: without the pages that firmware was given.
     dma: usize,
     resident: u64,
 }
 
 impl Sample {
-    fn take(connections: u32, dma: &DmaHeap) -> Sample {
-        Sample { connections, heap: heap::live(), dma: dma.usage().1, resident: report::resident() }
+    fn take(connections: u32, dma: &DmaHeap, firmware_pages: usize) -> Sample {
+        let dma = dma.usage().1.saturating_sub(firmware_pages * adapter::PAGE_BYTES);
+        Sample { connections, heap: heap::live(), dma, resident: report::resident() }
     }
 }
 
@@ -214,7 +218,7 @@ fn shard_config(config: &Config) -> shard::Config {
         max_connections: connections + connections.div_ceil(QUEUES_PER_TARGET),
         rx_payloads_per_connection: 2,
         rx_window: 64 << 10,
-        tx_buffer: 4 << 10,
+        tx_buffer: 16 << 10,
         ..shard::Config::new(HOST_IP, secret)
     }
 }
@@ -256,6 +260,7 @@ pub fn run(config: &Config) -> Result<Report, DemoError> {
         ended: AtomicU32::new(0),
         noted: AtomicBool::new(false),
         offloaded: AtomicU32::new(0),
+        firmware_pages: AtomicUsize::new(0),
         samples: Mutex::new(Vec::new()),
     };
     let (workers, hosted, targets) = std::thread::scope(|scope| {
@@ -343,6 +348,7 @@ fn run_host(mut host: Host<VirtualPlatform>, clock: &Clock, progress: &Progress)
     progress.wait_for_all();
     while !host.is_over() {
         let worked = host.poll();
+        progress.firmware_pages.store(host.adapter().firmware_pages(), Ordering::Relaxed);
         if set_up.is_none() && progress.set_up.load(Ordering::Acquire) == progress.shards {
             set_up = Some(seen(&host));
             progress.noted.store(true, Ordering::Release);

@@ -17,7 +17,7 @@ pub struct CommandUse {
     pub total: u64,
     /// For each connection.
     pub per_connection: f64,
-    /// Mean number in flight, seen by each command as it is posted.
+    /// Command slots that were busy on average: the time of all commands by the time that the set-up took.
     pub in_flight: f64,
     /// Most in flight; 31 slots are for all commands but one.
     pub most_in_flight: usize,
@@ -93,7 +93,7 @@ impl Report {
         let commands = CommandUse {
             total,
             per_connection: total as f64 / connections,
-            in_flight: (after.in_flight_sum - before.in_flight_sum) as f64 / total.max(1) as f64,
+            in_flight: 0.0,
             most_in_flight: after.in_flight_most,
             serial_us: total * config.command_time.as_micros() as u64,
         };
@@ -125,6 +125,7 @@ impl Report {
         shard.problems.iter().for_each(|problem| self.problem(problem.clone()));
         let longest = |so_far: &mut u64, time: Duration| *so_far = (*so_far).max(time.as_micros() as u64);
         longest(&mut self.set_up_us, shard.set_up);
+        self.commands.in_flight = self.commands.serial_us as f64 / self.set_up_us.max(1) as f64;
         longest(&mut self.read_us, shard.reading);
         longest(&mut self.close_us, shard.closing);
     }

@@ -245,7 +245,11 @@ impl<'a> Worker<'a> {
     }
 
     fn sample(&self, connections: u32) {
-        let sample = Sample::take(connections, self.shard.adapter().heap());
+        let sample = Sample::take(
+            connections,
+            self.shard.adapter().heap(),
+            self.progress.firmware_pages.load(Ordering::Relaxed),
+        );
         if let Ok(mut samples) = self.progress.samples.lock() {
             samples.push(sample);
         }
