@@ -452,3 +452,194 @@ impl<P: Platform> Host<P> {
 fn is_queue(kind: ObjectKind) -> bool {
     matches!(kind, ObjectKind::Cq | ObjectKind::Sq | ObjectKind::Rq)
 }
+
+#[cfg(all(test, feature = "demo"))]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | lists of several threads are executed, each answered to who asked, and the log knows all objects | `lists_are_answered_to_who_asked` |
+    //! | an event goes to the shard whose queue it names, and to nobody once the queue is gone; port changes go to all | `events_go_to_whom_they_concern` |
+    //! | a host that does not answer, or is gone, is an error at the deadline, not a hang | `a_silent_host_is_an_error` |
+    //! | what nobody waits for any more is not executed | `a_late_list_is_not_executed` |
+    //! | a function that is ill is known to every shard, and executes nothing more | `an_ill_function_is_known_to_all` |
+    use super::*;
+    use crate::adapter::Config;
+    use crate::platform::virtual_nic::VirtualPlatform;
+    use firmware_iface::Status;
+    use firmware_iface::command::object::{AllocPdIn, DeallocPdIn};
+    use hw_regs::eqe::CqErrorSyndrome;
+    use hw_regs::layout::{Access, Layout};
+    use virtual_nic::CommandFault;
+
+    const SHARDS: usize = 3;
+
+    fn shared() -> (Arc<VirtualPlatform>, Host<VirtualPlatform>, Vec<Remote<VirtualPlatform>>) {
+        let mut device = virtual_nic::Config::default();
+        device.command_latency = Duration::from_micros(50);
+        let platform = Arc::new(VirtualPlatform::new("shared", device));
+        let adapter = Adapter::bring_up(Arc::clone(&platform), Config::default()).expect("up");
+        let queues = (0..SHARDS as u32).map(|shard| vec![(ObjectKind::Cq, 100 + shard)]);
+        let (host, remotes) = Host::new(adapter, queues.collect());
+        (platform, host, remotes)
+    }
+
+    fn domains(count: usize) -> Vec<Creation> {
+        let destroy = |pd| Request::new(&DeallocPdIn::zeroed().with(DeallocPdIn::PD, pd));
+        (0..count).map(|_| Creation::new(ObjectKind::Pd, Request::new(&AllocPdIn::zeroed()), destroy)).collect()
+    }
+
+    fn down(host: Host<VirtualPlatform>, platform: &VirtualPlatform) {
+        let adapter = host.into_adapter();
+        let deadline = adapter.command_deadline();
+        let teardown = adapter.teardown(deadline);
+        assert!(teardown.is_clean(), "{teardown}");
+        assert!(platform.nic().inventory().is_empty());
+    }
+
+    #[test]
+    fn lists_are_answered_to_who_asked() {
+        let (platform, mut host, remotes) = shared();
+        let clock = platform.clock().clone();
+        let begin = std::sync::Barrier::new(SHARDS + 1);
+        let kept = std::thread::scope(|scope| {
+            let threads: Vec<_> = remotes
+                .into_iter()
+                .map(|mut remote| {
+                    let (clock, begin) = (&clock, &begin);
+                    scope.spawn(move || {
+                        let _seat = clock.join();
+                        begin.wait();
+                        let mut kept = Vec::new();
+                        for round in 1..40 {
+                            let deadline = remote.command_deadline();
+                            let made = remote.create_each(domains(round), deadline);
+                            let mut made: Vec<_> = made.into_iter().map(|made| made.expect("created")).collect();
+                            assert_eq!(made.len(), round);
+                            kept.push(made.swap_remove(round / 2).number());
+                            assert!(remote.destroy_each(made, deadline).is_empty());
+                        }
+                        kept
+                    })
+                })
+                .collect();
+            let _seat = clock.join();
+            begin.wait();
+            while !host.is_over() {
+                match host.poll() {
+                    true => clock.stir(),
+                    false => platform.rest(Some(host.next_deadline())),
+                }
+            }
+            let kept = threads.into_iter().map(|thread| thread.join().expect("no panic"));
+            kept.collect::<Vec<_>>().concat()
+        });
+        let mut unique = kept.clone();
+        unique.sort_unstable();
+        unique.dedup();
+        assert_eq!((unique.len(), kept.len()), (SHARDS * 39, SHARDS * 39), "no two shards have the same object");
+        assert_eq!(platform.nic().inventory().held.pds as usize, SHARDS * 39 + 1);
+        assert_eq!((host.counters().late, host.adapter().command_counters().in_flight_most), (0, 31));
+        down(host, &platform);
+    }
+
+    #[test]
+    fn events_go_to_whom_they_concern() {
+        let (platform, mut host, mut remotes) = shared();
+        let syndrome = CqErrorSyndrome(1);
+        host.pass_on(&[ObjectKind::Cq], 101, Event::CqError { cqn: 101, syndrome });
+        host.tell_all(|| Event::PortDown { port: 1 });
+        for (shard, remote) in remotes.iter_mut().enumerate() {
+            let events: Vec<_> = std::iter::from_fn(|| remote.poll()).collect();
+            let named = events.iter().filter(|event| matches!(event, Event::CqError { cqn: 101, .. })).count();
+            assert_eq!((named, events.len()), (usize::from(shard == 1), 1 + usize::from(shard == 1)));
+        }
+        host.pass_on(&[ObjectKind::Cq], 555, Event::CqError { cqn: 555, syndrome });
+        assert_eq!(host.counters().stray_events, 1);
+        for _ in 0..EVENTS + 7 {
+            host.pass_on(&[ObjectKind::Cq], 100, Event::CqError { cqn: 100, syndrome });
+        }
+        assert_eq!(host.counters().lost_events, 7, "a shard that does not look cannot fill the memory");
+        assert_eq!(std::iter::from_fn(|| remotes[0].poll()).count(), EVENTS);
+        down(host, &platform);
+    }
+
+    #[test]
+    fn a_silent_host_is_an_error() {
+        let (platform, host, mut remotes) = shared();
+        let began = platform.now();
+        let deadline = Deadline::after(&*platform, Duration::from_millis(10));
+        let error = remotes[0].create_each(domains(1), deadline).pop().expect("one").expect_err("nobody polls");
+        assert!(matches!(error.fault, Fault::NoAnswer { .. }) && error.may_still_run(), "{error}");
+        let waited = platform.now() - began;
+        assert!(waited >= Duration::from_millis(10) && waited < Duration::from_secs(1), "{waited:?}");
+        let adapter = host.into_adapter();
+        let deadline = remotes[1].command_deadline();
+        let error = remotes[1].create_each(domains(1), deadline).pop().expect("one").expect_err("nobody is there");
+        assert!(matches!(error.fault, Fault::NotServed) && !error.may_still_run(), "{error}");
+        assert!(error.to_string().contains("new PD"), "{error}");
+        let deadline = adapter.command_deadline();
+        assert!(adapter.teardown(deadline).is_clean());
+    }
+
+    #[test]
+    fn a_late_list_is_not_executed() {
+        let (platform, mut host, mut remotes) = shared();
+        let before = platform.nic().inventory().held.pds;
+        let deadline = Deadline::after(&*platform, Duration::from_millis(10));
+        assert!(remotes[0].create_each(domains(5), deadline).iter().all(Result::is_err));
+        assert!(host.poll());
+        assert_eq!((host.counters().late, host.counters().lists), (1, 0));
+        assert_eq!(platform.nic().inventory().held.pds, before);
+        // Its answer is not taken for that of the next list.
+        let clock = platform.clock().clone();
+        std::thread::scope(|scope| {
+            let (remote, clock) = (&mut remotes[0], &clock);
+            let thread = scope.spawn(move || {
+                let _seat = clock.join();
+                let deadline = remote.command_deadline();
+                remote.create_each(domains(2), deadline)
+            });
+            while !thread.is_finished() {
+                if !host.poll() {
+                    std::thread::yield_now();
+                }
+            }
+            let created = thread.join().expect("no panic");
+            assert!(created.len() == 2 && created.iter().all(Result::is_ok));
+        });
+        // A refusal is told as firmware told it.
+        let fault = CommandFault::Refuse { status: Status::LIM_ERR, syndrome: 7 };
+        platform.nic().faults().next(Opcode::ALLOC_PD, fault);
+        let answer = {
+            let work = Work::Create(domains(1));
+            let deadline = remotes[1].command_deadline();
+            host.execute(Ask { from: 1, id: 1, deadline, work });
+            remotes[1].answers.try_recv().expect("answered").1
+        };
+        let Answer::Created(mut created) = answer else { panic!("another kind of answer") };
+        assert_eq!(created.pop().expect("one").expect_err("refused").status(), Some(Status::LIM_ERR));
+        down(host, &platform);
+    }
+
+    #[test]
+    fn an_ill_function_is_known_to_all() {
+        let (platform, mut host, mut remotes) = shared();
+        host.poll();
+        assert!(remotes.iter().all(|remote| remote.check_health().is_ok()));
+        platform.nic().faults().set_gone(true);
+        platform.clock().advance(HEALTH_INTERVAL * 2);
+        host.poll();
+        assert_eq!(host.ailment(), Some(Ailment::Gone));
+        for remote in &remotes {
+            let error = remote.check_health().expect_err("ill");
+            assert!(matches!(error, AdapterError::Unhealthy { health: Ailment::Gone, .. }), "{error}");
+        }
+        let deadline = remotes[2].command_deadline();
+        host.execute(Ask { from: 2, id: 1, deadline, work: Work::Create(domains(1)) });
+        let Ok((1, Answer::Created(refused))) = remotes[2].answers.try_recv() else { panic!("no answer") };
+        let error = refused.into_iter().next().expect("one").expect_err("refused");
+        assert!(matches!(error.fault, Fault::DeviceGone), "{error}");
+        remotes.clear();
+        drop(host);
+    }
+}

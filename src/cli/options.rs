@@ -118,8 +118,8 @@ pub struct ScaleArgs {
     /// Connections, each with an offload context.
     #[arg(long, value_name = "N", default_value_t = 4000, value_parser = |text: &str| number::<u32>(text, "1 to 12400"))]
     pub connections: u32,
-    /// Tags of each connection: commands that it can have in flight (1 to 65535).
-    #[arg(long, value_name = "N", default_value_t = 128, value_parser = |text: &str| number::<u32>(text, "1 to 65535"))]
+    /// Tags of each connection: commands that it can have in flight (1 to 65534).
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = |text: &str| number::<u32>(text, "1 to 65534"))]
     pub depth: u32,
     /// Shards (1 to 8), a thread each.
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = |text: &str| number::<u32>(text, "1 to 8"))]

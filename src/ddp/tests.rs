@@ -19,6 +19,9 @@
 //! | removal gives every buffer back and leaves nothing, whatever the tags' states | `removal_gives_everything_back` |
 //! | keys that stay keep their buffers until a reset | `refused_keys_keep_their_buffers` |
 //! | false claims are counted by reason and change nothing else | `false_claims_are_counted` |
+//! | keys of a queue that is gone serve one of about its size, up to a limit | `keys_serve_the_next_queue` |
+//! | keys that a table still names, or that may still point somewhere, serve nobody | `keys_in_doubt_serve_nobody` |
+//! | queues that are created together share the rounds of commands, and no fate | `queues_are_created_together` |
 use super::contract::{Event, Setup, Teardown};
 use super::create::{CreateError, Created, Plan, Removed, create_each};
 use super::fake::Fake;
@@ -634,5 +637,92 @@ fn false_claims_are_counted() {
     }
     assert_eq!((queue.stats().rejections(), queue.stats().packets, queue.stats().bytes), (4, 0, 0));
     drop(world.remove(created));
+    world.assert_empty();
+}
+
+#[test]
+fn keys_serve_the_next_queue() {
+    let mut world = World::new();
+    world.spare = KeyPool::new(100);
+    let created =
+        |world: &World| world.fake.state.borrow().commands.iter().filter(|c| **c == Opcode::CREATE_MKEY).count();
+    let mut first = world.create(&plan(40)).expect("created");
+    for tag in 0..40 {
+        first.queue.setup(tag, io(&world.heap, &[4096]), &world.fake).map(drop).expect("free");
+    }
+    drop(world.remove(first));
+    assert_eq!((world.spare.len(), created(&world)), (40, 40));
+    assert!(world.fake.state.borrow().keys.values().all(|key| key.free), "what waits points nowhere");
+    // Larger than need be, but not twice: taken; its tags are those of the plan.
+    let next = world.create(&plan(21)).expect("created");
+    assert_eq!((world.spare.len(), created(&world), next.queue.tags().depth()), (0, 40, 21));
+    let other = world.create(&plan(40)).expect("created");
+    assert_eq!(created(&world), 80);
+    drop((world.remove(next), world.remove(other)));
+    assert_eq!(world.spare.len(), 80);
+    // Blocks of 40 keys are too large for 20 tags, and too small for 41.
+    let created_before = created(&world);
+    let (small, large) = (world.create(&plan(20)).expect("created"), world.create(&plan(41)).expect("created"));
+    assert_eq!((created(&world) - created_before, world.spare.len()), (61, 80));
+    drop(world.remove(small));
+    assert_eq!(world.spare.len(), 100, "as many as may be kept");
+    drop(world.remove(large));
+    assert_eq!((world.spare.len(), world.fake.state.borrow().keys.len()), (100, 100), "the rest is destroyed");
+}
+
+#[test]
+fn keys_in_doubt_serve_nobody() {
+    // The table stays: late packets could still come through it.
+    let mut world = World::new();
+    world.spare = KeyPool::new(100);
+    let created = world.create(&plan(8)).expect("created");
+    world.fake.state.borrow_mut().refuse = Some((Opcode::DESTROY_GENERAL_OBJECT, 0));
+    let removed = world.remove(created);
+    assert_eq!((removed.errors.len(), world.spare.len()), (1, 0));
+    assert!(world.fake.state.borrow().keys.is_empty());
+    // The device has not said that it forgot a buffer: its key must be gone before the buffer is given back.
+    let mut world = World::new();
+    world.spare = KeyPool::new(100);
+    let mut created = world.create(&plan(8)).expect("created");
+    created.queue.setup(3, io(&world.heap, &[4096]), &world.fake).map(drop).expect("free");
+    world.settle(&mut created.queue);
+    created.queue.on_cq_error(1);
+    let removed = world.remove(created);
+    assert_eq!((removed.released.len(), world.spare.len()), (1, 0));
+    assert!(removed.quarantined.is_none() && world.fake.state.borrow().keys.is_empty());
+}
+
+#[test]
+fn queues_are_created_together() {
+    let mut world = World::new();
+    let plans: Vec<Plan> = [8, 2000, 64, 16].into_iter().map(plan).collect();
+    let deadline = world.deadline();
+    let mut port = world.fake.clone();
+    let base = Base { heap: world.heap.clone(), pd: 3, uar: 16, transport_domain: 9, data_mkey: 0x600 };
+    let (fake, spare) = (world.fake.clone(), &mut world.spare);
+    let outcomes = {
+        let mut objects = Logged { port: &mut port, log: &mut world.log };
+        create_each(&mut objects, &fake, &base, &capacity(), spare, &plans, deadline)
+    };
+    let mut queues = Vec::new();
+    for (outcome, plan) in outcomes.into_iter().zip(&plans) {
+        match outcome {
+            Ok(created) => {
+                assert_eq!(created.queue.tags().depth(), plan.tags);
+                queues.push(created);
+            }
+            Err(error) => assert!(plan.tags == 2000 && matches!(error, CreateError::Tags { .. }), "{error}"),
+        }
+    }
+    assert_eq!(queues.len(), 3, "what one cannot be keeps no other");
+    // What refers to nothing comes before everything that does.
+    let commands = world.fake.state.borrow().commands.clone();
+    let last = |opcode| commands.iter().rposition(|c| *c == opcode).expect("executed");
+    let first = |opcode| commands.iter().position(|c| *c == opcode).expect("executed");
+    for before in [Opcode::CREATE_CQ, Opcode::CREATE_GENERAL_OBJECT, Opcode::CREATE_MKEY] {
+        assert!(last(before) < first(Opcode::CREATE_SQ) && last(before) < first(Opcode::CREATE_TIR), "{before}");
+    }
+    drop(base);
+    queues.into_iter().for_each(|created| drop(world.remove(created)));
     world.assert_empty();
 }

@@ -319,6 +319,8 @@ mod tests {
     //! | device and driver see the same memory while it is mapped | `memory_is_shared_while_mapped` |
     //! | waiting lets time pass, never further than what is due next | `waiting_stops_at_what_is_due` |
     //! | an access outside the BAR never reaches the device | `an_access_outside_the_bar_is_a_bug` |
+    //! | with threads, time passes only while all rest, and no further than the first asked for | `time_waits_for_every_thread` |
+    //! | who stirs wakes the others before time passes; who leaves is not waited for | `a_stir_comes_before_time` |
     use super::*;
     use crate::platform::Deadline;
 
@@ -347,6 +349,54 @@ mod tests {
         assert_eq!(platform.now(), Duration::from_micros(250));
         assert!(deadline.wait(&platform, || None::<()>).is_none());
         assert!(platform.now() >= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn time_waits_for_every_thread() {
+        let clock = Clock::default();
+        let seats: Vec<_> = (0..3).map(|_| clock.join()).collect();
+        // Each thread wakes at multiples of its own pace, and at no other time.
+        std::thread::scope(|scope| {
+            for (seat, pace) in seats.into_iter().zip([3u64, 5, 7]) {
+                let clock = clock.clone();
+                scope.spawn(move || {
+                    let _seat = seat;
+                    let mut next = pace;
+                    while next < 1000 {
+                        let now = clock.rest(Some(Duration::from_micros(next))).as_micros() as u64;
+                        assert!(now <= next, "{now} of a thread that asked for {next}");
+                        if now == next {
+                            next += pace;
+                        }
+                    }
+                });
+            }
+        });
+        assert!(clock.now() < Duration::from_millis(1) && !clock.is_shared());
+    }
+
+    #[test]
+    fn a_stir_comes_before_time() {
+        let clock = Clock::default();
+        let (worker, waiter) = (clock.join(), clock.join());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let waits = clock.clone();
+            let thread = scope.spawn(move || {
+                let _seat = waiter;
+                loop {
+                    match receiver.try_recv() {
+                        Ok(sent) => return (sent, waits.now()),
+                        Err(_) => _ = waits.rest(Some(Duration::from_secs(10))),
+                    }
+                }
+            });
+            sender.send(7).expect("somebody waits");
+            clock.stir();
+            drop(worker);
+            assert_eq!(thread.join().expect("no panic"), (7, Duration::ZERO));
+        });
+        assert_eq!(clock.rest(Some(Duration::from_secs(3))), Duration::from_secs(3), "alone, time passes at once");
     }
 
     #[test]

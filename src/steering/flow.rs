@@ -1,5 +1,6 @@
 //! The root flow table: its groups, its default entries, and a rule per connection.
 
+use super::matching::{FiveTuple, Mask, Match, Ports};
 use super::{SteeringCaps, SteeringError};
 use crate::adapter::{Creation, Handle, Objects};
 use crate::command::{CommandError, ObjectKind, Request};
@@ -10,127 +11,12 @@ use firmware_iface::command::flow::{
 };
 use firmware_iface::steering::{
     DestFormat, FlowAction, FlowContext, FlowDestinationType, FlowTableContext, FlowTableType, FteMatchParam,
-    FteMatchSetLyr24, MatchCriteria,
 };
 use hw_regs::layout::{Access, Layout};
 use std::collections::HashSet;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 
-/// IP protocol number of TCP.
-const TCP: u32 = 6;
 /// Entries for TCP over each IP version that no five-tuple matched.
 const TCP_DEFAULTS: u32 = 2;
-
-/// A TCP connection as received packets show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FiveTuple {
-    /// Where packets come from: the remote end.
-    pub source: SocketAddr,
-    /// Where they go to: this end.
-    pub destination: SocketAddr,
-}
-
-impl fmt::Display for FiveTuple {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TCP {} to {}", self.source, self.destination)
-    }
-}
-
-/// Addresses as the match fields carry them: IPv4 in the last 4 of 16 bytes.
-fn address(ip: IpAddr) -> [u8; 16] {
-    match ip {
-        IpAddr::V6(ip) => ip.octets(),
-        IpAddr::V4(ip) => {
-            let mut bytes = [0; 16];
-            bytes[12..].copy_from_slice(&ip.octets());
-            bytes
-        }
-    }
-}
-
-/// What an entry or a group of the table matches on.
-#[derive(Clone, Copy, Debug)]
-enum Match {
-    Connection(FiveTuple),
-    /// TCP over IPv4 to a range of ports.
-    Ports(Ports),
-    Tcp {
-        ipv6: bool,
-    },
-    Anything,
-}
-
-impl Match {
-    fn value(self, caps: &SteeringCaps) -> FteMatchSetLyr24 {
-        let tcp = |ipv6: bool| {
-            let outer = FteMatchSetLyr24::zeroed().with(FteMatchSetLyr24::IP_PROTOCOL, TCP);
-            match caps.ip_version {
-                true => outer.with(FteMatchSetLyr24::IP_VERSION, if ipv6 { 6 } else { 4 }),
-                false => outer.with(FteMatchSetLyr24::ETHERTYPE, if ipv6 { 0x86dd } else { 0x0800 }),
-            }
-        };
-        match self {
-            Match::Anything => FteMatchSetLyr24::zeroed(),
-            Match::Tcp { ipv6 } => tcp(ipv6),
-            Match::Ports(ports) => tcp(false).with(FteMatchSetLyr24::TCP_DPORT, ports.first.into()),
-            Match::Connection(tuple) => {
-                let mut outer = tcp(tuple.source.is_ipv6())
-                    .with(FteMatchSetLyr24::TCP_SPORT, tuple.source.port().into())
-                    .with(FteMatchSetLyr24::TCP_DPORT, tuple.destination.port().into());
-                let source = address(tuple.source.ip());
-                let destination = address(tuple.destination.ip());
-                outer.blob_mut(FteMatchSetLyr24::SRC_IPV4_SRC_IPV6).copy_from_slice(&source);
-                outer.blob_mut(FteMatchSetLyr24::DST_IPV4_DST_IPV6).copy_from_slice(&destination);
-                outer
-            }
-        }
-    }
-}
-
-/// Masks of the groups: which bits of a packet are compared.
-#[derive(Clone, Copy, Debug)]
-enum Mask {
-    Connections {
-        ipv6: bool,
-    },
-    /// The bits of a destination port that say in which range it lies.
-    Ports(u16),
-    Tcp,
-    Nothing,
-}
-
-impl Mask {
-    fn outer(self, caps: &SteeringCaps) -> FteMatchSetLyr24 {
-        let tcp = || {
-            let outer = FteMatchSetLyr24::zeroed().with(FteMatchSetLyr24::IP_PROTOCOL, 0xff);
-            match caps.ip_version {
-                true => outer.with(FteMatchSetLyr24::IP_VERSION, 0xf),
-                false => outer.with(FteMatchSetLyr24::ETHERTYPE, 0xffff),
-            }
-        };
-        match self {
-            Mask::Nothing => FteMatchSetLyr24::zeroed(),
-            Mask::Tcp => tcp(),
-            Mask::Ports(bits) => tcp().with(FteMatchSetLyr24::TCP_DPORT, bits.into()),
-            Mask::Connections { ipv6 } => {
-                let mut outer =
-                    tcp().with(FteMatchSetLyr24::TCP_SPORT, 0xffff).with(FteMatchSetLyr24::TCP_DPORT, 0xffff);
-                let from = if ipv6 { 0 } else { 12 };
-                outer.blob_mut(FteMatchSetLyr24::SRC_IPV4_SRC_IPV6)[from..].fill(0xff);
-                outer.blob_mut(FteMatchSetLyr24::DST_IPV4_DST_IPV6)[from..].fill(0xff);
-                outer
-            }
-        }
-    }
-
-    fn criteria(self) -> u8 {
-        match self {
-            Mask::Nothing => 0,
-            _ => MatchCriteria::OUTER_HEADERS.0,
-        }
-    }
-}
 
 /// Where packets go that no rule matched.
 #[derive(Clone, Copy, Debug)]
@@ -150,21 +36,6 @@ pub struct SteeringParams {
     pub connections_ipv4: u32,
     /// Rules for connections over IPv6; 0 for none.
     pub connections_ipv6: u32,
-}
-
-/// A range of TCP ports that a mask can tell: a power of two of them, beginning at a multiple of their number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ports {
-    /// The first.
-    pub first: u16,
-    /// log2 of how many.
-    pub log_len: u32,
-}
-
-impl Ports {
-    fn mask(self) -> u16 {
-        u16::MAX.checked_shl(self.log_len).unwrap_or(0)
-    }
 }
 
 /// One of several owners who receive on the same function: each has its own ports and its own rules.
@@ -588,15 +459,18 @@ fn create_table(objects: &mut impl Objects, log_size: u32, deadline: Deadline) -
 mod tests {
     //! | property | test |
     //! |---|---|
+    //! | owners that share a table have entries and ports of their own | `shares_have_their_own_entries_and_ports` |
     //! | groups do not overlap, cover the table from specific to general, and the root comes last | `the_table_goes_from_specific_to_general` |
     //! | a rule matches its five-tuple under its group's mask, and nothing else | `a_rule_matches_one_connection` |
     //! | indices are used once at a time, given back, and run out with a clear error | `entries_are_used_once_at_a_time` |
     //! | impossible rules are refused before firmware sees them | `impossible_rules_are_refused` |
     //! | whichever command is refused, nothing is left | `a_refusal_leaves_nothing` |
+    use super::super::matching::address;
     use super::*;
     use crate::queue::testing::{TestObjects, deadline};
     use crate::steering::caps::tests::full;
     use firmware_iface::Opcode;
+    use firmware_iface::steering::FteMatchSetLyr24;
 
     const PARAMS: SteeringParams = SteeringParams { connections_ipv4: 5, connections_ipv6: 4 };
     const DEFAULTS: Defaults = Defaults { other: 0x91, tcp_ipv4: Some(0x92), tcp_ipv6: None };
@@ -773,5 +647,51 @@ mod tests {
             Steering::create(objects, &caps(), &PARAMS, &DEFAULTS, deadline()).expect_err("refused");
             assert!(objects.log.is_empty(), "command {refuse}: {:?}", objects.log.by_kind());
         }
+    }
+
+    #[test]
+    fn shares_have_their_own_entries_and_ports() {
+        let objects = &mut TestObjects::default();
+        let params = SteeringParams { connections_ipv4: 4, connections_ipv6: 0 };
+        let share =
+            |n: u16| Share { tirn: 0x80 + u32::from(n), ports: Ports { first: 0xc000 + n * 0x1000, log_len: 12 } };
+        let shares = [share(0), share(1), share(2)];
+        let caps = SteeringCaps::new(&full()).expect("all there");
+        let mut steerings = Steering::create_shares(objects, &caps, &params, &shares, deadline()).expect("created");
+        let ftes = |objects: &TestObjects| -> Vec<(SetFteIn, Vec<u8>)> {
+            let requests = objects.firmware.requests.iter().filter(|r| r.opcode() == Opcode::SET_FLOW_TABLE_ENTRY);
+            requests.map(|r| (SetFteIn::from_prefix(r.input()), r.input()[SetFteIn::SIZE..].to_vec())).collect()
+        };
+        let tirs = |tail: &[u8]| -> Vec<u32> {
+            tail.chunks(DestFormat::SIZE).map(|d| DestFormat::from_prefix(d).get(DestFormat::DESTINATION_ID)).collect()
+        };
+        let port = |fte: &SetFteIn| {
+            let value = fte.nested(SetFteIn::FLOW_CONTEXT).nested(FlowContext::MATCH_VALUE);
+            value.nested(FteMatchParam::OUTER_HEADERS).get(FteMatchSetLyr24::TCP_DPORT)
+        };
+        let made = ftes(objects);
+        let by_port: Vec<_> = made[..3].iter().map(|(fte, tail)| (port(fte), tirs(tail))).collect();
+        assert_eq!(by_port, [(0xc000, vec![0x80]), (0xd000, vec![0x81]), (0xe000, vec![0x82])]);
+        // TCP to nobody's port is the first share's; everything else is everybody's.
+        assert_eq!(tirs(&made[3].1), [0x80]);
+        assert_eq!(tirs(&made.last().expect("the default").1), [0x80, 0x81, 0x82]);
+        // Each share fills up on its own, in entries that no other has.
+        let mut indices = Vec::new();
+        for (n, steering) in steerings.iter_mut().enumerate() {
+            for connection in 0..5u16 {
+                let tuple = FiveTuple {
+                    source: ([10, 0, 0, 2], 4420).into(),
+                    destination: ([10, 0, 0, 1], shares[n].ports.first + connection).into(),
+                };
+                match steering.add_rule(objects, tuple, 0x90, 7, deadline()) {
+                    Ok(rule) => indices.push(rule.index),
+                    Err(error) => assert!(connection == 4 && matches!(error, SteeringError::Full { capacity: 4, .. })),
+                }
+            }
+        }
+        indices.sort_unstable();
+        assert_eq!(indices, (0..12).collect::<Vec<_>>());
+        assert!(steerings.pop().expect("a share").destroy(objects, deadline()).is_ok(), "the table is not its own");
+        assert!(objects.log.len() > 12);
     }
 }

@@ -23,11 +23,13 @@
 
 mod caps;
 mod flow;
+mod matching;
 mod tir;
 mod vport;
 
 pub use caps::{Missing, SteeringCaps};
-pub use flow::{Defaults, FiveTuple, Ports, RuleId, Share, Steering, SteeringParams};
+pub use flow::{Defaults, RuleId, Share, Steering, SteeringParams};
+pub use matching::{FiveTuple, Ports};
 pub use tir::{
     HashFields, OffloadFields, RssHash, TOEPLITZ_KEY, Target, TirParams, create_rqt, create_tir, modify_rqt,
 };

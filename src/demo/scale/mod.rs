@@ -100,7 +100,8 @@ impl Config {
             let allowed = format!("allowed is at least one for each of {} shards", self.shards);
             return Err(BadOption::new("--connections", self.connections, allowed));
         }
-        within("--depth", self.depth, 65535)?;
+        // Identifiers have 16 bits, of which one value is nobody's, and submission queues one entry more than commands.
+        within("--depth", self.depth, 65534)?;
         within("--batch", self.batch, 1024)?;
         within("--reads", self.reads, 1024)?;
         if self.command_time > Duration::from_secs(1) {
