@@ -2,6 +2,7 @@
 
 use super::{ConnectionId, Disconnect};
 use crate::ddp::stats::Stats;
+use crate::ddp::why::Reasons;
 use crate::dma::IoBuf;
 use crate::nvme::queue::{Counters as QueueCounters, DigestBy};
 use crate::nvme::status::Status;
@@ -18,6 +19,8 @@ pub struct Completion {
     pub placed: u32,
     /// Bytes of a read that software copied.
     pub copied: u32,
+    /// Why software copied them.
+    pub why_copied: Reasons,
     /// Who checked the data digests.
     pub digest_by: DigestBy,
     /// The caller's buffer. `None` only if the device may still write it (firmware refused to destroy its memory key, or
@@ -76,6 +79,7 @@ impl AddAssign<&Counters> for Counters {
             foreign_placements,
             queue_errors,
             recoveries,
+            fallbacks,
             not_sent,
         } = other;
         self.packets_rx += packets_rx;
@@ -87,6 +91,7 @@ impl AddAssign<&Counters> for Counters {
         self.foreign_placements += foreign_placements;
         self.queue_errors += queue_errors;
         self.recoveries += recoveries;
+        self.fallbacks += fallbacks;
         self.not_sent += not_sent;
     }
 }
@@ -112,6 +117,8 @@ pub struct Counters {
     pub queue_errors: u64,
     /// Send and receive queues that were taken back to work after an error.
     pub recoveries: u64,
+    /// Connections that were taken off the offload because the receive queue kept failing.
+    pub fallbacks: u64,
     /// Frames that could not be built or posted: lost as on a wire.
     pub not_sent: u64,
 }

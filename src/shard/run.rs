@@ -7,6 +7,8 @@ use super::receive::RECEIVE_BUDGET;
 use super::{Disconnect, Event, Shard};
 use crate::ddp::contract::Offload;
 use crate::ddp::create::Removed;
+use crate::ddp::tags::Released;
+use crate::ddp::why::Reasons;
 use crate::nvme::controller::ControllerEvent;
 use crate::nvme::queue;
 use crate::platform::Platform;
@@ -169,7 +171,7 @@ impl<P: Platform> Shard<P> {
             let released = connection.tags.release(cid as u16).ok();
             match released {
                 Some(released) => self.give_out(index, released, now),
-                None => self.complete(index, cid as u16, true, None, now),
+                None => self.complete(index, cid as u16, true, Reasons::default(), None, now),
             }
         }
         let Some(mut connection) = self.connections.get_mut(index as usize).and_then(Option::take) else { return };
@@ -191,7 +193,7 @@ impl<P: Platform> Shard<P> {
 
     /// Takes a connection off the offload (`nvme-tcp-offload.md` §7.8, our order): its rule goes, what the device had
     /// placed before is read while its tags still mean what they meant, tags are asked back, and then the objects go.
-    fn remove_offload(&mut self, index: u32, now: Duration) {
+    pub(super) fn remove_offload(&mut self, index: u32, now: Duration) {
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
         let Some(queue) = connection.offload else { return };
         if let (Some(offloads), false) = (&mut self.offloads, self.dead) {
@@ -211,13 +213,27 @@ impl<P: Platform> Shard<P> {
         self.by_queue.remove(&queue);
         let Some(removed) = self.delete(index, queue) else { return };
         for released in removed.released {
-            self.give_out(index, released, now);
+            self.let_go(index, released, now);
         }
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
         if let Some(tags) = removed.quarantined {
             log::error!("offload queue {queue}: {} buffers stay with the device until it is reset", tags.held());
             let tokens = connection.requests.iter().map(|pending| pending.as_ref().map(|pending| pending.token));
             self.quarantine.push(Quarantined { tags, tokens: tokens.collect() });
+        }
+    }
+
+    /// What becomes of a buffer whose offload queue is gone: its request may go on without.
+    fn let_go(&mut self, index: u32, released: Released, now: Duration) {
+        let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
+        let pending = connection.requests.get(usize::from(released.tag())).and_then(Option::as_ref);
+        let goes_on = connection.ended.is_none() && pending.is_some_and(|pending| pending.done.is_none());
+        if !goes_on {
+            return self.give_out(index, released, now);
+        }
+        if let Err(refused) = connection.tags.adopt(released) {
+            // Only if the table knew the tag in use: nothing was pinned there while the queue was offloaded.
+            log::error!("{refused}");
         }
     }
 
