@@ -1,6 +1,7 @@
 //! Command-line options, and the one clear line that a bad value gets.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use connectx_ddp::demo::Injection;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -94,6 +95,11 @@ pub struct DemoArgs {
     /// Which way frames suffer all that.
     #[arg(long, value_enum, default_value_t = Towards::Both)]
     pub towards: Towards,
+    /// Let something go wrong while the namespace is read, and recover: when half of it is read, or @100 after 100 reads, or
+    /// @5ms after 5 ms of simulated time. FAULT: fatal-health, hang, all-ones, flr, rq-error, sq-error, icosq-error, rq-overrun,
+    /// sq-overrun, icosq-overrun, lost-command, target-closes. May be given several times.
+    #[arg(long, value_name = "FAULT[@WHEN]")]
+    pub inject: Vec<Injection>,
     /// Write every frame on the wire into a pcapng file.
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,

@@ -66,6 +66,16 @@ pub struct Outcome {
     pub copied: BTreeMap<&'static str, CopiedFor>,
     /// Each I/O queue.
     pub per_queue: Vec<QueueOutcome>,
+    /// Faults that were injected, in order.
+    pub injected: Vec<&'static str>,
+    /// What was recovered from, in order.
+    pub recovered: Vec<Recovered>,
+    /// Requests that were submitted again after a loss.
+    pub resubmitted: u64,
+    /// Writes that were begun anew because nobody could know what became of them.
+    pub writes_repeated: u64,
+    /// Buffers that waited for a reset of the function, because the device could still write them.
+    pub buffers_quarantined: u64,
     /// Firmware objects that the device still holds after teardown.
     pub objects_left: u64,
     /// Pages that firmware still holds after teardown.
@@ -82,6 +92,19 @@ pub struct Outcome {
     pub counters: BTreeMap<&'static str, u64>,
     /// What went wrong, a line each.
     pub problems: Vec<String>,
+}
+
+/// A recovery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Recovered {
+    /// What was lost first.
+    pub lost: String,
+    /// The most that was made anew: connections, queues, or the function.
+    pub level: String,
+    /// Simulated time from the loss until all queues were ready, microseconds.
+    pub took_us: u64,
+    /// Attempts.
+    pub attempts: u32,
 }
 
 /// What software did for one reason in the device's place.

@@ -1,6 +1,7 @@
 //! What a session tells its caller.
 
 use crate::adapter::AdapterError;
+use crate::ddp::why::Reasons;
 use crate::dma::IoBuf;
 use crate::nvme::controller::QueueRefused;
 use crate::nvme::queue::DigestBy;
@@ -52,6 +53,8 @@ pub struct Completion {
     pub placed: u32,
     /// Bytes of a read that software copied.
     pub copied: u32,
+    /// Why software copied them.
+    pub why_copied: Reasons,
     /// Who checked the data digests.
     pub digest_by: DigestBy,
     /// How often the request was submitted.
@@ -180,8 +183,10 @@ pub enum SessionError {
         attempts: u32,
     },
     /// The offload is required, and the function cannot.
-    #[error("the offload is required, but not possible: {why}")]
+    #[error("the offload is required, but not possible on I/O queue {queue}: {why}")]
     Offload {
+        /// Which queue, from 1.
+        queue: u16,
         /// Why not.
         why: OffloadRefused,
     },

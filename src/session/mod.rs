@@ -219,7 +219,7 @@ impl<P: Platform> Session<P> {
                 };
                 match begun {
                     Ok(()) => return Ok(()),
-                    Err((crate::shard::Refused::Busy | crate::shard::Refused::NotReady, buffer)) => left.1 = buffer,
+                    Err((why, buffer)) if requests::passes(&why) => left.1 = buffer,
                     Err(refused) => return Err(refused),
                 }
             }
@@ -299,10 +299,15 @@ impl<P: Platform> Session<P> {
         }
     }
 
+    /// The I/O queues that are connected: number, from 1, and connection.
+    pub fn io_queues(&self) -> impl Iterator<Item = (u16, ConnectionId)> + '_ {
+        self.queues.iter().map(|queue| (queue.number, queue.id))
+    }
+
     /// I/O queues that have the offload now.
     pub fn offloaded(&self) -> usize {
         let Some(shard) = self.shard() else { return 0 };
-        self.queues.iter().filter(|queue| shard.is_offloaded(queue.id)).count()
+        self.io_queues().filter(|(_, id)| shard.is_offloaded(*id)).count()
     }
 
     /// The platform.
