@@ -96,7 +96,7 @@ pub struct DemoArgs {
     #[arg(long, value_enum, default_value_t = Towards::Both)]
     pub towards: Towards,
     /// Let something go wrong while the namespace is read, and recover: when half of it is read, or @100 after 100 reads, or
-    /// @5ms after 5 ms of simulated time. FAULT: fatal-health, hang, all-ones, flr, rq-error, sq-error, icosq-error, rq-overrun,
+    /// @5ms or @300us after so much simulated time. FAULT: fatal-health, hang, all-ones, flr, rq-error, sq-error, icosq-error, rq-overrun,
     /// sq-overrun, icosq-overrun, lost-command, target-closes. May be given several times.
     #[arg(long, value_name = "FAULT[@WHEN]")]
     pub inject: Vec<Injection>,

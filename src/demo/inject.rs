@@ -13,15 +13,15 @@ const AWAY: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Device(Fault),
-    /// A command is lost, and a receive error makes the driver send one.
-    LostCommand,
+    /// The same, which only a command can show: a receive error makes the driver send one.
+    Commands(Fault),
     TargetCloses,
 }
 
 /// Every fault, by the name that the command line has for it.
 const FAULTS: [(&str, What); 12] = [
     ("fatal-health", What::Device(Fault::Fatal(HealthSyndrome::FW_INTERNAL_ERR))),
-    ("hang", What::Device(Fault::Hang)),
+    ("hang", What::Commands(Fault::Hang)),
     ("all-ones", What::Device(Fault::Gone(AWAY))),
     ("flr", What::Device(Fault::Reset)),
     ("rq-error", What::Device(Fault::WorkRequest(Role::Receive))),
@@ -30,7 +30,7 @@ const FAULTS: [(&str, What); 12] = [
     ("rq-overrun", What::Device(Fault::CqOverrun(Role::Receive))),
     ("sq-overrun", What::Device(Fault::CqOverrun(Role::Send))),
     ("icosq-overrun", What::Device(Fault::CqOverrun(Role::Control))),
-    ("lost-command", What::LostCommand),
+    ("lost-command", What::Commands(Fault::LostCommand)),
     ("target-closes", What::TargetCloses),
 ];
 
@@ -80,9 +80,9 @@ impl Injection {
     pub(super) fn inject(&self, world: &mut World) -> bool {
         match self.what {
             What::Device(fault) => world.platform.nic().inject(fault, 0),
-            What::LostCommand => {
+            What::Commands(fault) => {
                 let mut nic = world.platform.nic();
-                nic.inject(Fault::LostCommand, 0) && nic.inject(Fault::WorkRequest(Role::Receive), 0)
+                nic.inject(fault, 0) && nic.inject(Fault::WorkRequest(Role::Receive), 0)
             }
             What::TargetCloses => {
                 world.target.break_off();
@@ -104,13 +104,12 @@ impl FromStr for Injection {
         let (name, when) = text.split_once('@').map_or((text, None), |(name, when)| (name, Some(when)));
         let fault = FAULTS.iter().find(|(known, _)| *known == name);
         let &(name, what) = fault.ok_or_else(|| format!("unknown fault {name:?}; there are {}", names()))?;
-        let bad = |_| "allowed behind @ is a number of reads, such as 100, or milliseconds, such as 5ms".to_owned();
-        let when = match when {
+        let bad = |_| "allowed behind @ is a number of reads, such as 100, or a time, such as 5ms or 300us".to_owned();
+        let when = match when.map(|when| (when, when.strip_suffix("ms"), when.strip_suffix("us"))) {
             None => When::Middle,
-            Some(when) => match when.strip_suffix("ms") {
-                Some(ms) => When::Time(Duration::from_millis(ms.parse().map_err(bad)?)),
-                None => When::Reads(when.parse().map_err(bad)?),
-            },
+            Some((_, Some(ms), _)) => When::Time(Duration::from_millis(ms.parse().map_err(bad)?)),
+            Some((_, _, Some(us))) => When::Time(Duration::from_micros(us.parse().map_err(bad)?)),
+            Some((reads, None, None)) => When::Reads(reads.parse().map_err(bad)?),
         };
         Ok(Injection { name, what, when })
     }
@@ -132,6 +131,7 @@ mod tests {
         let at = |text: &str| text.parse::<Injection>().map(|injection| injection.when);
         assert_eq!(at("flr@17"), Ok(When::Reads(17)));
         assert_eq!(at("flr@250ms"), Ok(When::Time(Duration::from_millis(250))));
+        assert_eq!(at("flr@7us"), Ok(When::Time(Duration::from_micros(7))));
         for bad in ["", "flood", "flr@", "flr@ms", "flr@-1", "flr@1s", "flr@1@2"] {
             let error = at(bad).expect_err(bad);
             assert!(error.contains("rq-error, sq-error") || error.contains("such as 5ms"), "{error}");

@@ -446,6 +446,15 @@ impl Job<'_> {
             self.sleep(last_progress, due.filter(|_| phase == Phase::Reading), "a request to complete")?;
         }
         self.inject_what_is_due(&pass);
+        if phase == Phase::Reading {
+            let took = self.world.now() - pass.began;
+            for injection in std::mem::take(&mut self.inject) {
+                let name = injection.name();
+                self.problem(format!(
+                    "--inject {name}: reading was over before, after {took:?}; take an earlier moment"
+                ));
+            }
+        }
         Ok(())
     }
 
