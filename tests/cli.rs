@@ -94,6 +94,8 @@ fn bad_options_get_one_line() {
         ("demo --queues 1.5", &["--queues", "1.5", "1 to 8"]),
         ("demo --mtu 1400", &["--mtu 1400", "1500 or 9000"]),
         ("demo --mtu jumbo", &["--mtu", "jumbo", "1500 or 9000"]),
+        ("demo --inject flood", &["--inject", "flood", "fatal-health", "target-closes"]),
+        ("demo --inject flr@soon", &["--inject", "flr@soon", "100", "5ms"]),
         ("demo --offload maybe", &["--offload", "maybe", "prefer, require, off"]),
         ("demo --pcap /nonexistent/a.pcapng", &["--pcap /nonexistent/a.pcapng", "folder does not exist"]),
         ("demo --pcap /", &["--pcap /", "is a folder"]),

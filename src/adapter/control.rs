@@ -7,6 +7,8 @@ use super::{Adapter, AdapterError, Capabilities, Creation, Event, Handle, Object
 use crate::command::{CommandError, Function, Output, Request};
 use crate::dma::DmaHeap;
 use crate::platform::{Deadline, Platform};
+use firmware_iface::command::device::NopIn;
+use hw_regs::layout::Layout;
 use std::sync::Arc;
 
 /// The function, as the owner of queues on it sees it.
@@ -22,6 +24,14 @@ impl<P: Platform> Control<P> {
     pub fn own(&self) -> Option<&Adapter<P>> {
         match self {
             Control::Own(adapter) => Some(adapter),
+            Control::Shared(_) => None,
+        }
+    }
+
+    /// The adapter, if it is this owner's.
+    pub fn into_own(self) -> Option<Adapter<P>> {
+        match self {
+            Control::Own(adapter) => Some(*adapter),
             Control::Shared(_) => None,
         }
     }
@@ -88,6 +98,22 @@ impl<P: Platform> Control<P> {
         match self {
             Control::Own(adapter) => adapter.check_health(),
             Control::Shared(remote) => remote.check_health(),
+        }
+    }
+
+    /// Commands of the function that missed their deadline, whoever asked for them: nobody knows what became of them.
+    pub fn commands_timed_out(&self) -> u64 {
+        match self {
+            Control::Own(adapter) => adapter.command_counters().timed_out,
+            Control::Shared(remote) => remote.commands_timed_out(),
+        }
+    }
+
+    /// Asks firmware for a sign of life.
+    pub fn ask_firmware(&mut self, deadline: Deadline) -> Result<(), AdapterError> {
+        match self {
+            Control::Own(adapter) => adapter.link_is_up(deadline).map(drop),
+            Control::Shared(remote) => Ok(remote.exec(Request::new(&NopIn::zeroed()), deadline).map(drop)?),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::dma::DmaHeap;
 use crate::platform::{Deadline, Platform};
 use firmware_iface::Opcode;
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -59,7 +60,7 @@ enum Answer {
     Executed(Vec<Result<Output, CommandError>>),
 }
 
-/// What does not change about a function that is up.
+/// What does not change about a function that is up, and what is wrong with it.
 struct Facts {
     function: Arc<Function>,
     capabilities: Capabilities,
@@ -68,6 +69,8 @@ struct Facts {
     command_timeout: Duration,
     /// What is wrong with the function, once something is.
     ailment: OnceLock<Ailment>,
+    /// Commands that missed their deadline.
+    timed_out: AtomicU64,
 }
 
 /// A shard's end.
@@ -118,6 +121,10 @@ impl<P: Platform> Remote<P> {
             Some(health) => Err(AdapterError::Unhealthy { function: self.function(), health: *health }),
             None => Ok(()),
         }
+    }
+
+    pub(super) fn commands_timed_out(&self) -> u64 {
+        self.facts.timed_out.load(Ordering::Acquire)
     }
 
     fn error(&self, (opcode, op_mod, object): Subject, fault: Fault) -> CommandError {
@@ -253,6 +260,7 @@ impl<P: Platform> Host<P> {
             mac: adapter.mac(),
             command_timeout: adapter.config.command_timeout,
             ailment: OnceLock::new(),
+            timed_out: AtomicU64::new(0),
         });
         let (asks, host_asks) = sync_channel(ASKS);
         let (mut seats, mut remotes, mut owners) = (Vec::new(), Vec::new(), HashMap::new());
@@ -357,6 +365,7 @@ impl<P: Platform> Host<P> {
             }
             Work::Exec(requests) => Answer::Executed(self.adapter.exec_each(requests, deadline)),
         };
+        self.facts.timed_out.store(self.adapter.command_counters().timed_out, Ordering::Release);
         self.answer(from, id, answer);
     }
 

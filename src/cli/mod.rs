@@ -5,4 +5,5 @@ pub mod demo;
 pub mod options;
 pub mod probe;
 pub mod scale;
+pub mod simulate;
 mod text;

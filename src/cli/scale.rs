@@ -91,7 +91,8 @@ fn summary(out: &mut impl Write, r: &Report) -> std::io::Result<()> {
     match (m.total, m.heap) {
         (Some(total), Some(heap)) => {
             row("memory", format!("{} for each connection in the driver, destination buffers left out:", size(total)))?;
-            row("", format!("{:>10}  heap", size(heap)))?;
+            let used = m.heap_used.map_or_else(String::new, |used| format!(" ({} after the reads)", size(used)));
+            row("", format!("{:>10}  heap{used}", size(heap)))?;
         }
         _ => row("memory", "for each connection in the driver, heap not counted:".to_owned())?,
     }

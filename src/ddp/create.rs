@@ -17,6 +17,7 @@ use super::keys::KeyPool;
 use super::queue::{Binding, OffloadQueue};
 use super::stats::Stats;
 use super::tags::{INDEX_SHIFT, Quiesced, Released, TagTable};
+use super::why::WhyNoOffload;
 use super::wqe::{self, ConnectionParams, KLMS_PER_BLOCK};
 use crate::adapter::{Creation, Handle, Objects, OffloadCaps, Refused};
 use crate::command::{CommandError, ObjectKind, Request};
@@ -103,6 +104,22 @@ fn list_room(max_entries: u16) -> usize {
     usize::from(max_entries).next_multiple_of(KLMS_PER_BLOCK).min(usize::from(u16::MAX) + 1 - KLMS_PER_BLOCK)
 }
 
+impl CreateError {
+    /// The same in a word.
+    pub fn why(&self) -> WhyNoOffload {
+        match self {
+            CreateError::Tags { .. } => WhyNoOffload::TagsAboveTable,
+            CreateError::Alignment(_) => WhyNoOffload::Alignment,
+            CreateError::Command { what: Part::TagBufferTable, .. } => WhyNoOffload::TableRefused,
+            CreateError::Command { what: Part::Tir, .. } => WhyNoOffload::TirRefused,
+            CreateError::Command { what: Part::MemoryKeys, .. } => WhyNoOffload::KeysRefused,
+            CreateError::Queue(_) => WhyNoOffload::ControlRingRefused,
+            CreateError::Refused(_) => WhyNoOffload::ContextRefused,
+            CreateError::TimedOut { .. } => WhyNoOffload::TimedOut,
+        }
+    }
+}
+
 /// What a queue is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -120,6 +137,27 @@ pub struct Plan {
     pub log_ring: Option<u32>,
     /// Reads of fewer bytes are not offloaded.
     pub threshold: u32,
+}
+
+/// Firmware objects of a queue, but for its control ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Where the device finds the memory key of each tag.
+    TagBufferTable,
+    /// The TIR with the offload context.
+    Tir,
+    /// One key per tag.
+    MemoryKeys,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Part::TagBufferTable => "tag buffer table",
+            Part::Tir => "TIR",
+            Part::MemoryKeys => "tag memory keys",
+        })
+    }
 }
 
 /// Why a queue could not be created. Nothing is left behind, unless the log says so.
@@ -142,7 +180,7 @@ pub enum CreateError {
     #[error("{what}: {error}")]
     Command {
         /// What was to be created.
-        what: &'static str,
+        what: Part,
         /// Why not.
         error: CommandError,
     },
@@ -268,14 +306,13 @@ impl Site<'_> {
     }
 
     /// Notes the outcome of a creation.
-    fn take<T>(&mut self, what: &'static str, outcome: Result<T, CommandError>) -> Option<T> {
-        match outcome {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.fail(CreateError::Command { what, error });
-                None
-            }
-        }
+    fn take(&mut self, what: Part, outcome: Result<Handle, CommandError>) -> Option<Handle> {
+        outcome.map_err(|error| self.fail(CreateError::Command { what, error })).ok()
+    }
+
+    /// Notes the outcome of a command of the control ring.
+    fn take_queue<T>(&mut self, outcome: Result<T, CommandError>) -> Option<T> {
+        outcome.map_err(|error| self.fail(QueueError::from(error))).ok()
     }
 }
 
@@ -339,10 +376,10 @@ pub fn create_each(
         let site = &mut sites[n];
         match what {
             First::Cq(cq) => {
-                site.cq = site.take("completion queue of the control ring", outcome).map(|h| cq.created(h))
+                site.cq = site.take_queue(outcome).map(|handle| cq.created(handle));
             }
-            First::Table => site.table = site.take("tag buffer table", outcome),
-            First::Keys => site.keys = site.take("tag memory keys", outcome),
+            First::Table => site.table = site.take(Part::TagBufferTable, outcome),
+            First::Keys => site.keys = site.take(Part::MemoryKeys, outcome),
         }
     }
 
@@ -366,8 +403,8 @@ pub fn create_each(
     for ((n, what), outcome) in stage.whose.into_iter().zip(outcomes) {
         let site = &mut sites[n];
         match what {
-            Second::Ring(ring) => site.ring = site.take("control ring", outcome).map(|handle| ring.created(handle)),
-            Second::Tir => site.tir = site.take("TIR", outcome),
+            Second::Ring(ring) => site.ring = site.take_queue(outcome).map(|handle| ring.created(handle)),
+            Second::Tir => site.tir = site.take(Part::Tir, outcome),
         }
     }
 
@@ -379,7 +416,7 @@ pub fn create_each(
     }
     let outcomes = objects.exec_each(stage.items, deadline);
     for ((n, ()), outcome) in stage.whose.into_iter().zip(outcomes) {
-        sites[n].take("control ring", outcome);
+        sites[n].take_queue(outcome);
     }
 
     // The contexts are written by all rings at the same time.

@@ -54,4 +54,9 @@ impl KeyPool {
         self.blocks.push(keys);
         Vec::new()
     }
+
+    /// Destroys all keys. Returns what firmware refused.
+    pub(super) fn destroy(self, objects: &mut impl Objects, deadline: Deadline) -> Vec<Refused> {
+        objects.destroy_each(self.blocks, deadline)
+    }
 }

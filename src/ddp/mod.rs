@@ -11,7 +11,8 @@
 //!      ├── keys      memory keys of tags, kept for the next queue
 //!      ├── rebuild   128-byte CQE + receive buffer + tags ─► Frame, or a rejection
 //!      ├── memory    where the L5P finds and puts payload (`nvme::PayloadMemory`)
-//!      └── stats     counters, under the names that people know
+//!      ├── stats     counters, under the names that people know
+//!      └── why       why something was not offloaded, or not placed
 //!   lookup     flow tag ─► queue
 //! ```
 //!
@@ -57,6 +58,7 @@ pub mod queue;
 pub mod rebuild;
 pub mod stats;
 pub mod tags;
+pub mod why;
 pub mod wqe;
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! What a demonstration is to do, and the one clear line that an impossible wish gets.
 
+use super::inject::Injection;
+use super::peer::Peer;
 use super::world::WireConfig;
 use crate::shard::OffloadPolicy;
 use std::path::PathBuf;
@@ -39,12 +41,17 @@ pub struct Config {
     pub pcap: Option<PathBuf>,
     /// Seed of everything random.
     pub seed: u64,
+    /// Which TCP the target has.
+    pub peer: Peer,
     /// How the target lays out its PDUs.
     pub script: nvme_target::Script,
     /// What the wire does to frames; its seed is [`Config::seed`].
     pub wire: WireConfig,
     /// Pieces that a destination buffer is cut into, 1 to 128: of odd lengths and at odd offsets if more than one.
     pub pieces: u32,
+    /// What goes wrong while the namespace is read. If anything is to, what was lost is made anew, and requests are submitted
+    /// again; else the first loss is the end.
+    pub inject: Vec<Injection>,
 }
 
 impl Default for Config {
@@ -62,9 +69,11 @@ impl Default for Config {
             write: false,
             pcap: None,
             seed: 1,
+            peer: Peer::default(),
             script: nvme_target::Script::default(),
             wire: WireConfig::default(),
             pieces: 1,
+            inject: Vec::new(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! bytes only (`cqe_128_always`, `nvme-tcp-offload.md` §2.1): there the half that says nothing is added while reading.
 
 use crate::adapter::Objects;
+use crate::command::CommandError;
 use crate::platform::Deadline;
 use crate::queue::{Base, CompletionQueue, QueueError, ReceiveQueue, RxPool};
 use hw_regs::cqe::{Cqe64, OffloadCqe};
@@ -68,6 +69,25 @@ impl RxCompletions {
         match self {
             RxCompletions::Offload(cq) => rq.recover(objects, cq, pool, deadline),
             RxCompletions::Plain(cq) => rq.recover(objects, cq, pool, deadline),
+        }
+    }
+
+    /// Destroys both queues; the buffers of the receive queue go back to `pool`. What firmware refuses to destroy stays
+    /// logged, and keeps its memory.
+    pub fn destroy(
+        self,
+        rq: ReceiveQueue,
+        objects: &mut impl Objects,
+        pool: &mut RxPool,
+        deadline: Deadline,
+    ) -> Result<(), CommandError> {
+        match self {
+            RxCompletions::Offload(mut cq) => {
+                rq.destroy(objects, &mut cq, pool, deadline).and_then(|()| cq.destroy(objects, deadline))
+            }
+            RxCompletions::Plain(mut cq) => {
+                rq.destroy(objects, &mut cq, pool, deadline).and_then(|()| cq.destroy(objects, deadline))
+            }
         }
     }
 

@@ -2,8 +2,9 @@
 
 use super::buffers::Buffers;
 use super::completions::RxCompletions;
+use super::parties::Parties;
 use super::{Config, MAX_SHARDS, NotOpened, Shard};
-use crate::adapter::{Adapter, Control, Host};
+use crate::adapter::{Adapter, Control, Handle, Host};
 use crate::command::ObjectKind;
 use crate::ddp::create::Capacity;
 use crate::ddp::device::{Offloads, Settings};
@@ -30,8 +31,6 @@ const SCRATCH: usize = 64 << 10;
 const PORTS: RangeInclusive<u16> = 49152..=u16::MAX;
 /// log2 of their number.
 const LOG_PORTS: u32 = 14;
-/// Range in which the first port of a shard lies: this part of its ports.
-const PORT_SPREAD: u16 = 2;
 
 /// What of a function is one shard's.
 struct Share {
@@ -43,14 +42,22 @@ struct Share {
     eqn: u32,
 }
 
+/// Objects between the port and the queues.
+pub(super) struct Path {
+    /// The receive queue table, with the one receive queue.
+    pub rqt: Handle,
+    /// Where packets go that no connection's rule takes.
+    pub tir: Handle,
+    pub tis: Handle,
+}
+
 /// What [`create`] made.
 struct Parts {
     share: Share,
     cq: RxCompletions,
     rq: ReceiveQueue,
     buffers: Buffers,
-    rqtn: u32,
-    tirn: u32,
+    path: Path,
     tx: SendQueue,
     offloads: Option<Offloads>,
     interface: Interface,
@@ -58,7 +65,7 @@ struct Parts {
 
 impl<P: Platform> Shard<P> {
     /// Creates the queues, steering and interface of a shard on a function that is up. On failure the function is torn
-    /// down.
+    /// down, or reset if that cannot be done.
     pub fn open(mut adapter: Adapter<P>, config: Config) -> Result<Shard<P>, NotOpened> {
         match open_alone(&mut adapter, &config) {
             Ok((parts, steering)) => Ok(Shard::assemble(Control::Own(Box::new(adapter)), config, parts, steering)),
@@ -100,11 +107,12 @@ impl<P: Platform> Shard<P> {
     }
 
     fn assemble(adapter: Control<P>, config: Config, parts: Parts, steering: Steering) -> Shard<P> {
-        let Parts { share, cq, rq, buffers, rqtn, tx, offloads, interface, .. } = parts;
+        let Parts { share, cq, rq, buffers, path, tx, offloads, interface } = parts;
         let Share { ports, base, .. } = share;
         // The first port depends on the secret, so that a restart does not meet its own old connections.
-        let spread = (ports.end() - ports.start()) / PORT_SPREAD;
-        let next_port = ports.start() + u16::from_le_bytes([config.secret[0], config.secret[1]]) % spread;
+        let half = (ports.len() / 2) as u16;
+        let spread = u16::from_le_bytes([config.secret[0], config.secret[1]]) % half;
+        let next_port = config.first_port.filter(|port| ports.contains(port)).unwrap_or(ports.start() + spread);
         Shard {
             platform: Arc::clone(adapter.platform()),
             adapter,
@@ -112,7 +120,7 @@ impl<P: Platform> Shard<P> {
             cq,
             rq,
             buffers,
-            rqtn,
+            path,
             tx,
             steering,
             offloads,
@@ -123,7 +131,7 @@ impl<P: Platform> Shard<P> {
             connections: Vec::new(),
             free: Vec::new(),
             opened: 0,
-            by_tuple: HashMap::new(),
+            parties: Parties::default(),
             by_queue: HashMap::new(),
             lingering: Default::default(),
             timers: Default::default(),
@@ -136,15 +144,20 @@ impl<P: Platform> Shard<P> {
             counters: Default::default(),
             past: Default::default(),
             past_doorbells: 0,
+            past_queues: Default::default(),
             draining: 0,
             unread: 0,
             ring_full_since: None,
             health_at: Default::default(),
             recoveries: Default::default(),
-            quarantine: Vec::new(),
+            falls_back: false,
+            blamed: Default::default(),
+            offload_off: None,
+            quarantine: Default::default(),
             broken: None,
             dead: false,
             unused: Vec::new(),
+            burst: Vec::with_capacity(super::receive::BURST as usize),
             scratch: vec![0; SCRATCH],
             config,
         }
@@ -154,9 +167,10 @@ impl<P: Platform> Shard<P> {
 /// A function whose shards could not be opened goes down.
 fn give_up<P: Platform>(adapter: Adapter<P>) {
     let deadline = adapter.command_deadline();
-    let teardown = adapter.teardown(deadline);
-    if !teardown.is_clean() {
+    let (teardown, reset) = adapter.take_down(deadline, false);
+    if let Some(reset) = reset {
         log::error!("{teardown}");
+        reset.err().iter().for_each(|error| log::error!("{error}"));
     }
 }
 
@@ -164,7 +178,7 @@ fn open_alone<P: Platform>(adapter: &mut Adapter<P>, config: &Config) -> Result<
     let (base, eqn) = (Base::of(adapter), adapter.completion_eqn(0));
     let parts = create(adapter, config, Share { ports: PORTS, ids: ids(config, 0, 1), base, eqn })?;
     let (caps, params) = steering(adapter, config)?;
-    let defaults = Defaults { other: parts.tirn, tcp_ipv4: None, tcp_ipv6: None };
+    let defaults = Defaults { other: parts.path.tir.number(), tcp_ipv4: None, tcp_ipv6: None };
     let deadline = adapter.command_deadline();
     let steering = Steering::create(adapter, &caps, &params, &defaults, deadline)?;
     Ok((parts, steering))
@@ -187,7 +201,7 @@ fn open_shares<P: Platform>(
         let first = PORTS.start() + ((index as u16) << log_len);
         let ports = first..=first + ((1u16 << log_len) - 1);
         let parts = create(adapter, config, Share { ports, ids: ids(config, index, shards), base, eqn })?;
-        shares.push(steering::Share { tirn: parts.tirn, ports: Ports { first, log_len } });
+        shares.push(steering::Share { tirn: parts.path.tir.number(), ports: Ports { first, log_len } });
         all.push(parts);
     }
     let (caps, params) = steering(adapter, config)?;
@@ -243,9 +257,9 @@ fn create<P: Platform>(adapter: &mut Adapter<P>, config: &Config, share: Share) 
     rq.post(&mut buffers.pool);
     let log_max_sq = adapter.capabilities().general().get(CmdHcaCap::LOG_MAX_QP_SZ);
     let offloads = caps.possible().then(|| Capacity::new(&caps, log_max_sq)).flatten().map(|capacity| {
-        let (threshold, ids) = (config.offload_threshold, share.ids.clone());
-        Offloads::new(capacity, Settings { threshold, ids, ..Settings::new(*eqn) })
+        let (threshold, log_ring, ids) = (config.offload_threshold, config.log_control_ring, share.ids.clone());
+        Offloads::new(capacity, Settings { threshold, log_ring, ids, ..Settings::new(*eqn) })
     });
-    let (rqtn, tirn) = (rqt.number(), tir.number());
-    Ok(Parts { share, cq, rq, buffers, rqtn, tirn, tx, offloads, interface })
+    let path = Path { rqt, tir, tis };
+    Ok(Parts { share, cq, rq, buffers, path, tx, offloads, interface })
 }

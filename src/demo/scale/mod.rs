@@ -20,6 +20,7 @@ pub use report::{CommandUse, MemoryUse, Report};
 use super::config::{BLOCK, BadOption, MAX_IO};
 use super::heap;
 use super::job::DemoError;
+use super::peer::PeerError;
 use crate::adapter::{self, Adapter, Host};
 use crate::command::{CommandCounters, ObjectKind};
 use crate::ddp::tags::Quiesced;
@@ -136,6 +137,8 @@ struct Progress {
     /// Pages that firmware was given.
     firmware_pages: AtomicUsize,
     samples: Mutex<Vec<Sample>>,
+    /// After the reads, with no buffer left.
+    used: Mutex<Vec<Sample>>,
 }
 
 impl Progress {
@@ -203,7 +206,11 @@ fn targets(config: &Config) -> Result<Vec<Vec<([u8; 6], Target, worker::Site)>>,
                 subsystem: target.subsystem_nqn.clone(),
                 queues: queues as u16,
             };
-            own.push((mac, Target::new(target, Box::new(Generated::new(config.seed, IMAGE)))?, site));
+            own.push((
+                mac,
+                Target::new(target, Box::new(Generated::new(config.seed, IMAGE))).map_err(PeerError::from)?,
+                site,
+            ));
         }
         all.push(own);
     }
@@ -263,6 +270,7 @@ pub fn run(config: &Config) -> Result<Report, DemoError> {
         offloaded: AtomicU32::new(0),
         firmware_pages: AtomicUsize::new(0),
         samples: Mutex::new(Vec::new()),
+        used: Mutex::new(Vec::new()),
     };
     let (workers, hosted, targets) = std::thread::scope(|scope| {
         let (clock, progress) = (&clock, &progress);
@@ -289,12 +297,12 @@ pub fn run(config: &Config) -> Result<Report, DemoError> {
     };
 
     let mut report = Report::new(config, &progress, &hosted);
-    let mut quarantined = Vec::new();
+    let mut closed = Vec::new();
     for worker in workers {
         match worker {
             Ok(done) => {
                 report.add(&done.outcome);
-                quarantined.push(done.closed);
+                closed.push(done.closed);
             }
             Err(_) => report.problem("a shard's thread has panicked"),
         }
@@ -302,37 +310,35 @@ pub fn run(config: &Config) -> Result<Report, DemoError> {
     for target in &mut targets {
         target.errors().iter().for_each(|error| report.problem(format!("target: {error}")));
     }
-    take_down(hosted.host, quarantined, &mut report);
+    take_down(hosted.host, closed, &mut report);
     report.device(&platform);
     report.elapsed_s = began.elapsed().as_secs_f64();
     Ok(report)
 }
 
 /// Takes the function down once no shard uses it any more.
-fn take_down(host: Host<VirtualPlatform>, closed: Vec<Option<shard::Closed>>, report: &mut Report) {
+fn take_down(host: Host<VirtualPlatform>, closed: Vec<shard::Closed>, report: &mut Report) {
     let ill = host.ailment();
-    let adapter = host.into_adapter();
-    let (platform, deadline) = (Arc::clone(adapter.platform()), adapter.command_deadline());
-    match ill {
+    let mut adapter = host.into_adapter();
+    let deadline = adapter.command_deadline();
+    let held: Vec<_> = closed.into_iter().map(|closed| closed.quarantine).filter(|held| !held.is_empty()).collect();
+    let reset = match ill {
         None => {
-            let teardown = adapter.teardown(deadline);
+            let (teardown, reset) = adapter.take_down(deadline, !held.is_empty());
             if !teardown.is_clean() {
                 report.problem(format!("teardown: {teardown}"));
             }
+            reset
         }
         Some(ailment) => {
             report.problem(format!("the function was reset: {ailment}"));
-            if let Err(error) = adapter.reset(deadline) {
-                report.problem(error.to_string());
-            }
+            Some(adapter.reset(deadline))
         }
-    }
-    let held: Vec<_> = closed.into_iter().flatten().filter(|closed| closed.quarantined() != 0).collect();
-    if !held.is_empty() {
-        match Quiesced::by_reset(&*platform) {
-            Ok(proof) => held.into_iter().for_each(|mut closed| drop(closed.release(&proof))),
-            Err(error) => report.problem(format!("buffers stay with the device for ever: {error}")),
-        }
+    };
+    match reset {
+        Some(Ok(proof)) => held.into_iter().for_each(|held| drop(held.release(&Quiesced::after(&proof)))),
+        Some(Err(error)) => report.problem(error.to_string()),
+        None => {}
     }
 }
 

@@ -30,6 +30,8 @@ pub struct CommandUse {
 pub struct MemoryUse {
     /// On the heap; `None` if the program does not count.
     pub heap: Option<f64>,
+    /// On the heap after the reads, which have used as many tags at a time as there was room for.
+    pub heap_used: Option<f64>,
     /// DMA memory of its own: control ring with completions and doorbell records.
     pub dma: f64,
     /// Its share of the receive buffers that all connections of a shard have together.
@@ -102,7 +104,7 @@ impl Report {
             depth: config.depth,
             shards: config.shards,
             commands,
-            memory: memory(config, &samples),
+            memory: memory(config, &samples, &progress.used.lock().map(|used| used.clone()).unwrap_or_default()),
             objects: hosted.objects.iter().map(|(kind, count)| (kind.to_string(), *count)).collect(),
             ..Report::default()
         }
@@ -148,7 +150,7 @@ impl Report {
     }
 }
 
-fn memory(config: &Config, samples: &[Sample]) -> MemoryUse {
+fn memory(config: &Config, samples: &[Sample], used: &[Sample]) -> MemoryUse {
     let few = samples.iter().filter(|sample| sample.connections >= FIRST).min_by_key(|sample| sample.connections);
     let none = samples.iter().min_by_key(|sample| sample.connections);
     let Some((first, last)) = few.or(none).zip(samples.iter().max_by_key(|sample| sample.connections)) else {
@@ -162,8 +164,11 @@ fn memory(config: &Config, samples: &[Sample]) -> MemoryUse {
     let shard = shard_config(config);
     let frame = f64::from(1518u32.next_multiple_of(64));
     let receive_buffers = f64::from(shard.rx_payloads_per_connection) * frame;
+    // The last shard to finish has seen what all of them took.
+    let more = used.last().and_then(|used| Some((used.heap? - last.heap?) as f64 / f64::from(used.connections.max(1))));
     MemoryUse {
         heap,
+        heap_used: heap.zip(more).map(|(heap, more)| heap + more),
         dma,
         receive_buffers,
         total: heap.map(|heap| heap + dma + receive_buffers),

@@ -1,6 +1,7 @@
 //! One shard's part: connect, offload, read, close.
 
 use super::{Config, IMAGE, PATIENCE, Progress, Sample};
+use crate::ddp::why::Why;
 use crate::demo::config::BLOCK;
 use crate::dma::IoBuf;
 use crate::nvme::command::Request;
@@ -12,8 +13,8 @@ use nvme_target::Generated;
 use std::collections::HashSet;
 use std::fmt::Display;
 use std::net::SocketAddrV4;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Reads that a shard has under way at most, over all its connections: more only take memory.
@@ -57,8 +58,8 @@ pub(super) struct Outcome {
 /// A shard that is done.
 pub(super) struct Done {
     pub outcome: Outcome,
-    /// What the shard left, if it was closed.
-    pub closed: Option<Closed>,
+    /// What the shard left.
+    pub closed: Closed,
 }
 
 pub(super) struct Worker<'a> {
@@ -88,7 +89,7 @@ impl<'a> Worker<'a> {
             self.problem(why);
         }
         let stats = self.shard.offload_stats();
-        self.outcome.busy = stats.not_offloaded(crate::ddp::stats::NotOffloaded::Busy);
+        self.outcome.busy = stats.not_offloaded(Why::ControlRingFull) + stats.not_offloaded(Why::Draining);
         let counters = self.shard.counters();
         for (count, what) in [
             (counters.bad_completions, "completions of the device were not believed"),
@@ -104,14 +105,14 @@ impl<'a> Worker<'a> {
         let Worker { shard, mut outcome, .. } = self;
         let closed = shard.close(deadline);
         outcome.problems.extend(closed.problems.iter().cloned());
-        Done { outcome, closed: Some(closed) }
+        Done { outcome, closed }
     }
 
     /// Connects and offloads; returns the admin connections.
     fn set_up(&mut self) -> Result<Vec<ConnectionId>, Failure> {
         let began = self.platform.clock().now();
         let done = self.connect_admins().and_then(|admins| {
-            self.sample(0);
+            self.sample(&self.progress.samples, 0);
             self.connect_queues(&admins)?;
             Ok(admins)
         });
@@ -129,6 +130,7 @@ impl<'a> Worker<'a> {
     fn use_all(&mut self, admins: Vec<ConnectionId>) -> Result<(), Failure> {
         let began = self.platform.clock().now();
         self.read_all()?;
+        self.sample(&self.progress.used, self.progress.offloaded.load(Ordering::Acquire));
         let read = self.platform.clock().now();
         self.outcome.reading = read - began;
         let queues = std::mem::take(&mut self.queues);
@@ -239,18 +241,18 @@ impl<'a> Worker<'a> {
             self.outcome.connections += ids.len() as u32;
             self.queues.extend(&ids);
             let all = self.progress.offloaded.fetch_add(ids.len() as u32, Ordering::AcqRel) + ids.len() as u32;
-            self.sample(all);
+            self.sample(&self.progress.samples, all);
         }
         Ok(())
     }
 
-    fn sample(&self, connections: u32) {
+    fn sample(&self, samples: &Mutex<Vec<Sample>>, connections: u32) {
         let sample = Sample::take(
             connections,
             self.shard.adapter().heap(),
             self.progress.firmware_pages.load(Ordering::Relaxed),
         );
-        if let Ok(mut samples) = self.progress.samples.lock() {
+        if let Ok(mut samples) = samples.lock() {
             samples.push(sample);
         }
     }
