@@ -218,6 +218,19 @@ impl Offloads {
         }
     }
 
+    /// True if binding made room in a queue's control ring, so that tags are known to be forgotten: [`Offloads::next_event`]
+    /// has them, and is to be asked after the receive queue was drained.
+    #[inline]
+    pub fn has_events(&mut self, queue: u32) -> bool {
+        let Some(entry) = self.queues.get_mut(queue).filter(|entry| entry.created.queue.has_events()) else {
+            return false;
+        };
+        if !std::mem::replace(&mut entry.eventful, true) {
+            self.eventful.push_back(queue);
+        }
+        true
+    }
+
     /// Holds the buffer of a command that is not to be offloaded, such as the source of a write.
     pub fn hold(&mut self, queue: u32, tag: u16, buffer: IoBuf) -> Result<(), SetupError> {
         match self.queues.get_mut(queue) {

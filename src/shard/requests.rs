@@ -89,7 +89,7 @@ impl<P: Platform> Shard<P> {
                 let held = offloads.setup(offload, cid, buffer);
                 // A full control ring was reaped to make room: the receive queue must be read before anything that came
                 // of it is given out.
-                if offloads.queue(offload).is_some_and(|queue| queue.has_events()) {
+                if offloads.has_events(offload) {
                     self.unread = self.cq.entries();
                 }
                 held.map(|setup| match setup {
