@@ -6,11 +6,12 @@ use connectx_ddp::demo::{self, Config, Impairments, Outcome, Phase, Progress, Wi
 use connectx_ddp::shard::OffloadPolicy;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nvme_target::{Script, Segmentation};
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-fn config(args: &DemoArgs) -> Config {
+/// What the options ask for.
+pub fn config(args: &DemoArgs) -> Config {
     let segmentation = match (args.align_pdus, args.segment) {
         (true, _) => Segmentation::AlignPdus,
         (_, true) => Segmentation::Random { min: 1, max: 1460 },
@@ -50,6 +51,7 @@ fn config(args: &DemoArgs) -> Config {
             seed: args.seed,
         },
         pieces: 1,
+        ask: None,
     }
 }
 
@@ -90,29 +92,37 @@ impl Bar {
 /// Runs the demonstration and tells what came of it.
 pub fn run(args: &DemoArgs) -> ExitCode {
     let config = config(args);
-    let mut bar = Bar::new(!args.json && std::io::stderr().is_terminal());
-    let outcome = demo::run(&config, &mut |progress| bar.show(progress));
+    carry_out("demo", &config, args.json, |out, outcome| match args.json {
+        true => serde_json::to_writer(&mut *out, outcome).map_err(Into::into).and_then(|()| writeln!(out)),
+        // Half a summary would look like a whole one.
+        false if !outcome.completed => Ok(()),
+        false => summary(out, &config, outcome),
+    })
+}
+
+/// Runs a demonstration for the subcommand `name`, lets `tell` say what came of it, and lists what went wrong.
+pub fn carry_out(
+    name: &str,
+    config: &Config,
+    json: bool,
+    tell: impl FnOnce(&mut StdoutLock<'_>, &Outcome) -> std::io::Result<()>,
+) -> ExitCode {
+    let mut bar = Bar::new(!json && std::io::stderr().is_terminal());
+    let outcome = demo::run(config, &mut |progress| bar.show(progress));
     bar.bar.finish_and_clear();
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
-            eprintln!("cxddp demo: {error}");
+            eprintln!("cxddp {name}: {error}");
             return ExitCode::from(2);
         }
     };
-    let mut out = std::io::stdout().lock();
-    let written = match args.json {
-        true => serde_json::to_writer(&mut out, &outcome).map_err(Into::into).and_then(|()| writeln!(out)),
-        // Half a summary would look like a whole one.
-        false if !outcome.completed => Ok(()),
-        false => summary(&mut out, &config, &outcome),
-    };
-    if let Err(error) = written {
-        eprintln!("cxddp demo: cannot write the result: {error}");
+    if let Err(error) = tell(&mut std::io::stdout().lock(), &outcome) {
+        eprintln!("cxddp {name}: cannot write the result: {error}");
         return ExitCode::from(2);
     }
     for problem in &outcome.problems {
-        eprintln!("cxddp demo: {problem}");
+        eprintln!("cxddp {name}: {problem}");
     }
     if outcome.verified { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

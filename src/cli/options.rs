@@ -21,6 +21,8 @@ pub struct Cli {
 pub enum Command {
     /// Read a whole namespace through a virtual ConnectX whose offload places the payload, and verify every byte.
     Demo(DemoArgs),
+    /// Run the demonstration and tell, for each queue and each kind of read, why software copied what it copied.
+    Explain(ExplainArgs),
     /// Bring the function up and tell what it is and whether the offload is possible.
     Probe(ProbeArgs),
 }
@@ -97,6 +99,17 @@ pub struct DemoArgs {
     /// Seed of everything that is random: the generated image, initial sequence numbers, ports.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
     pub seed: u64,
+}
+
+/// Options of `cxddp explain`: those of `cxddp demo`, and which read.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// The demonstration.
+    #[command(flatten)]
+    pub demo: DemoArgs,
+    /// Tell about this read only: 0 is the first of the namespace.
+    #[arg(long, value_name = "N", value_parser = |text: &str| number::<u64>(text, "the number of a read, from 0 on"))]
+    pub read: Option<u64>,
 }
 
 /// Options of `cxddp probe`.

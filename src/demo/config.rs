@@ -45,6 +45,8 @@ pub struct Config {
     pub wire: WireConfig,
     /// Pieces that a destination buffer is cut into, 1 to 128: of odd lengths and at odd offsets if more than one.
     pub pieces: u32,
+    /// A read of which [`Outcome::read`](super::Outcome::read) shall tell, from 0 on in the order of the namespace.
+    pub ask: Option<u64>,
 }
 
 impl Default for Config {
@@ -65,6 +67,7 @@ impl Default for Config {
             script: nvme_target::Script::default(),
             wire: WireConfig::default(),
             pieces: 1,
+            ask: None,
         }
     }
 }
@@ -154,6 +157,11 @@ impl Config {
                 }
             });
         }
+        let reads = size.div_ceil(self.io_size);
+        if let Some(read) = self.ask.filter(|read| *read >= reads) {
+            let allowed = format!("the namespace has {reads} reads of this size; allowed is 0 to {}", reads - 1);
+            return Err(BadOption::new("--read", read, allowed));
+        }
         if let Some(path) = &self.pcap {
             let bad = |what: &str| BadOption::new("--pcap", path.display(), what);
             if path.is_dir() {
@@ -197,6 +205,7 @@ mod tests {
                 "--image /nonexistent/image: cannot be",
             ),
             (Config { image: Some("/".into()), ..ok.clone() }, "--image /: is not a regular file"),
+            (Config { ask: Some(2048), ..ok.clone() }, "--read 2048: the namespace has 2048 reads"),
             (Config { pcap: Some("/".into()), ..ok.clone() }, "--pcap /: is a folder"),
             (Config { pcap: Some("/nonexistent/a.pcapng".into()), ..ok.clone() }, "--pcap /nonexistent/a.pcapng: "),
         ];

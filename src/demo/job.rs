@@ -2,7 +2,7 @@
 
 use super::config::{BLOCK, BadOption, Config};
 use super::image::{self, Expected, Overlay};
-use super::outcome::{CopiedFor, Outcome, QueueOutcome, peak_rss};
+use super::outcome::{CopiedFor, Outcome, ReadOutcome, peak_rss};
 use super::random::Random;
 use super::wire::Lane;
 use super::world::{NoTap, PcapTap, Tap, WireConfig, World};
@@ -223,7 +223,7 @@ pub fn run_tapped(
         world,
         shard: Some(shard),
         tap,
-        outcome: Outcome { queues: config.queues, ..Outcome::default() },
+        outcome: Outcome::new(config.queues),
         address,
         queues: Vec::new(),
         controller_down: false,
@@ -501,6 +501,18 @@ impl Job<'_> {
             self.outcome.failed += 1;
             self.problem(format!("request at byte {offset}: {}", completion.status));
         }
+        let queue = self.queues.iter().position(|queue| queue.id == id);
+        if phase == Phase::Reading
+            && let Some(index) = queue
+        {
+            let read = offset / self.config.io_size;
+            if self.config.ask == Some(read) {
+                self.outcome.read = Some(ReadOutcome::new(read, offset, index as u32 + 1, &completion));
+            }
+            if completion.status.is_success() {
+                self.outcome.per_queue[index].count_read(&completion);
+            }
+        }
         let Some(buffer) = completion.buffer else {
             self.problem(format!("the buffer of the request at byte {offset} stays with the device"));
             return Ok(len);
@@ -520,10 +532,10 @@ impl Job<'_> {
                 self.compare(offset, &buffer)?;
             }
         }
-        if let Some(queue) = self.queues.iter_mut().find(|queue| queue.id == id)
+        if let Some(index) = queue
             && len == self.config.io_size
         {
-            queue.free.push(buffer);
+            self.queues[index].free.push(buffer);
         }
         Ok(len)
     }
@@ -560,13 +572,14 @@ impl Job<'_> {
         for (index, id) in ids.into_iter().enumerate() {
             let (Some(queue), Some(stats)) = (shard.queue(id), shard.queue_stats(id)) else { continue };
             let counters = queue.counters();
-            outcome.per_queue.push(QueueOutcome::new(index as u32 + 1, shard.why_no_offload(id), counters, &stats));
+            outcome.per_queue[index].count(shard.why_no_offload(id), counters, &stats);
             outcome.digests_hw += counters.digests_hardware;
             outcome.digests_sw += counters.digests_software;
             outcome.pdus_rx += counters.pdus_received;
             outcome.pdus_tx += counters.pdus_sent;
         }
-        log::info!("the device's own view of the offload: {:?}", self.world.platform.nic().offload_counters());
+        outcome.device = self.world.platform.nic().offload_counters().clone();
+        log::info!("the device's own view of the offload: {:?}", outcome.device);
         log::info!("the device's drops: {:?}", self.world.platform.nic().counters().drops);
         log::info!("target: {:?}", self.world.target.counters());
         let [to_target, to_host] = self.world.lanes().map(Lane::counters);

@@ -2,8 +2,8 @@
 
 use crate::ddp::stats::{Copied, Stats};
 use crate::ddp::why::Why;
-use crate::nvme::queue::Counters;
-use crate::shard::NoOffload;
+use crate::nvme::queue::{Counters, DigestBy};
+use crate::shard::{Completion, NoOffload};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -66,6 +66,11 @@ pub struct Outcome {
     pub copied: BTreeMap<&'static str, CopiedFor>,
     /// Each I/O queue.
     pub per_queue: Vec<QueueOutcome>,
+    /// The read that was asked about ([`Config::ask`](super::Config::ask)), if it is done.
+    pub read: Option<ReadOutcome>,
+    /// What the virtual device says of its offload, which a real one would not.
+    #[serde(skip)]
+    pub device: virtual_nic::offload::OffloadCounters,
     /// Firmware objects that the device still holds after teardown.
     pub objects_left: u64,
     /// Pages that firmware still holds after teardown.
@@ -105,7 +110,7 @@ impl CopiedFor {
 }
 
 /// What became of one I/O queue.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct QueueOutcome {
     /// Which, from 1 on.
     pub queue: u32,
@@ -119,6 +124,12 @@ pub struct QueueOutcome {
     pub advice: Option<&'static str>,
     /// Reads that were bound.
     pub bound: u64,
+    /// Reads that succeeded, all of whose payload the device placed.
+    pub reads_placed: u64,
+    /// Reads that succeeded, of which it placed a part.
+    pub reads_in_part: u64,
+    /// Reads that succeeded, of which it placed nothing.
+    pub reads_copied: u64,
     /// Payload of completed reads that the device placed.
     pub bytes_placed: u64,
     /// Payload of completed reads that software copied.
@@ -136,27 +147,88 @@ pub struct QueueOutcome {
 }
 
 impl QueueOutcome {
-    /// Queue number `queue`, from what the shard knows of it.
-    pub fn new(queue: u32, no: Option<&NoOffload>, counters: &Counters, stats: &Stats) -> QueueOutcome {
-        QueueOutcome {
+    /// Counts a read that succeeded.
+    pub(super) fn count_read(&mut self, completion: &Completion) {
+        *match (completion.placed, completion.copied) {
+            (_, 0) => &mut self.reads_placed,
+            (0, _) => &mut self.reads_copied,
+            _ => &mut self.reads_in_part,
+        } += 1;
+    }
+
+    /// Takes over what the shard knows of the queue.
+    pub(super) fn count(&mut self, no: Option<&NoOffload>, counters: &Counters, stats: &Stats) {
+        self.offloaded = no.is_none();
+        self.reason = no.map(|no| no.why.name());
+        self.detail = no.map(|no| no.detail.clone());
+        self.advice = no.map(|no| no.why.advice());
+        self.bound = stats.setup;
+        (self.bytes_placed, self.bytes_copied) = (counters.bytes_placed, counters.bytes_copied);
+        (self.digests_hw, self.digests_sw) = (counters.digests_hardware, counters.digests_software);
+        (self.resyncs, self.resyncs_confirmed) = (stats.resync, stats.resync_confirmed);
+        self.copied = CopiedFor::table(stats);
+    }
+}
+
+/// What became of one read.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReadOutcome {
+    /// Which, from 0 on in the order of the namespace.
+    pub read: u64,
+    /// Its first byte in the namespace.
+    pub offset: u64,
+    /// The I/O queue that it went over, from 1 on.
+    pub queue: u32,
+    /// How it went.
+    pub status: String,
+    /// Bytes that the device placed.
+    pub placed: u32,
+    /// Bytes that software copied.
+    pub copied: u32,
+    /// Why.
+    pub reasons: Vec<ReadReason>,
+    /// Who checked its data digests: `none`, `hardware` or `software`.
+    pub digests_by: &'static str,
+}
+
+/// Why a part of a read was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ReadReason {
+    /// [`Why::name`].
+    pub reason: &'static str,
+    /// Bytes; a read remembers those of [`REMEMBERED`](crate::ddp::why::REMEMBERED) reasons, and of others only that they
+    /// were.
+    pub bytes: Option<u32>,
+}
+
+impl ReadOutcome {
+    pub(super) fn new(read: u64, offset: u64, queue: u32, completion: &Completion) -> ReadOutcome {
+        let why = &completion.why_copied;
+        let bytes = |reason| why.iter().find(|(known, _)| *known == reason).map(|(_, bytes)| bytes);
+        ReadOutcome {
+            read,
+            offset,
             queue,
-            offloaded: no.is_none(),
-            reason: no.map(|no| no.why.name()),
-            detail: no.map(|no| no.detail.clone()),
-            advice: no.map(|no| no.why.advice()),
-            bound: stats.setup,
-            bytes_placed: counters.bytes_placed,
-            bytes_copied: counters.bytes_copied,
-            digests_hw: counters.digests_hardware,
-            digests_sw: counters.digests_software,
-            resyncs: stats.resync,
-            resyncs_confirmed: stats.resync_confirmed,
-            copied: CopiedFor::table(stats),
+            status: completion.status.to_string(),
+            placed: completion.placed,
+            copied: completion.copied,
+            reasons: why.all().map(|reason| ReadReason { reason: reason.name(), bytes: bytes(reason) }).collect(),
+            digests_by: match completion.digest_by {
+                DigestBy::None => "none",
+                DigestBy::Hardware => "hardware",
+                DigestBy::Software => "software",
+            },
         }
     }
 }
 
 impl Outcome {
+    /// Nothing has happened, on as many I/O queues.
+    pub(super) fn new(queues: u32) -> Outcome {
+        let per_queue = (1..=queues).map(|queue| QueueOutcome { queue, ..QueueOutcome::default() }).collect();
+        Outcome { queues, per_queue, ..Outcome::default() }
+    }
+
     /// True if nothing went wrong.
     pub fn is_clean(&self) -> bool {
         self.problems.is_empty()

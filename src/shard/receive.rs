@@ -90,7 +90,7 @@ impl<P: Platform> Shard<P> {
         {
             let next = connection.tcp.rcv_nxt().wire();
             connection.seen.packet(tcp.header.seq, tcp.payload_len, next, self.config.rx_window);
-            connection.seen.refuse(tcp.header.seq, tcp.payload_len);
+            connection.seen.drop(tcp.header.seq, tcp.payload_len, Bypass::Refused);
         }
         self.buffers.give_back(rejected.buffer);
     }
@@ -152,15 +152,20 @@ impl<P: Platform> Shard<P> {
                 let (seq, len, next) = (tcp.header.seq, tcp.payload_len, connection.tcp.rcv_nxt().wire());
                 match connection.seen.packet(seq, len, next, self.config.rx_window) {
                     false => frame,
-                    true if connection.seen.was_refused(seq, len) => frame.with_bypass(Bypass::Refused),
-                    true => frame.with_bypass(Bypass::Late),
+                    true => frame.with_bypass(connection.seen.why_late(seq, len)),
                 }
             }
-            false => frame.with_digest_ok(false).with_bypass(Bypass::Unsteered),
+            false if connection.offload.is_some() => frame.with_digest_ok(false).with_bypass(Bypass::Unsteered),
+            false => frame.with_digest_ok(false),
         };
         tcp.trim(&mut frame);
+        let (buffer, bypass) = (frame.buffer(), frame.bypass());
         connection.tcp.on_segment(now, Segment { header: tcp.header, payload: frame }, &mut self.unused);
         for unused in self.unused.drain(..) {
+            // One that brought something new and is not kept comes again, late to the device.
+            if unused.buffer() == buffer && bypass == Bypass::No && ours && tcp.payload_len != 0 {
+                connection.seen.drop(tcp.header.seq, tcp.payload_len, Bypass::NotKept);
+            }
             self.buffers.give_back(unused.into_buffer());
         }
         connection.start_if_connected(now);
