@@ -289,7 +289,7 @@ fn explain_tells_why() {
         assert!(off.to_lowercase().contains(&words.to_lowercase()), "{off}");
     }
     let whole = text(&cxddp("explain --size 1MiB --align-pdus").stdout).to_owned();
-    assert!(whole.contains("8 placed whole") && whole.contains("Software copied nothing"), "{whole}");
+    assert!(whole.contains("4 placed whole") && whole.contains("Software copied nothing"), "{whole}");
 }
 
 #[test]

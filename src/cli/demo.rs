@@ -41,6 +41,7 @@ pub fn config(args: &DemoArgs) -> Config {
             OffloadChoice::Require => OffloadPolicy::Require,
             OffloadChoice::Off => OffloadPolicy::Off,
         },
+        threshold: args.offload_threshold,
         write: args.write,
         pcap: args.pcap.clone(),
         seed: args.seed,
@@ -175,6 +176,10 @@ fn summary(out: &mut impl Write, config: &Config, o: &Outcome) -> std::io::Resul
         format!("{} commands; left: {} objects, {} pages", count(o.commands), o.objects_left, o.pages_left),
     )?;
     row("I/O queues", format!("{} of {} offloaded", o.queues_offloaded, o.queues))?;
+    let threshold = &o.threshold;
+    if threshold.auto || threshold.bytes != 0 {
+        row("threshold", format!("{}, {}", bytes(threshold.bytes.into()), threshold.why))?;
+    }
     for queue in &o.per_queue {
         if let (Some(reason), Some(detail)) = (queue.reason, &queue.detail) {
             row("", format!("queue {}: {reason}: {detail}", queue.queue))?;

@@ -46,6 +46,7 @@ fn as_json(outcome: &Outcome) -> Value {
         "bytes": outcome.bytes,
         "bytes_placed": outcome.bytes_placed,
         "bytes_copied": outcome.bytes_copied,
+        "threshold": outcome.threshold,
         "copied": outcome.copied,
         "queues": outcome.per_queue,
         "read": outcome.read,
@@ -71,6 +72,11 @@ fn explain(out: &mut impl Write, config: &Config, o: &Outcome) -> Result<()> {
     let part = |n: u64| format!("{} ({})", bytes(n), share(n, o.bytes));
     let (read, placed, copied) = (bytes(o.bytes), part(o.bytes_placed), part(o.bytes_copied));
     writeln!(out, "{}, {read}: {placed} placed by the NIC, {copied} copied by software", counted(o.reads, "read"))?;
+    let threshold = &o.threshold;
+    if threshold.auto || threshold.bytes != 0 {
+        let text = format!("offload threshold: {}, {}", bytes(threshold.bytes.into()), threshold.why);
+        writeln!(out, "{}", wrap(&text, WIDTH, "", "  "))?;
+    }
     for queue in &o.per_queue {
         writeln!(out)?;
         explain_queue(out, config, queue)?;

@@ -1,6 +1,7 @@
 //! Command-line options, and the one clear line that a bad value gets.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use connectx_ddp::ddp::policy::{Costs, Threshold};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -57,6 +58,9 @@ pub struct DemoArgs {
     /// What to do about the offload.
     #[arg(long, value_enum, default_value_t = OffloadChoice::Prefer)]
     pub offload: OffloadChoice,
+    /// Reads of fewer bytes are copied; `auto` follows what binding and copying cost on this machine.
+    #[arg(long, value_name = "BYTES|auto", value_parser = parse_threshold, default_value = "0")]
+    pub offload_threshold: Threshold,
     /// First write the whole namespace (into a temporary overlay), then read it back.
     #[arg(long)]
     pub write: bool,
@@ -164,6 +168,18 @@ fn microseconds(text: &str) -> Result<u64, String> {
 
 fn seed(text: &str) -> Result<u64, String> {
     number(text, "0 to 18446744073709551615")
+}
+
+/// `auto`, or bytes up to 2 GiB: more no read has.
+fn parse_threshold(text: &str) -> Result<Threshold, String> {
+    if text == "auto" {
+        return Ok(Threshold::Auto(Costs::Clock));
+    }
+    let bytes = parse_size(text).map_err(|why| format!("{why}; allowed is auto, or a number of bytes"))?;
+    match u32::try_from(bytes) {
+        Ok(bytes) if bytes <= 1 << 31 => Ok(Threshold::Fixed(bytes)),
+        _ => Err("allowed is auto, or 0 to 2GiB".into()),
+    }
 }
 
 /// Bytes with an optional binary suffix: 4096, 128KiB, 256M, 4GiB.

@@ -1,6 +1,9 @@
 //! What a demonstration is to do, and the one clear line that an impossible wish gets.
 
 use super::world::WireConfig;
+#[cfg(doc)]
+use crate::ddp::policy::Costs;
+use crate::ddp::policy::Threshold;
 use crate::shard::OffloadPolicy;
 use std::path::PathBuf;
 
@@ -33,6 +36,8 @@ pub struct Config {
     pub mtu: u32,
     /// What to do about the offload.
     pub offload: OffloadPolicy,
+    /// Which reads are bound, by size. With [`Costs::Clock`] costs are measured in real time, and the run is not repeatable.
+    pub threshold: Threshold,
     /// Write the namespace before reading it.
     pub write: bool,
     /// Where frames are written to.
@@ -61,6 +66,7 @@ impl Default for Config {
             data_digest: false,
             mtu: 1500,
             offload: OffloadPolicy::Prefer,
+            threshold: Threshold::Fixed(0),
             write: false,
             pcap: None,
             seed: 1,

@@ -7,6 +7,7 @@ use super::random::Random;
 use super::wire::Lane;
 use super::world::{NoTap, PcapTap, Tap, WireConfig, World};
 use crate::adapter::{self, Adapter, AdapterError};
+use crate::ddp::policy::{Costs, Threshold};
 use crate::ddp::why::Why;
 use crate::dma::{DmaBuf, DmaError, DmaHeap, IoBuf};
 use crate::nvme::command::{BadLength, Request};
@@ -213,7 +214,11 @@ pub fn run_tapped(
     let mut secret = [0; 16];
     secret[..8].copy_from_slice(&config.seed.to_le_bytes());
     secret[8..].copy_from_slice(&config.seed.rotate_left(17).to_be_bytes());
-    let shard_config = shard::Config { offload: config.offload, ..shard::Config::new(HOST_IP, secret) };
+    if config.threshold == Threshold::Auto(Costs::Clock) {
+        world.platform.measure_costs();
+    }
+    let (offload, offload_threshold) = (config.offload, config.threshold);
+    let shard_config = shard::Config { offload, offload_threshold, ..shard::Config::new(HOST_IP, secret) };
     let shard = Shard::open(adapter, shard_config).map_err(Box::new)?;
 
     let mut job = Job {
@@ -588,6 +593,7 @@ impl Job<'_> {
         outcome.frames_reordered = to_target.reordered + to_host.reordered;
         outcome.frames_corrupted = to_target.corrupted + to_host.corrupted;
         outcome.frames_duplicated = to_target.duplicated + to_host.duplicated;
+        outcome.threshold = shard.threshold().into();
         outcome.doorbells = shard.doorbells();
         outcome.packets_placed = shard.offload_stats().packets;
     }

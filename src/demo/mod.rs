@@ -17,7 +17,7 @@ mod world;
 
 pub use config::{BLOCK, BadOption, Config, MAX_IO};
 pub use job::{DemoError, Phase, Progress, run, run_tapped};
-pub use outcome::{CopiedFor, Outcome, QueueOutcome, ReadOutcome, ReadReason, peak_rss};
+pub use outcome::{CopiedFor, Outcome, QueueOutcome, ReadOutcome, ReadReason, ThresholdOutcome, peak_rss};
 pub use wire::{Impairments, Lane, LaneCounters};
 pub use world::{NoTap, PcapTap, Tap, WireConfig, World};
 

@@ -1,5 +1,6 @@
 //! What a demonstration found.
 
+use crate::ddp::policy::Report;
 use crate::ddp::stats::{Copied, Stats};
 use crate::ddp::why::Why;
 use crate::nvme::queue::{Counters, DigestBy};
@@ -61,6 +62,8 @@ pub struct Outcome {
     pub queues_offloaded: u32,
     /// I/O queues.
     pub queues: u32,
+    /// The offload threshold in the end.
+    pub threshold: ThresholdOutcome,
     /// What software copied, and the digests that it computed, by reason ([`Why::name`]). The bytes add up to those of all
     /// reads, the failed ones too.
     pub copied: BTreeMap<&'static str, CopiedFor>,
@@ -87,6 +90,40 @@ pub struct Outcome {
     pub counters: BTreeMap<&'static str, u64>,
     /// What went wrong, a line each.
     pub problems: Vec<String>,
+}
+
+/// The offload threshold, and why it is what it is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ThresholdOutcome {
+    /// Reads of fewer bytes are copied.
+    pub bytes: u32,
+    /// It follows costs; else it is fixed and the rest means nothing.
+    pub auto: bool,
+    /// Why it is what it is.
+    pub why: String,
+    /// Nanoseconds that binding and unbinding a read take, if known.
+    pub bind_ns: Option<f64>,
+    /// Nanoseconds that copying 1024 bytes takes, if known.
+    pub copy_ns_per_kib: Option<f64>,
+    /// Times that it was moved.
+    pub moves: u64,
+    /// Reads that were bound or copied against it, to learn what that costs.
+    pub probes: u64,
+}
+
+impl From<Report> for ThresholdOutcome {
+    fn from(report: Report) -> ThresholdOutcome {
+        let measured = report.measured.unwrap_or_default();
+        ThresholdOutcome {
+            bytes: report.bytes,
+            auto: report.measured.is_some(),
+            why: report.to_string(),
+            bind_ns: measured.bind_ns,
+            copy_ns_per_kib: measured.copy_ns.map(|ns| ns * 1024.0),
+            moves: measured.moves,
+            probes: measured.bind_probes + measured.copy_probes,
+        }
+    }
 }
 
 /// What software did for one reason in the device's place.

@@ -1,5 +1,6 @@
 //! What a shard is to be.
 
+use crate::ddp::policy::Threshold;
 use std::net::Ipv4Addr;
 
 /// What to do about the offload.
@@ -42,8 +43,8 @@ pub struct Config {
     pub secret: [u8; 16],
     /// What to do about the offload.
     pub offload: OffloadPolicy,
-    /// Reads of fewer bytes are not offloaded; 0 for none.
-    pub offload_threshold: u32,
+    /// Which reads are bound, by size.
+    pub offload_threshold: Threshold,
 }
 
 impl Config {
@@ -61,7 +62,7 @@ impl Config {
             tx_buffer: 256 << 10,
             secret,
             offload: OffloadPolicy::Prefer,
-            offload_threshold: 0,
+            offload_threshold: Threshold::Fixed(0),
         }
     }
 

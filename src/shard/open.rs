@@ -6,6 +6,7 @@ use super::{Config, NotOpened, Shard};
 use crate::adapter::Adapter;
 use crate::ddp::create::Capacity;
 use crate::ddp::device::{Offloads, Settings};
+use crate::ddp::policy::{Adaptive, START, Threshold};
 use crate::dma::DmaError;
 use crate::net::{Interface, InterfaceConfig, MacAddr};
 use crate::platform::Platform;
@@ -60,7 +61,12 @@ impl<P: Platform> Shard<P> {
         let Parts { base, cq, rq, buffers, rqtn, tx, steering, offloads, interface } = parts;
         // The first port depends on the secret, so that a restart does not meet its own old connections.
         let next_port = FIRST_PORT + u16::from_le_bytes([config.secret[0], config.secret[1]]) % PORT_SPREAD;
+        let adaptive = match config.offload_threshold {
+            Threshold::Fixed(_) => None,
+            Threshold::Auto(costs) => Some(Box::new(Adaptive::new(costs, &**adapter.platform()))),
+        };
         Shard {
+            adaptive,
             platform: Arc::clone(adapter.platform()),
             adapter,
             base,
@@ -143,7 +149,11 @@ fn create<P: Platform>(adapter: &mut Adapter<P>, config: &Config) -> Result<Part
     let caps = adapter.capabilities().offload();
     let log_max_sq = adapter.capabilities().general().get(CmdHcaCap::LOG_MAX_QP_SZ);
     let offloads = caps.possible().then(|| Capacity::new(&caps, log_max_sq)).flatten().map(|capacity| {
-        Offloads::new(capacity, Settings { threshold: config.offload_threshold, ..Settings::new(eqn) })
+        let threshold = match config.offload_threshold {
+            Threshold::Fixed(bytes) => bytes,
+            Threshold::Auto(_) => START,
+        };
+        Offloads::new(capacity, Settings { threshold, ..Settings::new(eqn) })
     });
     Ok(Parts { base, cq, rq, buffers, rqtn: rqt.number(), tx, steering, offloads, interface })
 }

@@ -10,6 +10,7 @@ use super::connection::Connection;
 use super::failure::Cause;
 use super::linger::Party;
 use crate::ddp::memory::Memory;
+use crate::ddp::policy::{Adaptive, TimedCopies, Work};
 use crate::ddp::rebuild::{Rebuilt, Rejected};
 use crate::frame::{Bypass, Frame};
 use crate::net::{Checksum, HEADROOM, Received};
@@ -31,7 +32,13 @@ impl<P: Platform> Shard<P> {
             return false;
         }
         self.unread = self.cq.entries();
-        self.offloads.as_mut().is_some_and(|offloads| offloads.poll() != 0)
+        let Some(offloads) = &mut self.offloads else { return false };
+        let started = self.adaptive.as_ref().and_then(|adaptive| adaptive.start(&*self.platform));
+        let completions = offloads.poll();
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.stop(&*self.platform, started, Work::Reap(completions));
+        }
+        completions != 0
     }
 
     /// Reads the receive queue, at most [`RECEIVE_BUDGET`] entries. True if there were any.
@@ -179,7 +186,14 @@ impl<P: Platform> Shard<P> {
                     Some(memory) => memory,
                     None => Memory::new(&self.buffers.pool, &mut connection.tags, &mut connection.stats),
                 };
-                queue.receive_frame(position.wire(), &frame, &mut memory);
+                let adaptive = self.adaptive.as_deref_mut().filter(|_| frame.placed().is_none());
+                match adaptive.and_then(Adaptive::times_copy) {
+                    Some(adaptive) => {
+                        let mut memory = TimedCopies::new(memory, adaptive, &*self.platform);
+                        queue.receive_frame(position.wire(), &frame, &mut memory);
+                    }
+                    None => queue.receive_frame(position.wire(), &frame, &mut memory),
+                }
             }
             self.buffers.give_back(frame.into_buffer());
         }
