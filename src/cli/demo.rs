@@ -1,9 +1,10 @@
 //! `cxddp demo`: the progress bar, the summary, and the JSON object.
 
-use super::options::{DemoArgs, OffloadChoice, Towards};
+use super::options::{DemoArgs, OffloadChoice, PeerChoice, Towards};
 use super::text::{bytes, count, share};
-use connectx_ddp::demo::{self, Config, Impairments, Outcome, Phase, Progress, WireConfig};
+use connectx_ddp::demo::{self, Config, Impairments, Outcome, Peer, Phase, Progress, WireConfig};
 use connectx_ddp::shard::OffloadPolicy;
+use connectx_ddp::tcp::CongestionControl;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nvme_target::{Script, Segmentation};
 use std::io::{IsTerminal, StdoutLock, Write};
@@ -45,6 +46,10 @@ pub fn config(args: &DemoArgs) -> Config {
         write: args.write,
         pcap: args.pcap.clone(),
         seed: args.seed,
+        peer: match args.peer {
+            PeerChoice::Smoltcp => Peer::Smoltcp,
+            PeerChoice::Own => Peer::Own(CongestionControl::default()),
+        },
         script: Script { segmentation, seed: args.seed, ..Script::default() },
         wire: WireConfig {
             to_target: lane(args.towards != Towards::Host),

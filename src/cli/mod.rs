@@ -4,4 +4,5 @@ pub mod demo;
 pub mod explain;
 pub mod options;
 pub mod probe;
+pub mod simulate;
 mod text;

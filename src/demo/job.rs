@@ -3,6 +3,7 @@
 use super::config::{BLOCK, BadOption, Config};
 use super::image::{self, Expected, Overlay};
 use super::outcome::{CopiedFor, Outcome, ReadOutcome, peak_rss};
+use super::peer::PeerError;
 use super::random::Random;
 use super::wire::Lane;
 use super::world::{NoTap, PcapTap, Tap, WireConfig, World};
@@ -17,7 +18,7 @@ use crate::platform::virtual_nic::VirtualPlatform;
 use crate::shard::{
     self, Completion, ConnectionId, Disconnect, Event, NotOpened, OffloadPolicy, OffloadRefused, Refused, Shard,
 };
-use nvme_target::{Backing, Target};
+use nvme_target::Backing;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -25,9 +26,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Address of the driver's end.
-const HOST_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 44, 10);
+pub(super) const HOST_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 44, 10);
 /// The only namespace.
-const NSID: u32 = 1;
+pub(super) const NSID: u32 = 1;
 /// Most bytes of buffers in flight: a demonstration is not to fill the machine.
 const MAX_IN_FLIGHT: u64 = 2 << 30;
 /// Simulated time after which a demonstration that makes no progress is given up, and less than which no command takes: the
@@ -60,7 +61,7 @@ pub enum DemoError {
     NotOpened(#[from] Box<NotOpened>),
     /// The target does not take its configuration.
     #[error("target: {0}")]
-    Target(#[from] nvme_target::ConfigError),
+    Target(#[from] PeerError),
     /// No memory for the buffers.
     #[error(transparent)]
     Memory(#[from] DmaError),
@@ -191,7 +192,7 @@ pub fn run_tapped(
     let address = SocketAddrV4::new(target_config.ip, target_config.port);
     let subsystem = target_config.subsystem_nqn.clone();
     let wire = WireConfig { seed: config.seed, ..config.wire };
-    let world = World::new(device, Target::new(target_config, backing)?, wire);
+    let world = World::new(device, config.peer.target(target_config, backing)?, wire);
 
     tap.device(&mut world.platform.nic());
     let began = Instant::now();
@@ -683,7 +684,7 @@ impl Job<'_> {
 }
 
 /// A destination buffer of `len` bytes in `pieces` pieces; with more than one, of random lengths at random offsets.
-fn buffer(heap: &DmaHeap, len: usize, pieces: u32, seed: u64) -> Result<IoBuf, DmaError> {
+pub(super) fn buffer(heap: &DmaHeap, len: usize, pieces: u32, seed: u64) -> Result<IoBuf, DmaError> {
     if pieces <= 1 {
         return Ok(IoBuf::new(vec![heap.allocate(len, 4096)?]));
     }

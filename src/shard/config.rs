@@ -43,8 +43,15 @@ pub struct Config {
     pub secret: [u8; 16],
     /// What to do about the offload.
     pub offload: OffloadPolicy,
+    /// The first local port to be taken, 49152 or more; `None` for one that depends on the secret. A shard that follows
+    /// another one goes on where that one stopped ([`Retired::next_port`](super::Retired::next_port)): the peer may not have
+    /// noticed yet that the old connections are gone.
+    pub first_port: Option<u16>,
     /// Which reads are bound, by size.
     pub offload_threshold: Threshold,
+    /// log2 of the 64-byte blocks of each offloaded connection's control ring, 5 to 15; `None` for rings that never run
+    /// out. A smaller one saves memory; reads that find it full are not offloaded.
+    pub log_control_ring: Option<u32>,
 }
 
 impl Config {
@@ -62,7 +69,9 @@ impl Config {
             tx_buffer: 256 << 10,
             secret,
             offload: OffloadPolicy::Prefer,
+            first_port: None,
             offload_threshold: Threshold::Fixed(0),
+            log_control_ring: None,
         }
     }
 

@@ -42,7 +42,7 @@ impl NotOpened {
 }
 
 /// Why a connection or a request was not begun. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The shard is broken.
     #[error("the function has failed: {0}")]
@@ -100,6 +100,9 @@ pub enum OffloadRefused {
     /// The function, or a queue that all connections share, has failed.
     #[error("the function has failed: {0}")]
     Failed(String),
+    /// The shard gave the offload up, because the device failed again and again with it.
+    #[error("the offload was given up: {0}")]
+    GivenUp(String),
     /// The connection is not a ready I/O queue at a PDU boundary without outstanding requests.
     #[error("the connection is not a ready I/O queue without outstanding requests")]
     NotReady,
@@ -115,6 +118,7 @@ impl OffloadRefused {
             OffloadRefused::Off => WhyNoOffload::PolicyOff,
             OffloadRefused::NotPossible(_) => WhyNoOffload::NotCapable,
             OffloadRefused::Failed(_) => WhyNoOffload::FunctionFailed,
+            OffloadRefused::GivenUp(_) => WhyNoOffload::GivenUp,
             OffloadRefused::NotReady => WhyNoOffload::NotReady,
             OffloadRefused::Refused(error) => error.why(),
         }
@@ -192,7 +196,7 @@ pub enum Disconnect {
 
 impl Disconnect {
     /// True if the device cannot be relied on to say that it has forgotten the connection's buffers.
-    pub(super) fn is_of_device(&self) -> bool {
+    pub fn is_of_device(&self) -> bool {
         use Disconnect::{ControlQueue, Function, NotForgotten, Offload};
         matches!(self, Offload(_) | ControlQueue { .. } | NotForgotten { .. } | Function(_))
     }

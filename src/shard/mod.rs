@@ -21,7 +21,7 @@
 //! | `event`, `error` | what the caller is told |
 //! | `connection`, `run` | a connection's protocols and deadlines; how it ends |
 //! | `requests` | a buffer's way from the caller and back |
-//! | `receive` (`completions`, `buffers`), `transmit` | packets |
+//! | `receive` (`completions`, `buffers`, `parties`), `transmit` | packets |
 //! | `linger` | TCP after its owner is gone |
 //! | `failure`, `quarantine` | what goes wrong with the function, and buffers that are not safe |
 
@@ -35,6 +35,7 @@ mod event;
 mod failure;
 mod linger;
 mod open;
+mod parties;
 mod quarantine;
 mod receive;
 mod requests;
@@ -44,11 +45,12 @@ mod tests;
 mod timers;
 mod transmit;
 
-pub use close::Closed;
+pub use close::{Closed, Retired};
 pub use config::{Config, OffloadPolicy};
 pub use connection::ConnectionId;
 pub use error::{Disconnect, NoOffload, NotOpened, OffloadRefused, Refused};
-pub use event::{Completion, Counters, Event};
+pub use event::{Completion, Counters, Event, Totals};
+pub use quarantine::Quarantine;
 pub use receive::RECEIVE_BUDGET;
 
 use crate::adapter::Adapter;
@@ -58,7 +60,7 @@ use crate::ddp::policy::{Adaptive, Report, Threshold};
 use crate::ddp::stats::Stats;
 use crate::net::Interface;
 use crate::nvme::controller::{Controller, ControllerConfig};
-use crate::nvme::queue::{HostQueue, QueueConfig};
+use crate::nvme::queue::{Counters as QueueCounters, HostQueue, QueueConfig};
 use crate::platform::Platform;
 use crate::queue::{Base, ReceiveQueue, SendQueue};
 use crate::steering::{FiveTuple, Steering};
@@ -67,8 +69,8 @@ use buffers::Buffers;
 use completions::RxCompletions;
 use connection::{Connection, Role};
 use linger::{Lingering, Party};
-use open::FIRST_PORT;
-use quarantine::Quarantined;
+use open::{FIRST_PORT, Path};
+use parties::Parties;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -87,7 +89,7 @@ pub struct Shard<P: Platform> {
     cq: RxCompletions,
     rq: ReceiveQueue,
     buffers: Buffers,
-    rqtn: u32,
+    path: Path,
     tx: SendQueue,
     steering: Steering,
     offloads: Option<Offloads>,
@@ -101,7 +103,7 @@ pub struct Shard<P: Platform> {
     free: Vec<u32>,
     /// Connections opened since the beginning, modulo 2^32.
     opened: u32,
-    by_tuple: HashMap<FourTuple, Party>,
+    parties: Parties,
     /// Connection of each offload queue, by flow tag.
     by_queue: HashMap<u32, u32>,
     lingering: Lingering,
@@ -119,6 +121,7 @@ pub struct Shard<P: Platform> {
     /// Counters of connections that are gone, and of their control rings.
     past: Stats,
     past_doorbells: u64,
+    past_queues: QueueCounters,
     /// Answered requests that wait for the device to forget their buffers.
     draining: u32,
     /// Entries of the receive CQ that may lie in front of what was reaped from the control rings last (see `receive`).
@@ -128,13 +131,20 @@ pub struct Shard<P: Platform> {
     health_at: Duration,
     /// Queues taken back to work in the time that began then.
     recoveries: (Duration, u32),
-    quarantine: Vec<Quarantined>,
+    /// The offload is to be given up with the next poll; and why it was.
+    falls_back: bool,
+    /// Failures of the receive queue that the offload may have caused, in the time that began then.
+    blamed: (Duration, u32),
+    offload_off: Option<String>,
+    quarantine: Quarantine,
     /// The function or a queue of the shard failed for good.
     broken: Option<String>,
     /// The function executes no commands any more.
     dead: bool,
     /// Payloads that TCP did not keep.
     unused: Vec<crate::frame::Frame>,
+    /// Completions that were read, on their way to TCP within one poll.
+    burst: Vec<crate::ddp::device::Received>,
     /// Bytes on their way from the L5P to TCP.
     scratch: Vec<u8>,
 }
@@ -180,7 +190,7 @@ impl<P: Platform> Shard<P> {
             Some(slot) => *slot = connection,
             None => self.connections.push(connection),
         }
-        self.by_tuple.insert(tuple, Party::Live(index));
+        self.parties.insert(tuple, Party::Live(index));
         self.mark(index);
         Ok(id)
     }
@@ -195,7 +205,7 @@ impl<P: Platform> Shard<P> {
         };
         let next = |port: u16| port.checked_add(1).unwrap_or(FIRST_PORT);
         for _ in FIRST_PORT..=u16::MAX {
-            if !self.by_tuple.contains_key(&tuple) {
+            if !self.parties.contains(&tuple) {
                 self.next_port = next(tuple.local_port);
                 return Some(tuple);
             }
@@ -210,6 +220,17 @@ impl<P: Platform> Shard<P> {
         let Some(index) = self.find(id) else { return };
         if let Some(Some(connection)) = self.connections.get_mut(index) {
             connection.closing = true;
+            self.mark(index as u32);
+        }
+    }
+
+    /// Ends a connection at once: requests that are under way fail, the peer gets a reset. [`Event::Disconnected`] follows.
+    pub fn abort_connection(&mut self, id: ConnectionId) {
+        let now = self.platform.now();
+        let Some(index) = self.find(id) else { return };
+        if let Some(Some(connection)) = self.connections.get_mut(index) {
+            connection.end(Disconnect::Closed, now);
+            connection.tcp.abort();
             self.mark(index as u32);
         }
     }
@@ -254,6 +275,9 @@ impl<P: Platform> Shard<P> {
             return Err(OffloadRefused::Failed(why.clone()));
         }
         let index = self.find(id).ok_or(OffloadRefused::NotReady)?;
+        if let Some(why) = &self.offload_off {
+            return Err(OffloadRefused::GivenUp(why.clone()));
+        }
         let Some(offloads) = &mut self.offloads else {
             return Err(OffloadRefused::NotPossible(self.adapter.capabilities().offload().why_not()));
         };
@@ -276,7 +300,7 @@ impl<P: Platform> Shard<P> {
             header_digest: negotiated.header_digest,
             data_digest: negotiated.data_digest,
             queue_size: u32::from(queue.config().depth),
-            rqtn: self.rqtn,
+            rqtn: self.path.rqt.number(),
         };
         let socket = Socket {
             tuple: FiveTuple {
@@ -330,6 +354,7 @@ impl<P: Platform> Shard<P> {
         self.look_at_health(now);
         if !self.dead {
             worked |= self.poll_adapter(now);
+            worked |= self.fall_back(now);
             worked |= self.reap();
             worked |= self.poll_receive(now);
             worked |= self.poll_offload_events(now);
@@ -343,7 +368,8 @@ impl<P: Platform> Shard<P> {
             log::info!("offload threshold: {bytes} bytes");
             offloads.set_threshold(bytes);
         }
-        worked
+        // A ring that stands still is noticed last, and then everything ends.
+        worked | !self.busy.is_empty()
     }
 
     /// The next thing that happened.
@@ -355,7 +381,7 @@ impl<P: Platform> Shard<P> {
     /// interface and of the look at the function's health, and soon if the device owes a completion.
     pub fn next_deadline(&self) -> Option<Duration> {
         let now = self.platform.now();
-        let at_once = (!self.busy.is_empty() || self.unread != 0).then_some(now);
+        let at_once = (!self.busy.is_empty() || self.unread != 0 || self.falls_back).then_some(now);
         let health = (!self.dead).then_some(self.health_at);
         let ring_full = !self.sending.is_empty() && !self.tx.has_room();
         let owed = (!self.dead && (self.draining != 0 || ring_full)).then(|| now + DEVICE_PACE);
@@ -375,6 +401,11 @@ impl<P: Platform> Shard<P> {
     /// Why the shard takes no more connections, if so: the function or one of its queues has failed for good.
     pub fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
+    }
+
+    /// True if the function executes no commands any more: it must be reset.
+    pub fn is_dead(&self) -> bool {
+        self.dead
     }
 
     /// Connections whose end the peer has not confirmed, or that are in TIME-WAIT.
@@ -403,6 +434,13 @@ impl<P: Platform> Shard<P> {
     /// Doorbell registers written by send and control queues, of those that are gone too.
     pub fn doorbells(&self) -> u64 {
         self.tx.doorbells() + self.past_doorbells + self.offloads.as_ref().map_or(0, Offloads::doorbells)
+    }
+
+    /// What the shard counted, over all connections and queues that were and are.
+    pub fn totals(&self) -> Totals {
+        let mut queues = self.past_queues;
+        self.connections.iter().flatten().filter_map(|c| c.io_queue()).for_each(|queue| queues += &queue.counters());
+        Totals { shard: self.counters(), offload: self.offload_stats(), queues, doorbells: self.doorbells() }
     }
 
     /// Receive buffers that frames hold: packets that wait for others before them.

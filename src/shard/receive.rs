@@ -6,12 +6,14 @@
 //! leaves that to the next one, which then reaps nothing new.
 
 use super::Shard;
+use super::completions::RxCompletions;
 use super::connection::Connection;
 use super::failure::Cause;
 use super::linger::Party;
+use crate::ddp::device::Received as Completion;
 use crate::ddp::memory::Memory;
 use crate::ddp::policy::{Adaptive, TimedCopies, Work};
-use crate::ddp::rebuild::{Rebuilt, Rejected};
+use crate::ddp::rebuild::{Rebuilt, Rejected, plain};
 use crate::frame::{Bypass, Frame};
 use crate::net::{Checksum, HEADROOM, Received};
 use crate::platform::Platform;
@@ -24,6 +26,9 @@ use std::time::Duration;
 /// Packets that one poll takes: connections, bindings and the send queue get their turn. See
 /// [`Config::log_rx`](super::Config::log_rx).
 pub const RECEIVE_BUDGET: u32 = 256;
+
+/// Entries that are read before their packets are looked into: what is true of many of them in a row is then asked once.
+pub(super) const BURST: u32 = 64;
 
 impl<P: Platform> Shard<P> {
     /// Reaps the control rings, unless what was reaped last still waits for the receive queue.
@@ -41,20 +46,33 @@ impl<P: Platform> Shard<P> {
         completions != 0
     }
 
-    /// Reads the receive queue, at most [`RECEIVE_BUDGET`] entries. True if there were any.
+    /// Reads the receive queue, at most [`RECEIVE_BUDGET`] entries, and takes it back to work if it has failed. True if
+    /// there was anything to do.
     pub(super) fn poll_receive(&mut self, now: Duration) -> bool {
-        let mut entry = OffloadCqe::zeroed();
         let mut taken = 0;
-        while taken < RECEIVE_BUDGET && self.cq.poll_into(&mut entry) {
-            taken += 1;
-            self.on_completion(now, &entry);
+        while taken < RECEIVE_BUDGET {
+            let limit = BURST.min(RECEIVE_BUDGET - taken);
+            let read = self.read_burst(limit);
+            taken += read;
+            // Taken out, because a packet is everybody's business.
+            let mut burst = std::mem::take(&mut self.burst);
+            for received in burst.drain(..) {
+                self.on_received(now, received);
+            }
+            self.burst = burst;
+            if read < limit {
+                break;
+            }
         }
         let dry = taken < RECEIVE_BUDGET;
         self.unread = if dry { 0 } else { self.unread.saturating_sub(taken) };
         if taken != 0 {
             self.cq.update();
         }
-        if dry && self.rq.has_failed() {
+        let mut worked = taken != 0;
+        if dry && self.rq.has_failed() && self.broken.is_none() {
+            // Time may have passed: whoever asks for the next deadline must not find it in the past.
+            worked = true;
             self.recover_receive(now, Cause::Completion);
         }
         // Also if nothing was taken: buffers may have come back from elsewhere since the pool was empty.
@@ -62,26 +80,45 @@ impl<P: Platform> Shard<P> {
             self.rq.post(&mut self.buffers.pool);
             let starved = self.rq.posted() < self.rq.capacity() / 2 && self.buffers.has_free();
             if starved && dry && self.broken.is_none() {
+                worked = true;
                 self.recover_receive(now, Cause::Starved);
             }
         }
-        taken != 0
+        worked
     }
 
-    fn on_completion(&mut self, now: Duration, entry: &OffloadCqe) {
-        let arrival = match self.rq.accept(entry) {
-            Ok(arrival) => arrival,
-            Err(fault) => return self.on_fault(fault),
-        };
-        self.counters.packets_rx += 1;
-        self.buffers.note_taken();
-        let rebuilt = match &mut self.offloads {
-            Some(offloads) => offloads.receive(entry, arrival),
-            None => Ok(Rebuilt { frame: crate::ddp::rebuild::plain(entry, arrival), resync: None }),
-        };
-        match rebuilt {
-            Ok(Rebuilt { frame, resync }) => self.on_frame(now, frame, resync),
-            Err(rejected) => self.on_rejected(rejected),
+    /// Reads at most `limit` entries into `burst`. Returns how many.
+    fn read_burst(&mut self, limit: u32) -> u32 {
+        let (rq, burst) = (&mut self.rq, &mut self.burst);
+        match (&mut self.cq, &mut self.offloads) {
+            (RxCompletions::Offload(cq), Some(offloads)) => {
+                offloads.receive_burst(cq, rq, limit, |received| burst.push(received))
+            }
+            // Nothing is ever placed.
+            (cq, _) => {
+                let mut entry = OffloadCqe::zeroed();
+                let mut taken = 0;
+                while taken < limit && cq.poll_into(&mut entry) {
+                    taken += 1;
+                    burst.push(match rq.accept(&entry) {
+                        Ok(arrival) => Completion::Packet(Rebuilt { frame: plain(&entry, arrival), resync: None }),
+                        Err(fault) => Completion::Fault(fault),
+                    });
+                }
+                taken
+            }
+        }
+    }
+
+    fn on_received(&mut self, now: Duration, received: Completion) {
+        if let Completion::Packet(_) | Completion::Rejected(_) = received {
+            self.counters.packets_rx += 1;
+            self.buffers.note_taken();
+        }
+        match received {
+            Completion::Packet(Rebuilt { frame, resync }) => self.on_frame(now, frame, resync),
+            Completion::Rejected(rejected) => self.on_rejected(rejected),
+            Completion::Fault(fault) => self.on_fault(fault),
         }
     }
 
@@ -92,7 +129,7 @@ impl<P: Platform> Shard<P> {
         let mut head = [0; HEADROOM];
         self.buffers.pool.read(rejected.buffer.0, 0, &mut head);
         if let Some(tcp) = self.interface.locate(&head)
-            && let Some(&Party::Live(index)) = self.by_tuple.get(&tcp.tuple)
+            && let Some(Party::Live(index)) = self.parties.find(&tcp.tuple, 0)
             && let Some(Some(connection)) = self.connections.get_mut(index as usize)
         {
             let next = connection.tcp.rcv_nxt().wire();
@@ -123,24 +160,23 @@ impl<P: Platform> Shard<P> {
         // The hole holds stale bytes: headers are read in front of it only.
         let n = (frame.contiguous_front() as usize).min(HEADROOM);
         self.buffers.pool.read(frame.buffer(), frame.start(), &mut head[..n]);
-        let tcp = match self.interface.receive(now, frame.len(), &head[..n], Checksum::Device) {
-            Received::Tcp(tcp) => tcp,
-            Received::Arp | Received::Dropped(_) => return self.buffers.give_back(frame.into_buffer()),
-        };
+        // Looked at where it is: it is large, and mostly little of it is needed.
+        let received = self.interface.receive(now, frame.len(), &head[..n], Checksum::Device);
+        let Received::Tcp(tcp) = &received else { return self.buffers.give_back(frame.into_buffer()) };
         if !frame.checksum_ok() {
             self.counters.bad_checksums += 1;
             return self.buffers.give_back(frame.into_buffer());
         }
-        let index = match self.by_tuple.get(&tcp.tuple) {
-            Some(&Party::Live(index)) => index,
-            Some(&Party::Lingering(index)) => {
+        let index = match self.parties.find(&tcp.tuple, frame.queue()) {
+            Some(Party::Live(index)) => index,
+            Some(Party::Lingering(index)) => {
                 tcp.trim(&mut frame);
                 return self.on_lingering_segment(now, index, Segment { header: tcp.header, payload: frame });
             }
             None => {
                 self.counters.no_connection += 1;
                 self.buffers.give_back(frame.into_buffer());
-                return self.reset_stranger(now, &tcp);
+                return self.reset_stranger(now, tcp);
             }
         };
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else {
@@ -167,19 +203,25 @@ impl<P: Platform> Shard<P> {
         };
         tcp.trim(&mut frame);
         let (buffer, bypass) = (frame.buffer(), frame.bypass());
-        connection.tcp.on_segment(now, Segment { header: tcp.header, payload: frame }, &mut self.unused);
-        for unused in self.unused.drain(..) {
-            // One that brought something new and is not kept comes again, late to the device.
-            if unused.buffer() == buffer && bypass == Bypass::No && ours && tcp.payload_len != 0 {
-                connection.seen.drop(tcp.header.seq, tcp.payload_len, Bypass::NotKept);
+        let mut next = match connection.tcp.deliver(now, &tcp.header, frame) {
+            Ok(next) => Some(next),
+            Err(payload) => {
+                connection.tcp.on_segment(now, Segment { header: tcp.header, payload }, &mut self.unused);
+                for unused in self.unused.drain(..) {
+                    // One that brought something new and is not kept comes again, late to the device.
+                    if unused.buffer() == buffer && bypass == Bypass::No && ours && tcp.payload_len != 0 {
+                        connection.seen.drop(tcp.header.seq, tcp.payload_len, Bypass::NotKept);
+                    }
+                    self.buffers.give_back(unused.into_buffer());
+                }
+                connection.start_if_connected(now);
+                connection.tcp.recv()
             }
-            self.buffers.give_back(unused.into_buffer());
-        }
-        connection.start_if_connected(now);
+        };
         if let (Some(sequence), true, Some(queue)) = (resync, ours, connection.l5p.host_queue()) {
             queue.resync_request(sequence);
         }
-        while let Some((position, frame)) = connection.tcp.recv() {
+        while let Some((position, frame)) = next {
             if let Some(queue) = connection.l5p.host_queue() {
                 let offloaded = connection.offload.and_then(|q| self.offloads.as_mut()?.memory(q, &self.buffers.pool));
                 let mut memory = match offloaded {
@@ -196,6 +238,7 @@ impl<P: Platform> Shard<P> {
                 }
             }
             self.buffers.give_back(frame.into_buffer());
+            next = connection.tcp.recv();
         }
         self.mark(index);
     }
