@@ -439,7 +439,7 @@ impl<P: Platform> Shard<P> {
     /// What the shard counted, over all connections and queues that were and are.
     pub fn totals(&self) -> Totals {
         let mut queues = self.past_queues;
-        self.connections.iter().flatten().filter_map(|c| c.io_queue()).for_each(|queue| queues += &queue.counters());
+        self.connections.iter().flatten().filter_map(|c| c.io_queue()).for_each(|queue| queues += queue.counters());
         Totals { shard: self.counters(), offload: self.offload_stats(), queues, doorbells: self.doorbells() }
     }
 

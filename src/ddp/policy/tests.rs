@@ -56,7 +56,7 @@ impl Driver {
 
     fn measured(&mut self, ns: f64) -> u64 {
         let noise = 1.0 + self.noise * (self.next() % 2001) as f64 / 1000.0 - self.noise;
-        let spike = if self.next() % self.spikes == 0 { 50.0 } else { 1.0 };
+        let spike = if self.next().is_multiple_of(self.spikes) { 50.0 } else { 1.0 };
         (ns * noise * spike).round() as u64
     }
 
