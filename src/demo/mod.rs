@@ -21,7 +21,7 @@ mod world;
 pub use config::{BLOCK, BadOption, Config, MAX_IO};
 pub use inject::Injection;
 pub use job::{DemoError, Phase, Progress, run, run_tapped};
-pub use outcome::{CopiedFor, Outcome, QueueOutcome, Recovered, peak_rss};
+pub use outcome::{CopiedFor, Outcome, QueueOutcome, ReadOutcome, ReadReason, Recovered, ThresholdOutcome, peak_rss};
 pub use peer::{OwnStack, Peer, PeerError};
 pub use wire::{Impairments, Lane, LaneCounters};
 pub use world::{NoTap, PcapTap, Tap, WireConfig, World};

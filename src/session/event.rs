@@ -57,6 +57,8 @@ pub struct Completion {
     pub why_copied: Reasons,
     /// Who checked the data digests.
     pub digest_by: DigestBy,
+    /// The I/O queue that it came back from, from 1 on; 0 if from none.
+    pub queue: u16,
     /// How often the request was submitted.
     pub attempts: u32,
     /// The caller's buffer. `None` only if the session is over and the device may still write it: it comes back with
