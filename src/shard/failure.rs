@@ -5,10 +5,10 @@
 //! | send or receive queue in the error state | taken back to work (`mlx5-bringup.md` §8.7); packets are lost, TCP asks again |
 //! | the receive queue again and again while connections are offloaded | none is any more: reads go on, and are copied |
 //! | the same again and again without; a failed completion queue; a send queue that stands still | the shard is *broken*: every connection ends, objects are destroyed, buffers come back |
-//! | the function is gone or unhealthy | the shard is *dead*: every connection ends; bound buffers stay in quarantine until a reset |
+//! | the function is gone or unhealthy, or a command missed its deadline | the shard is *dead*: every connection ends; bound buffers stay in quarantine until a reset |
 
 use super::connection::Connection;
-use super::{Disconnect, Shard};
+use super::{Disconnect, OffloadRefused, Shard};
 use crate::adapter::Event as AdapterEvent;
 use crate::ddp::contract::Event as OffloadEvent;
 use crate::ddp::device::Offloads;
@@ -102,6 +102,27 @@ impl<P: Platform> Shard<P> {
         }
         self.health_at = now + HEALTH_INTERVAL;
         if let Err(error) = self.adapter.check_health() {
+            self.dead = true;
+            return self.fail(now, error.to_string());
+        }
+        let timed_out = self.adapter.command_counters().timed_out;
+        if timed_out != 0 {
+            // Nobody knows what firmware did, or will do, about them.
+            self.dead = true;
+            let function = self.adapter.function();
+            self.fail(
+                now,
+                format!("{function}: {timed_out} commands missed their deadline: the function must be reset"),
+            );
+        }
+    }
+
+    /// Asks firmware for a sign of life: what its registers say may be the truth about another life of the function.
+    pub(crate) fn ask_firmware(&mut self, now: Duration) {
+        let deadline = self.adapter.command_deadline();
+        if self.broken.is_none()
+            && let Err(error) = self.adapter.link_is_up(deadline)
+        {
             self.dead = true;
             self.fail(now, error.to_string());
         }
@@ -207,6 +228,9 @@ impl<P: Platform> Shard<P> {
             let offloaded = |connection: &Connection| connection.offload.is_some();
             if self.connections.get(index as usize).and_then(Option::as_deref).is_some_and(offloaded) {
                 self.remove_offload(index, now);
+                if let Some(Some(connection)) = self.connections.get_mut(index as usize) {
+                    connection.no_offload = (&OffloadRefused::GivenUp(why.clone())).into();
+                }
                 self.counters.fallbacks += 1;
                 self.mark(index);
             }

@@ -45,11 +45,12 @@ mod tests;
 mod timers;
 mod transmit;
 
-pub use close::Closed;
+pub use close::{Closed, Retired};
 pub use config::{Config, OffloadPolicy};
 pub use connection::ConnectionId;
-pub use error::{Disconnect, NotOpened, OffloadRefused, Refused};
-pub use event::{Completion, Counters, Event};
+pub use error::{Disconnect, NoOffload, NotOpened, OffloadRefused, Refused};
+pub use event::{Completion, Counters, Event, Totals};
+pub use quarantine::Quarantine;
 pub use receive::RECEIVE_BUDGET;
 
 use crate::adapter::Adapter;
@@ -58,7 +59,7 @@ use crate::ddp::device::{Offloads, Socket};
 use crate::ddp::stats::Stats;
 use crate::net::Interface;
 use crate::nvme::controller::{Controller, ControllerConfig};
-use crate::nvme::queue::{HostQueue, QueueConfig};
+use crate::nvme::queue::{Counters as QueueCounters, HostQueue, QueueConfig};
 use crate::platform::Platform;
 use crate::queue::{Base, ReceiveQueue, SendQueue};
 use crate::steering::{FiveTuple, Steering};
@@ -67,9 +68,8 @@ use buffers::Buffers;
 use completions::RxCompletions;
 use connection::{Connection, Role};
 use linger::{Lingering, Party};
-use open::FIRST_PORT;
+use open::{FIRST_PORT, Path};
 use parties::Parties;
-use quarantine::Quarantined;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -88,7 +88,7 @@ pub struct Shard<P: Platform> {
     cq: RxCompletions,
     rq: ReceiveQueue,
     buffers: Buffers,
-    rqtn: u32,
+    path: Path,
     tx: SendQueue,
     steering: Steering,
     offloads: Option<Offloads>,
@@ -118,6 +118,7 @@ pub struct Shard<P: Platform> {
     /// Counters of connections that are gone, and of their control rings.
     past: Stats,
     past_doorbells: u64,
+    past_queues: QueueCounters,
     /// Answered requests that wait for the device to forget their buffers.
     draining: u32,
     /// Entries of the receive CQ that may lie in front of what was reaped from the control rings last (see `receive`).
@@ -132,7 +133,7 @@ pub struct Shard<P: Platform> {
     /// Failures of the receive queue that the offload may have caused, in the time that began then.
     blamed: (Duration, u32),
     offload_off: Option<String>,
-    quarantine: Vec<Quarantined>,
+    quarantine: Quarantine,
     /// The function or a queue of the shard failed for good.
     broken: Option<String>,
     /// The function executes no commands any more.
@@ -220,6 +221,17 @@ impl<P: Platform> Shard<P> {
         }
     }
 
+    /// Ends a connection at once: requests that are under way fail, the peer gets a reset. [`Event::Disconnected`] follows.
+    pub fn abort_connection(&mut self, id: ConnectionId) {
+        let now = self.platform.now();
+        let Some(index) = self.find(id) else { return };
+        if let Some(Some(connection)) = self.connections.get_mut(index) {
+            connection.end(Disconnect::Closed, now);
+            connection.tcp.abort();
+            self.mark(index as u32);
+        }
+    }
+
     /// Where a connection is, if it still is.
     fn find(&self, id: ConnectionId) -> Option<usize> {
         let index = id.index as usize;
@@ -240,19 +252,31 @@ impl<P: Platform> Shard<P> {
         self.connection(id)?.io_queue()
     }
 
-    /// Why the function cannot offload at all, or is not asked to any more; empty if it can.
-    pub fn why_no_offload(&self) -> Vec<String> {
-        let missing = self.adapter.capabilities().offload().why_not();
-        missing.iter().map(ToString::to_string).chain(self.offload_off.clone()).collect()
+    /// Adds the offload to a ready I/O queue without outstanding requests (`sk_add`). On failure the queue goes on without,
+    /// and [`Shard::why_no_offload`] says why.
+    pub fn offload(&mut self, id: ConnectionId) -> Result<(), OffloadRefused> {
+        let offloaded = self.try_offload(id);
+        if let (Err(error), Some(index)) = (&offloaded, self.find(id))
+            && let Some(Some(connection)) = self.connections.get_mut(index)
+        {
+            connection.no_offload = error.into();
+        }
+        offloaded
     }
 
-    /// Adds the offload to a ready I/O queue without outstanding requests (`sk_add`). On failure the queue goes on without.
-    pub fn offload(&mut self, id: ConnectionId) -> Result<(), OffloadRefused> {
-        let why = self.broken.clone().map_or_else(|| self.why_no_offload(), |why| vec![why]);
+    fn try_offload(&mut self, id: ConnectionId) -> Result<(), OffloadRefused> {
+        if self.config.offload == OffloadPolicy::Off {
+            return Err(OffloadRefused::Off);
+        }
+        if let Some(why) = &self.broken {
+            return Err(OffloadRefused::Failed(why.clone()));
+        }
         let index = self.find(id).ok_or(OffloadRefused::NotReady)?;
-        let usable = self.broken.is_none() && self.offload_off.is_none();
-        let Some(offloads) = self.offloads.as_mut().filter(|_| usable) else {
-            return Err(OffloadRefused::NotPossible(why));
+        if let Some(why) = &self.offload_off {
+            return Err(OffloadRefused::GivenUp(why.clone()));
+        }
+        let Some(offloads) = &mut self.offloads else {
+            return Err(OffloadRefused::NotPossible(self.adapter.capabilities().offload().why_not()));
         };
         let Some(Some(connection)) = self.connections.get_mut(index) else { return Err(OffloadRefused::NotReady) };
         if connection.closing || connection.ended.is_some() || connection.under_way != 0 {
@@ -273,7 +297,7 @@ impl<P: Platform> Shard<P> {
             header_digest: negotiated.header_digest,
             data_digest: negotiated.data_digest,
             queue_size: u32::from(queue.config().depth),
-            rqtn: self.rqtn,
+            rqtn: self.path.rqt.number(),
         };
         let socket = Socket {
             tuple: FiveTuple {
@@ -285,6 +309,7 @@ impl<P: Platform> Shard<P> {
         let mut device = offloads.with(&mut self.adapter, &mut self.steering, &*self.platform, &self.base);
         let queue = device.sk_add(&socket, &config).map_err(Box::new)?;
         connection.offload = Some(queue);
+        connection.seen.start(rcv_nxt);
         self.by_queue.insert(queue, id.index);
         Ok(())
     }
@@ -292,6 +317,21 @@ impl<P: Platform> Shard<P> {
     /// True if the connection has an offload queue.
     pub fn is_offloaded(&self, id: ConnectionId) -> bool {
         self.connection(id).is_some_and(|connection| connection.offload.is_some())
+    }
+
+    /// Why a connection has no offload; `None` if it has, or if there is no such connection.
+    pub fn why_no_offload(&self, id: ConnectionId) -> Option<&NoOffload> {
+        self.connection(id).filter(|connection| connection.offload.is_none()).map(|connection| &connection.no_offload)
+    }
+
+    /// Counters of one connection's offload, and of its copied payload.
+    pub fn queue_stats(&self, id: ConnectionId) -> Option<Stats> {
+        let connection = self.connection(id)?;
+        let mut sum = connection.stats;
+        if let (Some(queue), Some(offloads)) = (connection.offload, &self.offloads) {
+            sum += offloads.queue(queue)?.stats();
+        }
+        Some(sum)
     }
 
     /// Does everything that can be done now. Returns true if anything was done: poll again; else nothing happens before
@@ -345,6 +385,11 @@ impl<P: Platform> Shard<P> {
         self.broken.as_deref()
     }
 
+    /// True if the function executes no commands any more: it must be reset.
+    pub fn is_dead(&self) -> bool {
+        self.dead
+    }
+
     /// Connections whose end the peer has not confirmed, or that are in TIME-WAIT.
     pub fn closing(&self) -> usize {
         self.lingering.len()
@@ -371,6 +416,13 @@ impl<P: Platform> Shard<P> {
     /// Doorbell registers written by send and control queues, of those that are gone too.
     pub fn doorbells(&self) -> u64 {
         self.tx.doorbells() + self.past_doorbells + self.offloads.as_ref().map_or(0, Offloads::doorbells)
+    }
+
+    /// What the shard counted, over all connections and queues that were and are.
+    pub fn totals(&self) -> Totals {
+        let mut queues = self.past_queues;
+        self.connections.iter().flatten().filter_map(|c| c.io_queue()).for_each(|queue| queues += &queue.counters());
+        Totals { shard: self.counters(), offload: self.offload_stats(), queues, doorbells: self.doorbells() }
     }
 
     /// Receive buffers that frames hold: packets that wait for others before them.

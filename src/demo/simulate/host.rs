@@ -452,7 +452,7 @@ impl Sim<'_> {
     }
 
     fn on_completed(&mut self, id: ConnectionId, completion: Completion) {
-        let Completion { token, status, placed, copied, digest_by, buffer } = completion;
+        let Completion { token, status, placed, copied, why_copied, digest_by, buffer } = completion;
         if let Some(counters) = self.shard.as_ref().and_then(|shard| shard.queue(id)).map(|queue| *queue.counters()) {
             self.counters.insert(id, counters);
         }
@@ -482,6 +482,12 @@ impl Sim<'_> {
                         "read {token} of {} bytes: {placed} placed, {copied} copied",
                         request.bytes()
                     ));
+                }
+                let told: u64 = why_copied.iter().map(|(_, bytes)| u64::from(bytes)).sum();
+                // Beyond the reasons that are remembered bytes have none.
+                let all_told = why_copied.iter().count() == why_copied.all().count();
+                if told > u64::from(copied) || all_told && told != u64::from(copied) {
+                    self.problem(format!("read {token}: {copied} bytes copied, reasons for {told}"));
                 }
                 if request.cancelled {
                     self.problem(format!("read {token} succeeded although it was cancelled"));

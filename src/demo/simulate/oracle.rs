@@ -4,7 +4,7 @@ use super::host::Sim;
 use super::requests::Request;
 use super::totals::sum;
 use crate::ddp::rebuild::Rejection;
-use crate::ddp::stats::NotOffloaded;
+use crate::ddp::why::Why;
 use crate::demo::wire::Lane;
 use crate::nvme::queue::Reason;
 use crate::nvme::status::Status;
@@ -180,8 +180,9 @@ fn count(sim: &mut Sim<'_>) {
         sums.add(sum::CONFIRMED, stats.resync_confirmed);
         sums.add(sum::RECOVERIES, counters.recoveries);
         sums.add(sum::DEVICE_FAULTS, counters.queue_errors);
-        for why in NotOffloaded::ALL {
-            paths.insert(format!("driver: not offloaded: {why}"), stats.not_offloaded(why));
+        for why in Why::ALL {
+            paths.insert(format!("driver: not offloaded: {}", why.name()), stats.not_offloaded(why));
+            paths.insert(format!("driver: copied: {}", why.name()), stats.copied(why).bytes);
         }
         for why in Rejection::ALL {
             paths.insert(format!("driver: refused: {why}"), stats.rejected(why));

@@ -9,6 +9,7 @@
 //! | a resync is confirmed with the poll that delivered the header, and never is more than one question open | `a_resync_is_answered_in_the_same_poll` |
 //! | a batch of setups, invalidates and sends takes one doorbell of the control ring and one of the send queue | `a_batch_takes_two_doorbells` |
 use super::world::{World, passes};
+use crate::ddp::why::WhyNoOffload;
 use crate::shard::OffloadRefused;
 use virtual_nic::offload::behaviour::Reaction;
 
@@ -37,9 +38,9 @@ fn dangerous_tags_cost_the_offload_only() {
     assert_eq!(counters.fallbacks, 2);
     assert!(counters.recoveries >= 3 && counters.queue_errors >= 3 && world.shard.broken().is_none());
     assert!(ids.iter().all(|id| !world.shard.is_offloaded(*id)));
-    let why = world.shard.why_no_offload();
-    assert!(why.len() == 1 && why[0].contains("receive queue failed"), "{why:?}");
-    assert!(matches!(world.shard.offload(ids[0]), Err(OffloadRefused::NotPossible(_))));
+    let why = world.shard.why_no_offload(ids[0]).expect("a reason");
+    assert!(why.why == WhyNoOffload::GivenUp && why.detail.contains("receive queue failed"), "{why:?}");
+    assert!(matches!(world.shard.offload(ids[0]), Err(OffloadRefused::GivenUp(_))));
     // Nothing is lost from here on.
     for token in 16..32 {
         world.read(ids[token as usize % 2], (token << 32) + token * 200, 64);

@@ -105,6 +105,8 @@ pub struct Switches {
     /// An arm doorbell of a CQ is ignored if its sequence number is that of an arm which already led to an event
     /// (`mlx5-bringup.md` §8.1). Off: every arm counts.
     pub strict_arm_sequence: bool,
+    /// The registers with the command queue's address read as they were written. Off: as zero.
+    pub queue_address_reads_back: bool,
     /// Answers carry valid signatures, as with `cmdif_checksum`. Off: the signature bytes stay as the host sent them,
     /// which is what recorded traffic of a ConnectX-4 shows.
     pub sign_answers: bool,
@@ -119,6 +121,7 @@ impl Default for Switches {
         Switches {
             touch_pages: true,
             strict_arm_sequence: true,
+            queue_address_reads_back: true,
             sign_answers: true,
             which_run: WhichRun::default(),
             offload: Behaviour::default(),

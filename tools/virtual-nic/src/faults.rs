@@ -62,6 +62,8 @@ pub enum Fault {
     CqOverrun(Role),
     /// Firmware reports this syndrome and executes nothing until a reset. Queues go on.
     Fatal(HealthSyndrome),
+    /// Firmware executes nothing until a reset, and does not say so. Queues go on.
+    Hang,
     /// The function is off the bus for so long: registers read all ones, nothing is written, nothing moves, and it cannot
     /// be reset. Then it is back as it was, but what was on its way is lost.
     Gone(Duration),
@@ -187,6 +189,10 @@ impl VirtualNic {
             }
             Fault::Fatal(syndrome) => {
                 self.set_health(syndrome);
+                self.registers.stop();
+                true
+            }
+            Fault::Hang => {
                 self.registers.stop();
                 true
             }

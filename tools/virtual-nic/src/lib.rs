@@ -180,6 +180,17 @@ impl VirtualNic {
         self.objects.offload.counters()
     }
 
+    /// The sequence numbers that offload contexts wait to have confirmed, with the TIRs of the contexts.
+    pub fn awaited(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.objects.offload.awaited()
+    }
+
+    /// The episodes without framing that ended since the last call, oldest first, and how many were forgotten since the
+    /// last reset because nobody took them.
+    pub fn take_episodes(&mut self) -> (Vec<offload::Episode>, u64) {
+        self.objects.offload.take_episodes()
+    }
+
     /// Scripted faults.
     pub fn faults(&mut self) -> &mut Faults {
         &mut self.host.faults

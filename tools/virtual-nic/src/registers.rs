@@ -81,13 +81,14 @@ impl VirtualNic {
         const HEALTH: u64 = InitSegment::HEALTH.byte_offset() as u64;
         const HEALTH_END: u64 = HEALTH + HealthBuffer::SIZE as u64;
         let (major, minor, subminor) = self.config.firmware;
+        let shown = if self.config.switches.queue_address_reads_back { u32::MAX } else { 0 };
         let registers = &mut self.registers;
         match offset {
             o if o == at(InitSegment::FW_REV) => u32::from(minor) << 16 | u32::from(major),
             o if o == at(InitSegment::CMDIF_REV_FW_SUB) => CMDIF_REVISION << 16 | u32::from(subminor),
-            o if o == at(InitSegment::CMDQ_ADDR_H) => registers.queue_high,
+            o if o == at(InitSegment::CMDQ_ADDR_H) => registers.queue_high & shown,
             o if o == at(InitSegment::CMDQ_ADDR_L_SZ) => {
-                registers.queue_low
+                registers.queue_low & shown
                     | registers.interface << INTERFACE_SHIFT
                     | command_queue::LOG_SIZE << 4
                     | command_queue::LOG_STRIDE

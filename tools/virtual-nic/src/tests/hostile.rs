@@ -294,6 +294,15 @@ fn dead_firmware_executes_nothing() {
     host.start_command_queue();
     host.exec::<_, OutHeader>(Opcode::ENABLE_HCA, &EnableHcaIn::zeroed());
 
+    let well = said(&mut host);
+    assert!(host.nic.inject(Fault::Hang, 0));
+    let posted = host.post(3, nop.bytes(), 16);
+    host.ring(8);
+    assert!(!host.done(&posted) && said(&mut host) == well, "silent");
+    host.nic.reset();
+    host.start_command_queue();
+    host.exec::<_, OutHeader>(Opcode::ENABLE_HCA, &EnableHcaIn::zeroed());
+
     assert!(host.nic.inject(Fault::LostCommand, 0));
     let posted = host.post(1, nop.bytes(), 16);
     host.ring(2);
