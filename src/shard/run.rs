@@ -235,7 +235,7 @@ impl<P: Platform> Shard<P> {
         if let Err(refused) = connection.tags.adopt(released) {
             // Only if the tag was in use twice: nothing was pinned there while the queue was offloaded.
             log::error!("{refused}");
-            self.complete(index, cid, true, Some(refused.buffer), now);
+            self.complete(index, cid, true, Reasons::default(), Some(refused.buffer), now);
         }
     }
 
