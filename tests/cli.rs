@@ -12,6 +12,7 @@
 //! | `explain` tells for each queue and each reason what was copied, what it means and what to do, and adds up | `explain_tells_why` |
 //! | `explain --read` tells of one read, and of none that there is not | `explain_tells_of_one_read` |
 //! | `probe` tells what the function is, for people and for programs | `probe_tells_what_the_function_is` |
+//! | `simulate` tells sums, what was drawn and what was reached, for people and for programs | `simulate_tells_what_was_reached` |
 //! | help and version are no errors | `help_and_version_succeed` |
 
 #![cfg(feature = "demo")]
@@ -74,6 +75,9 @@ fn bad_options_get_one_line() {
         ("demo --image /", &["--image /", "is not a regular file"]),
         (&serve_empty, &["--image", empty, "has 0 bytes", "positive multiple of the 512-byte block"]),
         (&serve_odd, &["--image", odd, "has 1000 bytes", "positive multiple of the 512-byte block"]),
+        ("simulate --seeds 0", &["--seeds", "0", "187..188"]),
+        ("simulate --seeds 9..9", &["--seeds", "9..9", "a range that is not empty"]),
+        ("simulate --threads 0", &["--threads", "0", "1 to 1024"]),
         ("demo --size 0", &["--size 0", "positive multiple of the 512-byte block"]),
         ("demo --size 1000", &["--size 1000", "positive multiple of the 512-byte block"]),
         ("demo --size 12Q", &["--size", "12Q", "KiB, MiB, GiB"]),
@@ -96,6 +100,8 @@ fn bad_options_get_one_line() {
         ("demo --queues 1.5", &["--queues", "1.5", "1 to 8"]),
         ("demo --mtu 1400", &["--mtu 1400", "1500 or 9000"]),
         ("demo --mtu jumbo", &["--mtu", "jumbo", "1500 or 9000"]),
+        ("demo --inject flood", &["--inject", "flood", "fatal-health", "target-closes"]),
+        ("demo --inject flr@soon", &["--inject", "flr@soon", "100", "5ms"]),
         ("demo --offload maybe", &["--offload", "maybe", "prefer, require, off"]),
         ("demo --offload-threshold many", &["--offload-threshold", "many", "auto, or a number of bytes"]),
         ("demo --offload-threshold 3GiB", &["--offload-threshold", "3GiB", "auto, or 0 to 2GiB"]),
@@ -311,6 +317,27 @@ fn explain_tells_of_one_read() {
     assert_eq!(reasons.iter().map(|reason| number(reason, "bytes")).sum::<u64>(), number(read, "copied"));
     assert_refused(run, &cxddp(&format!("{run} --read 16")), &["--read 16", "16 reads", "0 to 15"]);
     assert_refused(run, &cxddp(&format!("{run} --read x")), &["--read", "x", "from 0 on"]);
+}
+
+#[test]
+fn simulate_tells_what_was_reached() {
+    let output = cxddp("simulate --seeds 5..9 --threads 1 --json");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let object: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    let totals = &object["totals"];
+    let number = |name: &str| totals["sums"][name].as_u64().unwrap_or_else(|| panic!("no {name}"));
+    assert_eq!((totals["seeds"].as_u64(), totals["seeds_failed"].as_u64()), (Some(4), Some(0)));
+    assert_eq!(number("placed") + number("copied"), number("bytes"));
+    assert!(number("reads") > 0 && number("bytes_wrong") == 0);
+    let hole = totals["drawn"]["hole"].as_object().expect("answers");
+    assert_eq!(hole.values().filter_map(Value::as_u64).sum::<u64>(), 4);
+    assert!(!totals["paths"]["device: framing lost"].is_null());
+    let people = cxddp("simulate --seeds 5..9");
+    assert_eq!((people.status.code(), text(&people.stderr)), (Some(0), ""));
+    let lines = text(&people.stdout);
+    for words in ["which_run", "device: framing lost", "every seed is good", "placed"] {
+        assert!(lines.contains(words), "{words}");
+    }
 }
 
 #[test]

@@ -57,6 +57,7 @@ pub fn config(args: &DemoArgs) -> Config {
             seed: args.seed,
         },
         pieces: 1,
+        inject: args.inject.clone(),
         ask: None,
     }
 }
@@ -181,6 +182,16 @@ fn summary(out: &mut impl Write, config: &Config, o: &Outcome) -> std::io::Resul
         format!("{} commands; left: {} objects, {} pages", count(o.commands), o.objects_left, o.pages_left),
     )?;
     row("I/O queues", format!("{} of {} offloaded", o.queues_offloaded, o.queues))?;
+    if !o.injected.is_empty() {
+        row("injected", o.injected.join(", "))?;
+        for recovered in &o.recovered {
+            let (ms, level) = (recovered.took_us as f64 / 1000.0, &recovered.level);
+            row("  recovered", format!("{level} made anew in {ms:.3} ms of simulated time: {}", recovered.lost))?;
+        }
+        let again = o.resubmitted + o.writes_repeated;
+        let kept = count(o.buffers_quarantined);
+        row("  requests", format!("{} begun again; {kept} buffers waited for a reset", count(again)))?;
+    }
     let threshold = &o.threshold;
     if threshold.auto || threshold.bytes != 0 {
         row("threshold", format!("{}, {}", bytes(threshold.bytes.into()), threshold.why))?;

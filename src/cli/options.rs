@@ -2,6 +2,7 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use connectx_ddp::ddp::policy::{Costs, Threshold};
+use connectx_ddp::demo::Injection;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -100,6 +101,11 @@ pub struct DemoArgs {
     /// Which way frames suffer all that.
     #[arg(long, value_enum, default_value_t = Towards::Both)]
     pub towards: Towards,
+    /// Let something go wrong while the namespace is read, and recover: when half of it is read, or @100 after 100 reads, or
+    /// @5ms or @300us after so much simulated time. FAULT: fatal-health, hang, all-ones, flr, rq-error, sq-error, icosq-error, rq-overrun,
+    /// sq-overrun, icosq-overrun, lost-command, target-closes. May be given several times.
+    #[arg(long, value_name = "FAULT[@WHEN]")]
+    pub inject: Vec<Injection>,
     /// Write every frame on the wire into a pcapng file.
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,

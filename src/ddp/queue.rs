@@ -211,16 +211,15 @@ impl OffloadQueue {
         if self.attention.distrusts_digest() {
             return 0;
         }
-        let (tags, bytes) = (&self.tags, &mut self.stats.bytes);
-        let taken = rq.accept_run(cq, limit, |entry, arrival| {
-            if rebuild::flow_tag(entry) != flow_tag || !Flags::of(entry).is_usual(digest_ok) {
-                return Err(arrival.into_buffer());
-            }
-            let (frame, len) = rebuild::usual(entry, flow_tag, arrival, tags).map_err(Arrival::into_buffer)?;
-            *bytes += u64::from(len);
-            each(Rebuilt { frame: frame.with_digest_ok(digest_ok), resync: None });
+        let mut series = rebuild::Series::new(flow_tag, digest_ok, rq.buffer_size(), &self.tags);
+        let mut bytes = 0;
+        let taken = rq.accept_run(cq, flow_tag, limit, |entry, buffer| {
+            let (frame, len) = series.next(entry, buffer)?;
+            bytes += u64::from(len);
+            each(Rebuilt { frame, resync: None });
             Ok(())
         });
+        self.stats.bytes += bytes;
         self.stats.packets += u64::from(taken);
         self.stats.digest_ok += if digest_ok { u64::from(taken) } else { 0 };
         taken

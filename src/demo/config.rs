@@ -1,5 +1,6 @@
 //! What a demonstration is to do, and the one clear line that an impossible wish gets.
 
+use super::inject::Injection;
 use super::peer::Peer;
 use super::world::WireConfig;
 #[cfg(doc)]
@@ -53,6 +54,9 @@ pub struct Config {
     pub wire: WireConfig,
     /// Pieces that a destination buffer is cut into, 1 to 128: of odd lengths and at odd offsets if more than one.
     pub pieces: u32,
+    /// What goes wrong while the namespace is read. If anything is to, what was lost is made anew, and requests are submitted
+    /// again; else the first loss is the end.
+    pub inject: Vec<Injection>,
     /// A read of which [`Outcome::read`](super::Outcome::read) shall tell, from 0 on in the order of the namespace.
     pub ask: Option<u64>,
 }
@@ -77,6 +81,7 @@ impl Default for Config {
             script: nvme_target::Script::default(),
             wire: WireConfig::default(),
             pieces: 1,
+            inject: Vec::new(),
             ask: None,
         }
     }

@@ -4,7 +4,8 @@ use crate::ddp::policy::Report;
 use crate::ddp::stats::{Copied, Stats};
 use crate::ddp::why::Why;
 use crate::nvme::queue::{Counters, DigestBy};
-use crate::shard::{Completion, NoOffload};
+use crate::session::Completion;
+use crate::shard::NoOffload;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -69,6 +70,16 @@ pub struct Outcome {
     pub copied: BTreeMap<&'static str, CopiedFor>,
     /// Each I/O queue.
     pub per_queue: Vec<QueueOutcome>,
+    /// Faults that were injected, in order.
+    pub injected: Vec<&'static str>,
+    /// What was recovered from, in order.
+    pub recovered: Vec<Recovered>,
+    /// Requests that were submitted again after a loss.
+    pub resubmitted: u64,
+    /// Writes that were begun anew because nobody could know what became of them.
+    pub writes_repeated: u64,
+    /// Buffers that waited for a reset of the function, because the device could still write them.
+    pub buffers_quarantined: u64,
     /// The read that was asked about ([`Config::ask`](super::Config::ask)), if it is done.
     pub read: Option<ReadOutcome>,
     /// What the virtual device says of its offload, which a real one would not.
@@ -90,6 +101,19 @@ pub struct Outcome {
     pub counters: BTreeMap<&'static str, u64>,
     /// What went wrong, a line each.
     pub problems: Vec<String>,
+}
+
+/// A recovery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Recovered {
+    /// What was lost first.
+    pub lost: String,
+    /// The most that was made anew: connections, queues, or the function.
+    pub level: String,
+    /// Simulated time from the loss until all queues were ready, microseconds.
+    pub took_us: u64,
+    /// Attempts.
+    pub attempts: u32,
 }
 
 /// The offload threshold, and why it is what it is.
@@ -239,14 +263,14 @@ pub struct ReadReason {
 }
 
 impl ReadOutcome {
-    pub(super) fn new(read: u64, offset: u64, queue: u32, completion: &Completion) -> ReadOutcome {
+    pub(super) fn new(read: u64, offset: u64, completion: &Completion) -> ReadOutcome {
         let why = &completion.why_copied;
         let bytes = |reason| why.iter().find(|(known, _)| *known == reason).map(|(_, bytes)| bytes);
         ReadOutcome {
             read,
             offset,
-            queue,
-            status: completion.status.to_string(),
+            queue: completion.queue.into(),
+            status: completion.result.as_ref().map_or_else(ToString::to_string, |()| "Successful Completion".into()),
             placed: completion.placed,
             copied: completion.copied,
             reasons: why.all().map(|reason| ReadReason { reason: reason.name(), bytes: bytes(reason) }).collect(),

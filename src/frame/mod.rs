@@ -200,6 +200,14 @@ impl Frame {
         self
     }
 
+    /// [`Frame::with_placed`] of `[hole, hole_end)`, which the caller has found to lie inside the packet.
+    #[inline(always)]
+    pub(crate) fn with_hole(mut self, hole: u32, hole_end: u32, placed: Placed) -> Frame {
+        debug_assert!(hole <= hole_end && hole_end <= self.end);
+        (self.hole, self.hole_end, self.placed) = (hole, hole_end, placed);
+        self
+    }
+
     /// Names the offload queue (flow tag) that the device reported.
     #[inline(always)]
     pub fn with_queue(mut self, queue: u32) -> Frame {
