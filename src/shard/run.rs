@@ -179,7 +179,7 @@ impl<P: Platform> Shard<P> {
         self.timers.set(Party::Live(index).key(), None);
         self.past += &connection.stats;
         if let Some(queue) = connection.io_queue() {
-            self.past_queues += &queue.counters();
+            self.past_queues += queue.counters();
         }
         let why = connection.ended.take().unwrap_or(Disconnect::Closed);
         // A device that failed may have lost what the stream stands on: the peer is not told that all was well.
