@@ -238,7 +238,7 @@ impl Plan {
         let loses = |lane: &Impairments| lane.loss > 0.0 || lane.corrupt > 0.0;
         let lossy = loses(&self.wire.to_target) || loses(&self.wire.to_host) || self.tags_are_dangerous();
         // Bursts of the wire that the receive queue cannot hold, and segments of which the driver holds few.
-        let crumbs = matches!(self.script.segmentation, Segmentation::Random { .. }) && lossy;
+        let crumbs = self.peer == Peer::Smoltcp && self.script.segmentation != Segmentation::Full && lossy;
         let overflows = self.log_queues.0 < 8 || crumbs;
         overflows || self.loses_in_bursts() || (self.timeout < LONG_TIMEOUT && lossy)
     }
