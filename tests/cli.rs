@@ -265,27 +265,6 @@ fn a_seed_repeats_a_run() {
 }
 
 #[test]
-fn simulate_tells_what_was_reached() {
-    let output = cxddp("simulate --seeds 5..9 --threads 1 --json");
-    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
-    let object: Value = serde_json::from_slice(&output.stdout).expect("one object");
-    let totals = &object["totals"];
-    let number = |name: &str| totals["sums"][name].as_u64().unwrap_or_else(|| panic!("no {name}"));
-    assert_eq!((totals["seeds"].as_u64(), totals["seeds_failed"].as_u64()), (Some(4), Some(0)));
-    assert_eq!(number("placed") + number("copied"), number("bytes"));
-    assert!(number("reads") > 0 && number("bytes_wrong") == 0);
-    let hole = totals["drawn"]["hole"].as_object().expect("answers");
-    assert_eq!(hole.values().filter_map(Value::as_u64).sum::<u64>(), 4);
-    assert!(!totals["paths"]["device: framing lost"].is_null());
-    let people = cxddp("simulate --seeds 5..9");
-    assert_eq!((people.status.code(), text(&people.stderr)), (Some(0), ""));
-    let lines = text(&people.stdout);
-    for words in ["which_run", "device: framing lost", "every seed is good", "placed"] {
-        assert!(lines.contains(words), "{words}");
-    }
-}
-
-#[test]
 fn explain_tells_why() {
     let lossy = "explain --size 4MiB --io-size 64KiB --loss 2 --data-digest";
     let output = cxddp(lossy);
@@ -332,6 +311,27 @@ fn explain_tells_of_one_read() {
     assert_eq!(reasons.iter().map(|reason| number(reason, "bytes")).sum::<u64>(), number(read, "copied"));
     assert_refused(run, &cxddp(&format!("{run} --read 16")), &["--read 16", "16 reads", "0 to 15"]);
     assert_refused(run, &cxddp(&format!("{run} --read x")), &["--read", "x", "from 0 on"]);
+}
+
+#[test]
+fn simulate_tells_what_was_reached() {
+    let output = cxddp("simulate --seeds 5..9 --threads 1 --json");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let object: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    let totals = &object["totals"];
+    let number = |name: &str| totals["sums"][name].as_u64().unwrap_or_else(|| panic!("no {name}"));
+    assert_eq!((totals["seeds"].as_u64(), totals["seeds_failed"].as_u64()), (Some(4), Some(0)));
+    assert_eq!(number("placed") + number("copied"), number("bytes"));
+    assert!(number("reads") > 0 && number("bytes_wrong") == 0);
+    let hole = totals["drawn"]["hole"].as_object().expect("answers");
+    assert_eq!(hole.values().filter_map(Value::as_u64).sum::<u64>(), 4);
+    assert!(!totals["paths"]["device: framing lost"].is_null());
+    let people = cxddp("simulate --seeds 5..9");
+    assert_eq!((people.status.code(), text(&people.stderr)), (Some(0), ""));
+    let lines = text(&people.stdout);
+    for words in ["which_run", "device: framing lost", "every seed is good", "placed"] {
+        assert!(lines.contains(words), "{words}");
+    }
 }
 
 #[test]
