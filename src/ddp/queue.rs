@@ -3,6 +3,7 @@
 
 use super::contract::{Event, Setup, Teardown};
 use super::icosq::{Completed, Icosq, NotPosted};
+use super::policy::Probe;
 use super::rebuild::{self, Attention, Flags, Rebuilt, Rejected};
 use super::stats::Stats;
 use super::tags::{NotPinned, State, TagError, TagTable};
@@ -48,6 +49,14 @@ impl Binding {
     fn takes(&self, buffer: &IoBuf) -> bool {
         // One comparison for both ends: what is below the threshold wraps to a large number.
         buffer.len().wrapping_sub(self.threshold) <= self.span && buffer.device_list().len() <= self.room
+    }
+
+    /// The same with another threshold.
+    fn with_threshold(&self, threshold: u32) -> Binding {
+        let threshold = threshold.max(1) as usize;
+        // Room for nothing stays room for nothing.
+        let span = MAX_BYTES.saturating_sub(threshold);
+        Binding { threshold, span, ..*self }
     }
 
     /// Why a buffer is not within the limits; `None` if it is.
@@ -292,6 +301,29 @@ impl OffloadQueue {
             }
             Err(why) => Ok(self.bind_late(tag, why)),
         }
+    }
+
+    /// Takes the buffer of a read for its tag against the threshold: one that is below is bound all the same, another is not.
+    #[cold]
+    pub fn probe(&mut self, tag: u16, buffer: IoBuf, probe: Probe) -> Result<Setup, NotPinned> {
+        match probe {
+            Probe::Bind => {
+                let threshold = self.binding.threshold as u32;
+                self.binding = self.binding.with_threshold(1);
+                let setup = self.setup(tag, buffer);
+                self.binding = self.binding.with_threshold(threshold);
+                setup
+            }
+            Probe::Copy => {
+                self.tags.pin(tag, buffer)?;
+                Ok(self.not_offloaded(tag, Why::Probe))
+            }
+        }
+    }
+
+    /// From now on reads of fewer bytes are not offloaded.
+    pub fn set_threshold(&mut self, bytes: u32) {
+        self.binding = self.binding.with_threshold(bytes);
     }
 
     /// Holds a buffer that cannot be bound; says and counts why not.

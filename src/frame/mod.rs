@@ -84,8 +84,10 @@ pub enum Bypass {
     No,
     /// Later bytes of the stream came before it: the device passes it through (`nvme-tcp-offload.md` §6.2).
     Late,
-    /// It came before, and was dropped because what the device said of it could not be true.
+    /// The same, and it came before: it was dropped because what the device said of it could not be true.
     Refused,
+    /// The same, and it came before: TCP did not keep it.
+    NotKept,
     /// It did not come by the connection's steering rule: the offload context has not seen it.
     Unsteered,
 }

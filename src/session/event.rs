@@ -1,6 +1,7 @@
 //! What a session tells its caller.
 
 use crate::adapter::AdapterError;
+use crate::ddp::why::Reasons;
 use crate::dma::IoBuf;
 use crate::nvme::controller::QueueRefused;
 use crate::nvme::queue::DigestBy;
@@ -52,8 +53,12 @@ pub struct Completion {
     pub placed: u32,
     /// Bytes of a read that software copied.
     pub copied: u32,
+    /// Why software copied them.
+    pub why_copied: Reasons,
     /// Who checked the data digests.
     pub digest_by: DigestBy,
+    /// The I/O queue that it came back from, from 1 on; 0 if from none.
+    pub queue: u16,
     /// How often the request was submitted.
     pub attempts: u32,
     /// The caller's buffer. `None` only if the session is over and the device may still write it: it comes back with
@@ -180,8 +185,10 @@ pub enum SessionError {
         attempts: u32,
     },
     /// The offload is required, and the function cannot.
-    #[error("the offload is required, but not possible: {why}")]
+    #[error("the offload is required, but not possible on I/O queue {queue}: {why}")]
     Offload {
+        /// Which queue, from 1.
+        queue: u16,
         /// Why not.
         why: OffloadRefused,
     },

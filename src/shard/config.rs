@@ -1,5 +1,6 @@
 //! What a shard is to be.
 
+use crate::ddp::policy::Threshold;
 use std::net::Ipv4Addr;
 
 /// What to do about the offload.
@@ -46,8 +47,8 @@ pub struct Config {
     /// another one goes on where that one stopped ([`Retired::next_port`](super::Retired::next_port)): the peer may not have
     /// noticed yet that the old connections are gone.
     pub first_port: Option<u16>,
-    /// Reads of fewer bytes are not offloaded; 0 for none.
-    pub offload_threshold: u32,
+    /// Which reads are bound, by size.
+    pub offload_threshold: Threshold,
     /// log2 of the 64-byte blocks of each offloaded connection's control ring, 5 to 15; `None` for rings that never run
     /// out. A smaller one saves memory; reads that find it full are not offloaded.
     pub log_control_ring: Option<u32>,
@@ -69,7 +70,7 @@ impl Config {
             secret,
             offload: OffloadPolicy::Prefer,
             first_port: None,
-            offload_threshold: 0,
+            offload_threshold: Threshold::Fixed(0),
             log_control_ring: None,
         }
     }

@@ -3,6 +3,7 @@
 //! Every choice that has names is in [`choices`](super::choices), so that the coverage table shows what was never drawn.
 
 use super::choices;
+use crate::demo::peer::Peer;
 use crate::demo::random::Random;
 use crate::demo::wire::Impairments;
 use crate::demo::world::WireConfig;
@@ -77,6 +78,8 @@ pub struct Plan {
     pub command_latency: (Duration, Duration),
     /// The wire.
     pub wire: WireConfig,
+    /// The target's TCP.
+    pub peer: Peer,
     /// How the target lays out its PDUs, and what it does wrong.
     pub script: Script,
     /// In-capsule data of the target, bytes.
@@ -208,6 +211,7 @@ impl Plan {
                 wire.to_host != Impairments::default() || log_queues.0 < 9,
             ),
             wire,
+            peer: r.of(choices::PEER).1,
             in_capsule_data: r.of(&[0, 4096, 8192]),
             happenings: happenings(r, queues, requests),
         }
@@ -253,6 +257,7 @@ fn switches(r: &mut Random) -> Switches {
     let plain = [1.0, 0.5, 0.0][r.between(0, 2) as usize];
     switches.sign_answers = !r.happens(0.3);
     switches.strict_arm_sequence = !r.happens(0.3);
+    switches.queue_address_reads_back = !r.happens(0.3);
     let draw = |r: &mut Random| r.happens(1.0 - plain);
     if draw(r) {
         switches.which_run = r.of(choices::WHICH_RUN).1;
@@ -267,7 +272,7 @@ fn switches(r: &mut Random) -> Switches {
     }
     choose! {
         hole: HOLE, header_packet: HEADER_PACKET, overlap: OVERLAP, search: SEARCH, pattern: PATTERN,
-        keep_partial_header: BOOL, resync_byte: RESYNC_BYTE, confirm: CONFIRM, resume: RESUME, first_flag: FIRST_FLAG,
+        keep_partial_header: BOOL, search_late: BOOL, resync_byte: RESYNC_BYTE, confirm: CONFIRM, resume: RESUME, first_flag: FIRST_FLAG,
         unverified: UNVERIFIED, flag_without_data: BOOL, inconsistent: INCONSISTENT, data_offset: DATA_OFFSET,
         free_key: REACTION, unknown_tag: REACTION, overflow: REACTION, vlan_hlen: VLAN_HLEN, first_half: FIRST_HALF,
     }
