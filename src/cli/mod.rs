@@ -2,6 +2,7 @@
 
 pub mod allocator;
 pub mod demo;
+pub mod explain;
 pub mod options;
 pub mod probe;
 pub mod scale;

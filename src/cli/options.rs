@@ -1,6 +1,7 @@
 //! Command-line options, and the one clear line that a bad value gets.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use connectx_ddp::ddp::policy::{Costs, Threshold};
 use connectx_ddp::demo::Injection;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -22,6 +23,8 @@ pub struct Cli {
 pub enum Command {
     /// Read a whole namespace through a virtual ConnectX whose offload places the payload, and verify every byte.
     Demo(DemoArgs),
+    /// Run the demonstration and tell, for each queue and each kind of read, why software copied what it copied.
+    Explain(ExplainArgs),
     /// Bring the function up and tell what it is and whether the offload is possible.
     Probe(ProbeArgs),
     /// Offload thousands of connections on several shards, a thread each, read on all of them, and tell what each takes.
@@ -61,6 +64,9 @@ pub struct DemoArgs {
     /// What to do about the offload.
     #[arg(long, value_enum, default_value_t = OffloadChoice::Prefer)]
     pub offload: OffloadChoice,
+    /// Reads of fewer bytes are copied; `auto` follows what binding and copying cost on this machine.
+    #[arg(long, value_name = "BYTES|auto", value_parser = parse_threshold, default_value = "0")]
+    pub offload_threshold: Threshold,
     /// First write the whole namespace (into a temporary overlay), then read it back.
     #[arg(long)]
     pub write: bool,
@@ -111,6 +117,17 @@ pub struct DemoArgs {
     /// Seed of everything that is random: the generated image, initial sequence numbers, ports.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
     pub seed: u64,
+}
+
+/// Options of `cxddp explain`: those of `cxddp demo`, and which read.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// The demonstration.
+    #[command(flatten)]
+    pub demo: DemoArgs,
+    /// Tell about this read only: 0 is the first of the namespace.
+    #[arg(long, value_name = "N", value_parser = |text: &str| number::<u64>(text, "the number of a read, from 0 on"))]
+    pub read: Option<u64>,
 }
 
 /// Options of `cxddp probe`.
@@ -252,6 +269,18 @@ fn microseconds(text: &str) -> Result<u64, String> {
 
 fn seed(text: &str) -> Result<u64, String> {
     number(text, "0 to 18446744073709551615")
+}
+
+/// `auto`, or bytes up to 2 GiB: more no read has.
+fn parse_threshold(text: &str) -> Result<Threshold, String> {
+    if text == "auto" {
+        return Ok(Threshold::Auto(Costs::Clock));
+    }
+    let bytes = parse_size(text).map_err(|why| format!("{why}; allowed is auto, or a number of bytes"))?;
+    match u32::try_from(bytes) {
+        Ok(bytes) if bytes <= 1 << 31 => Ok(Threshold::Fixed(bytes)),
+        _ => Err("allowed is auto, or 0 to 2GiB".into()),
+    }
 }
 
 /// Bytes with an optional binary suffix: 4096, 128KiB, 256M, 4GiB.

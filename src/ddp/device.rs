@@ -12,6 +12,7 @@ use super::create::{Capacity, CreateError, Created, Plan, Removed, create_each};
 use super::keys::KeyPool;
 use super::lookup::{Lookup, NoQueueId, QueueId};
 use super::memory::{Memory, RingBytes};
+use super::policy::Probe;
 use super::queue::OffloadQueue;
 use super::rebuild::{self, Flags, Rebuilt, Rejected, Rejection};
 use super::stats::Stats;
@@ -318,6 +319,40 @@ impl Offloads {
         }
     }
 
+    /// [`Offloads::setup`] against the threshold.
+    pub fn probe(
+        &mut self,
+        queue: u32,
+        tag: u16,
+        buffer: IoBuf,
+        probe: Probe,
+        platform: &impl Platform,
+    ) -> Result<Setup, SetupError> {
+        match self.touch(queue) {
+            Some(q) => Ok(q.probe(tag, buffer, probe, platform)?),
+            None => Err(SetupError::NoSuchQueue { queue, buffer }),
+        }
+    }
+
+    /// From now on reads of fewer bytes are not offloaded, on any queue.
+    pub fn set_threshold(&mut self, bytes: u32) {
+        self.settings.threshold = bytes;
+        self.queues.iter_mut().for_each(|entry| entry.created.queue.set_threshold(bytes));
+    }
+
+    /// True if binding made room in a queue's control ring, so that tags are known to be forgotten: [`Offloads::next_event`]
+    /// has them, and is to be asked after the receive queue was drained.
+    #[inline]
+    pub fn has_events(&mut self, queue: u32) -> bool {
+        let Some(entry) = self.queues.get_mut(queue).filter(|entry| entry.created.queue.has_events()) else {
+            return false;
+        };
+        if !std::mem::replace(&mut entry.eventful, true) {
+            self.eventful.push_back(queue);
+        }
+        true
+    }
+
     /// Holds the buffer of a command that is not to be offloaded, such as the source of a write.
     pub fn hold(&mut self, queue: u32, tag: u16, buffer: IoBuf) -> Result<(), SetupError> {
         match self.queues.get_mut(queue) {
@@ -375,6 +410,7 @@ impl Offloads {
     }
 
     /// The next thing that the L5P of a queue (first of the pair) has to know.
+    #[inline]
     pub fn next_event(&mut self) -> Option<(u32, Event)> {
         while let Some(&queue) = self.eventful.front() {
             if let Some(entry) = self.queues.get_mut(queue) {

@@ -11,6 +11,7 @@
 //!      ├── keys      memory keys of tags, kept for the next queue
 //!      ├── rebuild   128-byte CQE + receive buffer + tags ─► Frame, or a rejection
 //!      ├── memory    where the L5P finds and puts payload (`nvme::PayloadMemory`)
+//!      ├── policy    which reads are bound, by size
 //!      ├── stats     counters, under the names that people know
 //!      └── why       why something was not offloaded, or not placed
 //!   lookup     flow tag ─► queue
@@ -54,6 +55,7 @@ pub mod icosq;
 pub mod keys;
 pub mod lookup;
 pub mod memory;
+pub mod policy;
 pub mod queue;
 pub mod rebuild;
 pub mod stats;

@@ -3,12 +3,13 @@
 use super::config::{BLOCK, BadOption, Config};
 use super::image::{self, Expected, Overlay};
 use super::inject::Injection;
-use super::outcome::{CopiedFor, Outcome, QueueOutcome, Recovered, peak_rss};
+use super::outcome::{CopiedFor, Outcome, ReadOutcome, Recovered, peak_rss};
 use super::peer::PeerError;
 use super::random::Random;
 use super::wire::Lane;
 use super::world::{NoTap, PcapTap, Tap, WireConfig, World};
 use crate::adapter::{self, Adapter, AdapterError};
+use crate::ddp::policy::{Costs, Threshold};
 use crate::ddp::why::Why;
 use crate::dma::{DmaBuf, DmaError, DmaHeap, IoBuf};
 use crate::nvme::command::{BadLength, Request};
@@ -221,7 +222,11 @@ pub fn run_tapped(
     let mut secret = [0; 16];
     secret[..8].copy_from_slice(&config.seed.to_le_bytes());
     secret[8..].copy_from_slice(&config.seed.rotate_left(17).to_be_bytes());
-    let shard_config = shard::Config { offload: config.offload, ..shard::Config::new(HOST_IP, secret) };
+    if config.threshold == Threshold::Auto(Costs::Clock) {
+        world.platform.measure_costs();
+    }
+    let (offload, offload_threshold) = (config.offload, config.threshold);
+    let shard_config = shard::Config { offload, offload_threshold, ..shard::Config::new(HOST_IP, secret) };
     let session_config = session_config(config, shard_config, address, &subsystem)?;
     let session = Session::on(adapter, session_config)?;
 
@@ -232,7 +237,7 @@ pub fn run_tapped(
         world,
         session: Some(session),
         tap,
-        outcome: Outcome { queues: config.queues, ..Outcome::default() },
+        outcome: Outcome::new(config.queues),
         free: Vec::new(),
         again: Vec::new(),
         inject: config.inject.clone(),
@@ -561,6 +566,16 @@ impl Job<'_> {
                 return Ok(());
             }
         }
+        if pass.phase == Phase::Reading {
+            let read = offset / self.config.io_size;
+            if self.config.ask == Some(read) {
+                self.outcome.read = Some(ReadOutcome::new(read, offset, &completion));
+            }
+            let index = usize::from(completion.queue).wrapping_sub(1);
+            if let Some(queue) = self.outcome.per_queue.get_mut(index) {
+                queue.count_read(&completion);
+            }
+        }
         pass.done += len;
         match (pass.phase, &completion.buffer) {
             (Phase::Writing, _) => {
@@ -608,15 +623,16 @@ impl Job<'_> {
         let Some(session) = &self.session else { return };
         let outcome = &mut self.outcome;
         if let Some(shard) = session.shard() {
-            let mut queues: Vec<_> = session.io_queues().collect();
-            queues.sort_unstable();
-            for (number, id) in queues {
+            outcome.threshold = shard.threshold().into();
+            for (number, id) in session.io_queues() {
                 let (Some(queue), Some(stats)) = (shard.queue(id), shard.queue_stats(id)) else { continue };
-                let no_offload = shard.why_no_offload(id);
-                outcome.per_queue.push(QueueOutcome::new(number.into(), no_offload, queue.counters(), &stats));
+                if let Some(of_queue) = outcome.per_queue.get_mut(usize::from(number).wrapping_sub(1)) {
+                    of_queue.count(shard.why_no_offload(id), queue.counters(), &stats);
+                }
             }
         }
-        log::info!("the device's own view of the offload: {:?}", self.world.platform.nic().offload_counters());
+        outcome.device = self.world.platform.nic().offload_counters().clone();
+        log::info!("the device's own view of the offload: {:?}", outcome.device);
         log::info!("the device's drops: {:?}", self.world.platform.nic().counters().drops);
         log::info!("target: {:?}", self.world.target.counters());
         let [to_target, to_host] = self.world.lanes().map(Lane::counters);

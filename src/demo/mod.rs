@@ -5,6 +5,8 @@
 //!  └─────────────────────── compares every buffer with ───────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! [`simulate`] draws whole worlds at random, with everything in them going wrong, and judges them.
+//!
 //! One thread, one simulated clock, one seed: a run is repeatable to the last packet. Timeouts of minutes cost no time.
 
 mod config;
@@ -23,7 +25,7 @@ mod world;
 pub use config::{BLOCK, BadOption, Config, MAX_IO};
 pub use inject::Injection;
 pub use job::{DemoError, Phase, Progress, run, run_tapped};
-pub use outcome::{CopiedFor, Outcome, QueueOutcome, Recovered, peak_rss};
+pub use outcome::{CopiedFor, Outcome, QueueOutcome, ReadOutcome, ReadReason, Recovered, ThresholdOutcome, peak_rss};
 pub use peer::{OwnStack, Peer, PeerError};
 pub use wire::{Impairments, Lane, LaneCounters};
 pub use world::{NoTap, PcapTap, Tap, WireConfig, World};

@@ -9,8 +9,8 @@ impl<P: Platform> Session<P> {
     /// Something happened in the shard.
     pub(super) fn on_event(&mut self, event: shard::Event) {
         match event {
-            shard::Event::Completed(_, completion) => {
-                let over = self.requests.completed(completion, &mut self.counters);
+            shard::Event::Completed(id, completion) => {
+                let over = self.requests.completed(completion, self.queue_number(id), &mut self.counters);
                 self.events.extend(over.map(Event::Completed));
             }
             shard::Event::ControllerReady(id) if self.admin == Some(id) => self.connect_queues(),

@@ -304,6 +304,11 @@ impl<P: Platform> Session<P> {
         self.queues.iter().map(|queue| (queue.number, queue.id))
     }
 
+    /// Number of an I/O queue; 0 if the connection is none.
+    fn queue_number(&self, id: ConnectionId) -> u16 {
+        self.io_queues().find(|(_, of)| *of == id).map_or(0, |(number, _)| number)
+    }
+
     /// I/O queues that have the offload now.
     pub fn offloaded(&self) -> usize {
         let Some(shard) = self.shard() else { return 0 };
@@ -349,8 +354,9 @@ impl<P: Platform> Session<P> {
                 closed.teardown = left.teardown;
                 closed.problems.extend(left.problems);
                 for event in left.events {
-                    if let crate::shard::Event::Completed(_, completion) = event {
-                        self.done.extend(self.requests.completed(completion, &mut self.counters));
+                    if let crate::shard::Event::Completed(id, completion) = event {
+                        let queue = self.queue_number(id);
+                        self.done.extend(self.requests.completed(completion, queue, &mut self.counters));
                     }
                 }
                 safe = left.buffers;
@@ -365,12 +371,14 @@ impl<P: Platform> Session<P> {
                 }
             },
         }
-        self.requests.give_up(&mut self.counters, &mut self.done);
         for (index, buffer) in safe {
-            if let Some(Returned::Buffer(token, buffer)) = self.requests.returned(index, buffer, &mut self.counters) {
-                closed.buffers.push((token, buffer));
+            match self.requests.returned(index, buffer, &mut self.counters) {
+                Some(Returned::Completed(completion)) => self.done.push_back(completion),
+                Some(Returned::Buffer(token, buffer)) => closed.buffers.push((token, buffer)),
+                None => {}
             }
         }
+        self.requests.give_up(&mut self.counters, &mut self.done);
         self.tell();
         closed.events = self.events.into();
         closed

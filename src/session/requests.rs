@@ -106,6 +106,7 @@ impl Entry {
             copied: 0,
             why_copied: Reasons::default(),
             digest_by: DigestBy::None,
+            queue: 0,
             attempts: self.attempts,
             buffer,
         }
@@ -182,8 +183,13 @@ impl Requests {
         any
     }
 
-    /// The shard is done with a request. Returns what the caller is told, if it is over.
-    pub fn completed(&mut self, completion: shard::Completion, counters: &mut Counters) -> Option<Completion> {
+    /// The shard is done with a request of I/O queue number `queue`. Returns what the caller is told, if it is over.
+    pub fn completed(
+        &mut self,
+        completion: shard::Completion,
+        queue: u16,
+        counters: &mut Counters,
+    ) -> Option<Completion> {
         let index = u32::try_from(completion.token).ok()?;
         let entry = self.entries.get_mut(index as usize).and_then(Option::as_mut);
         let Some(entry) = entry.filter(|entry| entry.state == State::Submitted) else {
@@ -208,6 +214,7 @@ impl Requests {
             copied: completion.copied,
             why_copied: completion.why_copied,
             digest_by: completion.digest_by,
+            queue,
             attempts: entry.attempts,
             buffer: Some(buffer),
         })
@@ -272,6 +279,7 @@ impl Requests {
                         copied,
                         why_copied,
                         digest_by,
+                        queue: 0,
                         attempts,
                         buffer,
                     });

@@ -9,6 +9,7 @@ use crate::command::ObjectKind;
 use crate::ddp::create::Capacity;
 use crate::ddp::device::{Offloads, Settings};
 use crate::ddp::lookup::QUEUE_IDS;
+use crate::ddp::policy::{Adaptive, START, Threshold};
 use crate::dma::DmaError;
 use crate::net::{Interface, InterfaceConfig, MacAddr};
 use crate::platform::Platform;
@@ -113,7 +114,12 @@ impl<P: Platform> Shard<P> {
         let half = (ports.len() / 2) as u16;
         let spread = u16::from_le_bytes([config.secret[0], config.secret[1]]) % half;
         let next_port = config.first_port.filter(|port| ports.contains(port)).unwrap_or(ports.start() + spread);
+        let adaptive = match config.offload_threshold {
+            Threshold::Fixed(_) => None,
+            Threshold::Auto(costs) => Some(Box::new(Adaptive::new(costs, &**adapter.platform()))),
+        };
         Shard {
+            adaptive,
             platform: Arc::clone(adapter.platform()),
             adapter,
             base,
@@ -257,7 +263,11 @@ fn create<P: Platform>(adapter: &mut Adapter<P>, config: &Config, share: Share) 
     rq.post(&mut buffers.pool);
     let log_max_sq = adapter.capabilities().general().get(CmdHcaCap::LOG_MAX_QP_SZ);
     let offloads = caps.possible().then(|| Capacity::new(&caps, log_max_sq)).flatten().map(|capacity| {
-        let (threshold, log_ring, ids) = (config.offload_threshold, config.log_control_ring, share.ids.clone());
+        let threshold = match config.offload_threshold {
+            Threshold::Fixed(bytes) => bytes,
+            Threshold::Auto(_) => START,
+        };
+        let (log_ring, ids) = (config.log_control_ring, share.ids.clone());
         Offloads::new(capacity, Settings { threshold, log_ring, ids, ..Settings::new(*eqn) })
     });
     let path = Path { rqt, tir, tis };
