@@ -1,9 +1,9 @@
 //! The operations that are measured, each a `region_*` function that callgrind finds by its name.
 
-use crate::host::{Host, RING, Replay};
+use crate::host::{Host, RING, Recorded, Replay};
 use crate::{floor, timed};
 use connectx_ddp::ddp::contract::{Event, Setup, Teardown};
-use connectx_ddp::ddp::device::Offloads;
+use connectx_ddp::ddp::device::{Offloads, Received};
 use connectx_ddp::dma::IoBuf;
 use connectx_ddp::frame::RxBuffer;
 use connectx_ddp::queue::{CompletionQueue, ReceiveQueue, RxPool};
@@ -97,12 +97,12 @@ pub struct Bench {
     host: Host,
     placed: Replay,
     plain: Replay,
-    received: Received,
+    consumed: Consumed,
     floor: [u64; 128],
 }
 
 /// What the consumer of frames keeps.
-struct Received {
+struct Consumed {
     /// Bytes placed for each tag.
     of_tag: [u64; 128],
     /// Bytes that arrived in the ring.
@@ -111,39 +111,30 @@ struct Received {
     bad: u64,
 }
 
-/// Polls up to a burst of completions: checks each, makes its frame, and consumes that.
+/// Reads up to a burst of completions: checks each, makes its frame, and consumes that.
 #[inline(never)]
 fn region_receive(
     cq: &mut CompletionQueue<OffloadCqe>,
     rq: &mut ReceiveQueue,
     offloads: &mut Offloads,
-    received: &mut Received,
+    consumed: &mut Consumed,
     buffers: &mut [u32; BURST],
-) -> usize {
-    let mut taken = 0;
-    while taken < BURST {
-        let Some(entry) = cq.poll_in_place() else { break };
-        let Ok(arrival) = rq.accept(&entry) else {
-            received.bad += 1;
-            continue;
+) -> u32 {
+    let mut kept = buffers.iter_mut();
+    offloads.receive_burst(cq, rq, BURST as u32, |received| {
+        let Received::Packet(rebuilt) = received else {
+            consumed.bad += 1;
+            return;
         };
-        let buffer = match offloads.receive(&entry, arrival) {
-            Ok(rebuilt) => {
-                match rebuilt.frame.placed() {
-                    Some((_, len, at)) => received.of_tag[usize::from(at.tag) & 127] += u64::from(len),
-                    None => received.other += u64::from(rebuilt.frame.len()),
-                }
-                rebuilt.frame.into_buffer()
-            }
-            Err(rejected) => {
-                received.bad += 1;
-                rejected.buffer
-            }
-        };
-        buffers[taken] = buffer.0;
-        taken += 1;
-    }
-    taken
+        match rebuilt.frame.placed() {
+            Some((_, len, at)) => consumed.of_tag[usize::from(at.tag) % 128] += u64::from(len),
+            None => consumed.other += u64::from(rebuilt.frame.len()),
+        }
+        let buffer = rebuilt.frame.into_buffer().0;
+        if let Some(place) = kept.next() {
+            *place = buffer;
+        }
+    })
 }
 
 #[inline(never)]
@@ -160,10 +151,10 @@ fn region_post(cq: &CompletionQueue<OffloadCqe>, rq: &mut ReceiveQueue, pool: &m
 }
 
 #[inline(never)]
-fn region_setup(offloads: &mut Offloads, queue: u32, buffers: &mut Vec<IoBuf>) -> u32 {
+fn region_setup(offloads: &mut Offloads, queue: u32, buffers: &mut Vec<IoBuf>, platform: &Recorded) -> u32 {
     let (mut tag, mut offloaded) = (FIRST, 0);
     while let Some(buffer) = buffers.pop() {
-        offloaded += u32::from(matches!(offloads.setup(queue, tag, buffer), Ok(Setup::Offloaded)));
+        offloaded += u32::from(matches!(offloads.setup(queue, tag, buffer, platform), Ok(Setup::Offloaded)));
         tag += 1;
     }
     offloaded
@@ -190,25 +181,25 @@ impl Bench {
         let mut host = Host::new();
         let (placed, plain) = (host.record(true), host.record(false));
         let (placed, plain) = (Replay::new(&placed), Replay::new(&plain));
-        Bench { host, placed, plain, received: Received::new(), floor: [0; 128] }
+        Bench { host, placed, plain, consumed: Consumed::new(), floor: [0; 128] }
     }
 
     /// One ring of completions: received, their buffers given back, and these posted again.
     fn receive(&mut self, row: Row, sink: Sink<'_>) {
-        let Bench { host, received, .. } = self;
+        let Bench { host, consumed, .. } = self;
         let replay = if row == Row::Placed { &self.placed } else { &self.plain };
         replay.produce(host);
-        let before = received.of_tag.iter().sum::<u64>();
+        let before = consumed.of_tag.iter().sum::<u64>();
         let mut buffers = [[0; BURST]; RING / BURST];
         let mut took = 0;
         let time = timed(|| {
             for burst in &mut buffers {
-                took += region_receive(&mut host.cq, &mut host.rq, &mut host.offloads, received, burst);
+                took += region_receive(&mut host.cq, &mut host.rq, &mut host.offloads, consumed, burst);
             }
         });
         sink(row, time, RING as u64);
-        assert_eq!((took, received.bad), (RING, 0), "every entry is good");
-        assert_eq!(received.of_tag.iter().sum::<u64>() != before, row == Row::Placed);
+        assert_eq!((took as usize, consumed.bad), (RING, 0), "every entry is good");
+        assert_eq!(consumed.of_tag.iter().sum::<u64>() != before, row == Row::Placed);
         let time = timed(|| region_give_back(&mut host.pool, &buffers));
         sink(Row::GiveBack, time, RING as u64);
         let mut posted = 0;
@@ -223,7 +214,7 @@ impl Bench {
         let queue = host.queue;
         let mut buffers: Vec<IoBuf> = (0..BATCH).map(|_| host.buffer(entries, PIECE)).collect();
         let mut done = 0;
-        let took = timed(|| done = region_setup(&mut host.offloads, queue, &mut buffers));
+        let took = timed(|| done = region_setup(&mut host.offloads, queue, &mut buffers, &host.platform));
         sink(row, took, BATCH.into());
         assert_eq!(done, u32::from(BATCH), "the device knows all of them");
         host.let_device_work();
@@ -255,8 +246,8 @@ impl Bench {
     }
 }
 
-impl Received {
-    fn new() -> Received {
-        Received { of_tag: [0; 128], other: 0, bad: 0 }
+impl Consumed {
+    fn new() -> Consumed {
+        Consumed { of_tag: [0; 128], other: 0, bad: 0 }
     }
 }

@@ -8,14 +8,20 @@
 //! use that is, and a range that outlives it is recognized as stale.
 
 use super::icosq::{BindPosted, UnbindCompleted, UnbindPosted};
+use super::why::{Reasons, Why};
+use crate::adapter::FunctionReset;
 use crate::dma::IoBuf;
 use crate::frame::Placed;
 use crate::platform::{Platform, PlatformError};
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// Queue depths that CIDs can name: 0-based 16-bit numbers.
 pub const DEPTHS: RangeInclusive<u32> = 1..=0x1_0000;
+
+/// A key is its index, of 24 bits, above 8 bits that are the driver's own; it uses 0.
+pub(super) const INDEX_SHIFT: u32 = 8;
 
 /// What the receive path needs of a tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,8 +65,17 @@ struct Slot {
     /// Present in every state but `Free`.
     buffer: Option<IoBuf>,
     suspect: bool,
-    /// Memory key through which the device finds the buffer.
-    key: u32,
+    /// Why the buffer is not bound, while it is pinned.
+    unbound: Why,
+    /// Why payload was copied into the buffer.
+    copied: Reasons,
+}
+
+impl Slot {
+    fn free() -> Slot {
+        let (unbound, copied) = (Why::QueueNotOffloaded, Reasons::default());
+        Slot { state: State::Free, buffer: None, suspect: false, unbound, copied }
+    }
 }
 
 /// A step in a tag's life that its state does not allow. The caller's order is wrong; nothing was changed.
@@ -132,6 +147,7 @@ pub struct Released {
     generation: u32,
     buffer: IoBuf,
     suspect: bool,
+    copied: Reasons,
 }
 
 impl Released {
@@ -151,6 +167,11 @@ impl Released {
         self.suspect
     }
 
+    /// Why payload was copied into the buffer.
+    pub fn copied(&self) -> &Reasons {
+        &self.copied
+    }
+
     /// The buffer.
     pub fn into_buffer(self) -> IoBuf {
         self.buffer
@@ -164,6 +185,11 @@ pub struct Quiesced(());
 impl Quiesced {
     /// The queue's TIR, tag buffer table and tag memory keys were destroyed, each confirmed by firmware.
     pub(super) fn keys_destroyed() -> Quiesced {
+        Quiesced(())
+    }
+
+    /// The function was reset: it has forgotten every object.
+    pub fn after(_: &FunctionReset) -> Quiesced {
         Quiesced(())
     }
 
@@ -195,16 +221,22 @@ impl Pinned<'_> {
 }
 
 /// The buffers of one NVMe queue, by CID.
+///
+/// There is memory for the tags up to the highest that was used: most queues never fill their depth, and a function has
+/// thousands.
 pub struct TagTable {
-    hot: Box<[Hot]>,
-    slots: Box<[Slot]>,
+    depth: u32,
+    hot: Vec<Hot>,
+    slots: Vec<Slot>,
+    /// Index of the memory key through which the device finds the buffer of each tag; none where nothing is bound.
+    keys: Arc<[u32]>,
     held: u32,
     known: u32,
 }
 
 impl fmt::Debug for TagTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TagTable").field("depth", &self.hot.len()).field("held", &self.held).finish()
+        f.debug_struct("TagTable").field("depth", &self.depth).field("held", &self.held).finish()
     }
 }
 
@@ -215,25 +247,20 @@ impl TagTable {
     /// If `depth` is not in [`DEPTHS`].
     pub fn new(depth: u32) -> TagTable {
         assert!(DEPTHS.contains(&depth), "a queue of depth {depth}");
-        TagTable::with_keys(&vec![0; depth as usize])
+        TagTable { depth, hot: Vec::new(), slots: Vec::new(), keys: Arc::default(), held: 0, known: 0 }
     }
 
-    /// A table for CIDs 0 to `keys.len() - 1`, whose buffers the device finds through these memory keys. Panics as
-    /// [`TagTable::new`].
-    pub(super) fn with_keys(keys: &[u32]) -> TagTable {
-        assert!(DEPTHS.contains(&(keys.len() as u32)), "a queue of depth {}", keys.len());
-        let slot = |key: &u32| Slot { state: State::Free, buffer: None, suspect: false, key: *key };
-        TagTable {
-            hot: vec![Hot::default(); keys.len()].into(),
-            slots: keys.iter().map(slot).collect(),
-            held: 0,
-            known: 0,
-        }
+    /// A table for CIDs 0 to `depth - 1`, whose buffers the device finds through memory keys with these indices, at least one
+    /// for each. Panics as [`TagTable::new`].
+    pub(super) fn with_keys(depth: u32, keys: Arc<[u32]>) -> TagTable {
+        let mut table = TagTable::new(depth);
+        table.keys = keys;
+        table
     }
 
     /// Number of tags.
     pub fn depth(&self) -> u32 {
-        self.hot.len() as u32
+        self.depth
     }
 
     /// Buffers in the table.
@@ -252,14 +279,24 @@ impl TagTable {
         &self.hot
     }
 
-    #[inline(always)]
-    fn slot(&self, tag: u16) -> Result<&Slot, TagError> {
-        self.slots.get(usize::from(tag)).ok_or(TagError::NoSuchTag { tag, depth: self.depth() })
+    /// Makes room for a tag, if the queue has it.
+    #[cold]
+    #[inline(never)]
+    fn first_use(&mut self, tag: u16) -> Result<(), TagError> {
+        let at = usize::from(tag);
+        if u32::from(tag) >= self.depth {
+            return Err(TagError::NoSuchTag { tag, depth: self.depth });
+        }
+        if at >= self.slots.len() {
+            self.slots.resize_with(at + 1, Slot::free);
+            self.hot.resize(at + 1, Hot::default());
+        }
+        Ok(())
     }
 
     fn slot_in(&mut self, tag: u16, states: &[State], action: &'static str) -> Result<&mut Slot, TagError> {
-        let depth = self.depth();
-        let slot = self.slots.get_mut(usize::from(tag)).ok_or(TagError::NoSuchTag { tag, depth })?;
+        self.first_use(tag)?;
+        let slot = &mut self.slots[usize::from(tag)];
         match states.contains(&slot.state) {
             true => Ok(slot),
             false => Err(TagError::WrongState { tag, state: slot.state, action }),
@@ -269,13 +306,17 @@ impl TagTable {
     /// Where a tag is in its life.
     #[inline]
     pub fn state(&self, tag: u16) -> Result<State, TagError> {
-        self.slot(tag).map(|s| s.state)
+        match self.slots.get(usize::from(tag)) {
+            Some(slot) => Ok(slot.state),
+            None if u32::from(tag) < self.depth => Ok(State::Free),
+            None => Err(TagError::NoSuchTag { tag, depth: self.depth }),
+        }
     }
 
     /// The present use of a tag; the one that begins next if it is free.
     pub fn generation(&self, tag: u16) -> Result<u32, TagError> {
-        self.slot(tag)?;
-        Ok(self.hot[usize::from(tag)].generation)
+        self.state(tag)?;
+        Ok(self.hot.get(usize::from(tag)).map_or(0, |hot| hot.generation))
     }
 
     /// The buffer held for a tag.
@@ -309,24 +350,39 @@ impl TagTable {
     /// Gives it back if the tag is not free, for [`TagTable::not_pinned`] to say why.
     #[inline(always)]
     pub(super) fn pin_to_bind(&mut self, tag: u16, buffer: IoBuf) -> Result<Pinned<'_>, IoBuf> {
-        let (slot, hot) = (self.slots.get_mut(usize::from(tag)), self.hot.get_mut(usize::from(tag)));
-        match (slot, hot) {
+        let at = usize::from(tag);
+        if at >= self.slots.len() && self.first_use(tag).is_err() {
+            return Err(buffer);
+        }
+        match (self.slots.get_mut(at), self.hot.get_mut(at)) {
             // Only a free tag has no buffer.
-            (Some(Slot { buffer: place @ None, state, suspect, key }), Some(hot)) => {
+            (Some(Slot { buffer: place @ None, state, suspect, .. }), Some(hot)) => {
                 debug_assert!(!buffer.is_empty() && u32::try_from(buffer.len()).is_ok());
                 let buffer = place.insert(buffer);
                 (*state, *suspect) = (State::Pinned, false);
                 self.held += 1;
-                Ok(Pinned { state, hot, known: &mut self.known, buffer, key: *key })
+                let key = self.keys.get(at).map_or(0, |index| index << INDEX_SHIFT);
+                Ok(Pinned { state, hot, known: &mut self.known, buffer, key })
             }
             _ => Err(buffer),
         }
     }
 
+    /// Takes over a buffer that another table has released while its command goes on: `Free` → `Pinned`, in the same use,
+    /// so that packets which the device placed there before keep their meaning.
+    pub fn adopt(&mut self, released: Released) -> Result<(), NotPinned> {
+        let Released { tag, generation, buffer, suspect, copied } = released;
+        self.pin(tag, buffer)?;
+        self.hot[usize::from(tag)].generation = generation;
+        let slot = &mut self.slots[usize::from(tag)];
+        (slot.suspect, slot.copied) = (suspect, copied);
+        Ok(())
+    }
+
     /// Memory key of a tag.
     #[inline(always)]
     pub(super) fn key(&self, tag: u16) -> Option<u32> {
-        self.slots.get(usize::from(tag)).map(|slot| slot.key)
+        self.keys.get(usize::from(tag)).map(|index| index << INDEX_SHIFT)
     }
 
     /// Why a tag takes no buffer, or not this one.
@@ -410,7 +466,9 @@ impl TagTable {
         // Wraps after 4 Gi uses of one tag; a range that old cannot exist, because the stream delivers in order.
         *hot = Hot { size: 0, generation: generation.wrapping_add(1) };
         self.held -= 1;
-        Some(Released { tag, generation, buffer, suspect: slot.suspect })
+        slot.unbound = Why::QueueNotOffloaded;
+        let copied = std::mem::take(&mut slot.copied);
+        Some(Released { tag, generation, buffer, suspect: slot.suspect, copied })
     }
 
     /// Notes that the device wrote where it should not have: the buffer of this tag cannot be trusted.
@@ -418,6 +476,24 @@ impl TagTable {
         if let Some(slot) = self.slots.get_mut(usize::from(tag)) {
             slot.suspect = true;
         }
+    }
+
+    /// Notes why a pinned buffer is not bound.
+    pub(super) fn not_bound(&mut self, tag: u16, why: Why) {
+        if let Some(slot) = self.slots.get_mut(usize::from(tag)) {
+            slot.unbound = why;
+        }
+    }
+
+    /// Why the device could not place into a tag's buffer; `None` if it could.
+    pub(super) fn why_unbound(&self, tag: u16) -> Option<Why> {
+        let slot = self.slots.get(usize::from(tag))?;
+        (slot.state == State::Pinned).then_some(slot.unbound)
+    }
+
+    /// Why payload was copied into a tag's buffer, to be added to.
+    pub(super) fn copied_mut(&mut self, tag: u16) -> Option<&mut Reasons> {
+        self.slots.get_mut(usize::from(tag)).map(|slot| &mut slot.copied)
     }
 
     /// Gives all buffers up at once: nothing is left in the device that could write them.
@@ -450,6 +526,7 @@ mod tests {
     //! | a dropped table keeps memory that the device may write | `a_dropped_table_keeps_what_the_device_may_write` |
     //! | a refused buffer comes back to its caller | `a_refused_buffer_comes_back` |
     //! | proof that the keys are gone frees every state | `quiescence_frees_every_state` |
+    //! | a buffer that moves to another table stays in its use, with what is known of it | `an_adopted_buffer_stays_in_its_use` |
     use super::super::fixture::{heap, io};
     use super::*;
 
@@ -524,13 +601,33 @@ mod tests {
     }
 
     #[test]
+    fn an_adopted_buffer_stays_in_its_use() {
+        let (mut from, mut to) = (at(State::Pinned), TagTable::new(2));
+        drop(from.release(1).expect("pinned"));
+        from.pin(1, io(&heap(), &[100])).expect("free");
+        from.bind(BindPosted::for_test(1)).expect("pinned");
+        from.suspect(1);
+        let placed = Placed { tag: 1, generation: from.generation(1).expect("a tag"), offset: 0 };
+        let released = from.quiesce(&Quiesced::keys_destroyed()).pop().expect("one");
+        to.adopt(released).expect("free");
+        assert_eq!((to.state(1), to.held(), to.known_to_device()), (Ok(State::Pinned), 1, 0));
+        assert!(to.placed_in(placed).is_some(), "what was placed there before is there");
+        assert!(to.placed_in(Placed { generation: 0, ..placed }).is_none(), "an older use is not");
+        let again = to.release(1).expect("pinned");
+        assert!(again.is_suspect());
+        assert!(to.pin(1, again.into_buffer()).is_ok());
+        let other = at(State::Pinned).release(1).expect("pinned");
+        assert_eq!(to.adopt(other).expect_err("in use").buffer.len(), 100);
+    }
+
+    #[test]
     fn a_draining_tag_still_names_its_buffer() {
         for state in [State::Bound, State::Draining, State::Forgotten] {
             let tags = at(state);
             assert_eq!(tags.hot()[1].size, 100, "{state}");
         }
         for state in [State::Free, State::Pinned] {
-            assert_eq!(at(state).hot()[1].size, 0, "{state}");
+            assert_eq!(at(state).hot().get(1).map_or(0, |hot| hot.size), 0, "{state}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! in the completion (`wqe_counter`); the name is checked against what is posted. There is no doorbell register: the device
 //! reads the doorbell record when a packet arrives (`mlx5-bringup.md` §8.3).
 
-use super::cq::{CqeFields, CqeFormat, ErrorCompletion};
+use super::cq::{CompletionQueue, CqeFields, CqeFormat, ErrorCompletion, Polled, name};
 use super::pool::RxPool;
 use super::ring::DoorbellRecord;
 use super::{BadCompletion, CompletionFault, Rejections};
@@ -20,7 +20,7 @@ pub(super) const WQE_BYTES: usize = 16;
 /// Largest queue: with half of the 16-bit counter's range at most, no counter is ambiguous.
 pub(super) const MAX_LOG_WQES: u32 = 15;
 
-/// What a slot awaits that is not posted: no counter of 16 bits.
+/// What a slot awaits that is not posted: no name.
 const NOTHING: u32 = u32::MAX;
 /// The buffer of a slot that has none.
 const NONE: u32 = u32::MAX;
@@ -34,15 +34,9 @@ const NONE: u32 = u32::MAX;
 /// | nothing | a buffer | the device is done with it although it was not taken: it is posted again as it is |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Slot {
-    /// Counter by which a completion names it, as it stands in the entry: big-endian.
+    /// How a completion names it ([`name`]).
     awaits: u32,
     buffer: u32,
-}
-
-/// What the slot of work request `counter` awaits.
-#[inline(always)]
-fn name(counter: u16) -> u32 {
-    counter.to_be().into()
 }
 
 const EMPTY: Slot = Slot { awaits: NOTHING, buffer: NONE };
@@ -102,7 +96,7 @@ impl ReceiveQueue {
         self.handle.take().expect("taken once, by the one who destroys the queue")
     }
 
-    pub(super) fn into_handle(mut self) -> Handle {
+    pub(crate) fn into_handle(mut self) -> Handle {
         self.take_handle()
     }
 
@@ -190,6 +184,46 @@ impl ReceiveQueue {
         let bytes = cqe.base_field(Cqe64::BYTE_CNT);
         let buffer = self.take(cqe.base_field(Cqe64::WQE_COUNTER) as u16, bytes)?;
         Ok(Arrival::new(buffer, bytes))
+    }
+
+    /// Takes packets in order for as long as they are as they mostly are: at most `limit` entries of `cq` that are written,
+    /// report a received packet, have this flow tag, name the next work request, and are taken by `each`. An entry that is not,
+    /// and what follows it, stays where it is, for [`CompletionQueue::poll_in_place`] and [`ReceiveQueue::accept`] to say what is wrong with it.
+    /// Returns how many were taken.
+    ///
+    /// `each` sees the entry and the buffer, checks the byte count ([`Arrival::check`] with
+    /// [`buffer_size`](ReceiveQueue::buffer_size)), and gives the buffer back if it does not take the packet.
+    #[inline(always)]
+    pub(crate) fn accept_run<E: CqeFormat>(
+        &mut self,
+        cq: &mut CompletionQueue<E>,
+        flow_tag: u32,
+        limit: u32,
+        mut each: impl FnMut(&Polled<'_, E>, RxBuffer) -> Result<(), RxBuffer>,
+    ) -> u32 {
+        let slots = self.slots.get_mut(self.next as usize..).unwrap_or_default();
+        let entries = cq.ahead(CqeOpcode::RESP_SEND.0 << 4, flow_tag, slots.len().min(limit as usize));
+        let slots = &mut slots[..entries.len()];
+        let mut taken = 0;
+        while let Some(slot) = slots.get_mut(taken)
+            && let Some(entry) = entries.get(taken, slot.awaits)
+        {
+            if each(&entry, RxBuffer(slot.buffer)).is_err() {
+                break;
+            }
+            *slot = EMPTY;
+            taken += 1;
+        }
+        let taken = taken as u32;
+        self.next += taken;
+        cq.advance(taken);
+        taken
+    }
+
+    /// Bytes of each receive buffer.
+    #[inline(always)]
+    pub fn buffer_size(&self) -> u32 {
+        self.buffer_size
     }
 
     /// The buffer of work request `counter`, into which the device says it wrote `bytes` bytes. After an error nothing was
@@ -321,11 +355,24 @@ pub(super) mod tests {
 
     /// A queue and a pool that no firmware knows.
     pub(crate) fn queue(log_wqes: u32, buffers: u32) -> (ReceiveQueue, RxPool) {
+        queue_of(log_wqes, buffers, SIZE)
+    }
+
+    /// The same with buffers of `size` bytes.
+    pub(crate) fn queue_of(log_wqes: u32, buffers: u32, size: u32) -> (ReceiveQueue, RxPool) {
         let heap = testing::heap();
-        let pool = RxPool::new(&heap, buffers, SIZE).expect("memory");
+        let pool = RxPool::new(&heap, buffers, size).expect("memory");
         let ring = RingMemory::allocate(&heap, WQE_BYTES << log_wqes).expect("memory").into_buffer();
         let record = DoorbellRecord::allocate(&heap).expect("memory");
-        (ReceiveQueue::new(ring, record, testing::handle(ObjectKind::Rq, 0x77), SIZE, 0xabcd), pool)
+        (ReceiveQueue::new(ring, record, testing::handle(ObjectKind::Rq, 0x77), size, 0xabcd), pool)
+    }
+
+    impl ReceiveQueue {
+        /// Counter of the oldest work request that is not complete.
+        pub(crate) fn next_counter(&mut self) -> u32 {
+            self.skip_completed();
+            self.consumer()
+        }
     }
 
     fn packet(counter: u16, bytes: u32) -> Cqe64 {

@@ -1,5 +1,6 @@
 //! What a shard is to be.
 
+use crate::ddp::policy::Threshold;
 use std::net::Ipv4Addr;
 
 /// What to do about the offload.
@@ -8,11 +9,15 @@ pub enum OffloadPolicy {
     /// Use it where possible.
     #[default]
     Prefer,
-    /// Fail where it is not possible.
+    /// Fail where it is not possible: a read that would be copied for any reason but its size is refused
+    /// ([`Refused::NotBound`](super::Refused::NotBound)).
     Require,
-    /// Do not use it.
+    /// Do not use it: no queue is offloaded.
     Off,
 }
+
+/// Shards of one function: each has its own of as many ranges of local ports.
+pub const MAX_SHARDS: u32 = 8;
 
 /// How a shard is set up.
 #[derive(Clone, Debug)]
@@ -39,8 +44,18 @@ pub struct Config {
     pub tx_buffer: u32,
     /// Secret from which initial sequence numbers and ports are derived; random bytes in production.
     pub secret: [u8; 16],
-    /// Reads of fewer bytes are not offloaded; 0 for none.
-    pub offload_threshold: u32,
+    /// What to do about the offload.
+    pub offload: OffloadPolicy,
+    /// The first local port to be taken, 49152 or more; `None` for one that depends on the secret. A shard that follows
+    /// another one goes on where that one stopped ([`Retired::next_port`](super::Retired::next_port)): the peer may not have
+    /// noticed yet that the old connections are gone.
+    pub first_port: Option<u16>,
+    /// Which reads are bound, by size.
+    pub offload_threshold: Threshold,
+    /// log2 of the 64-byte blocks of each offloaded connection's control ring, 5 to 15; `None` for what suits the queue's
+    /// depth ([`Capacity::log_ring`](crate::ddp::create::Capacity::log_ring)). Reads that find it full wait a little for the
+    /// device, and are not offloaded then.
+    pub log_control_ring: Option<u32>,
 }
 
 impl Config {
@@ -57,7 +72,10 @@ impl Config {
             rx_window: 512 << 10,
             tx_buffer: 256 << 10,
             secret,
-            offload_threshold: 0,
+            offload: OffloadPolicy::Prefer,
+            first_port: None,
+            offload_threshold: Threshold::Fixed(0),
+            log_control_ring: None,
         }
     }
 

@@ -22,7 +22,7 @@ use super::seq::Position;
 /// Runs of out-of-order data that are told apart. A window of 1 MiB with each tenth segment lost has 72 at most.
 const MAX_ISLANDS: usize = 128;
 /// Arrivals that wait to be reported: of more, the first are no longer told apart.
-const MAX_UNTOLD: usize = 64;
+const MAX_UNTOLD: usize = 32;
 
 /// What became of a segment's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +86,7 @@ impl<P: Payload> ReceiveQueue<P> {
             ready: VecDeque::with_capacity(max_payloads),
             ready_bytes: 0,
             early: VecDeque::with_capacity(max_payloads),
-            islands: Vec::with_capacity(MAX_ISLANDS),
+            islands: Vec::with_capacity(MAX_ISLANDS.min(max_payloads)),
             recent: [None; MAX_SACK_BLOCKS],
             untold: VecDeque::with_capacity(MAX_UNTOLD),
             duplicate: None,
@@ -118,6 +118,19 @@ impl<P: Payload> ReceiveQueue<P> {
     /// Payloads held.
     pub(super) fn held(&self) -> usize {
         self.ready.len() + self.early.len()
+    }
+
+    /// True if nothing is held.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.held() == 0
+    }
+
+    /// The next `len` bytes were received and taken at once.
+    #[inline]
+    pub(super) fn pass(&mut self, len: u32) {
+        debug_assert!(self.is_empty());
+        self.next += len;
     }
 
     /// Position after the last byte that was accepted.

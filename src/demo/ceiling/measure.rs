@@ -10,19 +10,18 @@
 //! packets as the sender's window, as the model says. Driver and target get their turn every so many packets, 1 to
 //! [`PAUSE`] by chance: a header that has become complete is confirmed with the next turn.
 
-use super::super::job::DemoError;
-use super::super::peer::Peer;
+use super::super::peer::{Peer, PeerError};
 use super::super::random::Random;
 use super::super::wire::{Impairments, Lane, LaneCounters};
 use super::edge::Edge;
 use super::model::{Ceiling, Cut, Disorder, Hole, Known, Model, Resume, Runs, Search};
-use crate::adapter::{self, Adapter};
-use crate::dma::IoBuf;
-use crate::nvme::command::Request;
+use crate::adapter::{self, Adapter, AdapterError};
+use crate::dma::{DmaError, IoBuf};
+use crate::nvme::command::{BadLength, Request};
 use crate::nvme::controller::ControllerConfig;
-use crate::nvme::fabrics::{HostIdentity, Nqn};
+use crate::nvme::fabrics::{BadNqn, HostIdentity, Nqn};
 use crate::platform::virtual_nic::{Clock, VirtualPlatform};
-use crate::shard::{self, Completion, ConnectionId, Event, Refused, Shard};
+use crate::shard::{self, Completion, ConnectionId, Disconnect, Event, NotOpened, OffloadRefused, Refused, Shard};
 use crate::tcp::CongestionControl;
 use nvme_target::script::{Script, Size};
 use nvme_target::{Backing, Generated, Segmentation, Target};
@@ -136,24 +135,51 @@ pub struct Measured {
 /// Why a point could not be measured, or must not be believed.
 #[derive(Debug, thiserror::Error)]
 pub enum PointError {
-    /// It did not get to its end.
+    /// The function did not come up.
     #[error(transparent)]
-    Stopped(#[from] DemoError),
-    /// It did, and something was wrong.
+    Adapter(#[from] Box<AdapterError>),
+    /// The queues could not be created.
+    #[error(transparent)]
+    NotOpened(#[from] Box<NotOpened>),
+    /// The target does not take its configuration.
+    #[error("target: {0}")]
+    Target(#[from] PeerError),
+    /// No memory for the buffers.
+    #[error(transparent)]
+    Memory(#[from] DmaError),
+    /// A connection or read was refused.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The queue is not offloaded.
+    #[error("the queue is not offloaded: {0}")]
+    Offload(OffloadRefused),
+    /// A connection ended.
+    #[error("disconnected: {0}")]
+    Disconnected(Disconnect),
+    /// Nothing happens any more.
+    #[error("nothing has happened for {waited:?} of simulated time, waiting for {awaited}")]
+    Stuck {
+        /// For how long.
+        waited: Duration,
+        /// For what.
+        awaited: &'static str,
+    },
+    /// Something was wrong.
     #[error("{0}")]
     Wrong(String),
 }
 
-macro_rules! stopped {
-    ($($from:ty),*) => {$(
-        impl From<$from> for PointError {
-            fn from(error: $from) -> PointError {
-                PointError::Stopped(error.into())
-            }
-        }
-    )*};
+impl From<BadLength> for PointError {
+    fn from(error: BadLength) -> PointError {
+        PointError::Wrong(error.to_string())
+    }
 }
-stopped!(Refused, crate::dma::DmaError, crate::nvme::command::BadLength, crate::nvme::fabrics::BadNqn);
+
+impl From<BadNqn> for PointError {
+    fn from(error: BadNqn) -> PointError {
+        PointError::Wrong(error.to_string())
+    }
+}
 
 impl Point {
     /// TCP payload bytes of a full packet: IPv4, TCP with timestamps.
@@ -303,12 +329,12 @@ impl<'a> Bench<'a> {
             Sender::Cubic => CongestionControl::Cubic,
         };
         let peer = Peer::Own(congestion).target(config, Box::new(Memory(Arc::clone(&image))));
-        let target = peer.map_err(DemoError::from)?;
+        let target = peer?;
         let clock = Clock::default();
         let platform = Arc::new(VirtualPlatform::on_clock("virtual", point.device(), clock.clone()));
         let adapter_config = adapter::Config { mtu: point.mtu, ..adapter::Config::default() };
         let adapter = Adapter::bring_up(Arc::clone(&platform), adapter_config);
-        let adapter = adapter.map_err(|error| DemoError::from(Box::new(error)))?;
+        let adapter = adapter.map_err(Box::new)?;
         let mut secret = [0; 16];
         secret[..8].copy_from_slice(&point.seed.to_le_bytes());
         let config = shard::Config {
@@ -317,7 +343,7 @@ impl<'a> Bench<'a> {
             rx_payloads_per_connection: 16 * WINDOW,
             ..shard::Config::new(HOST, secret)
         };
-        let shard = Shard::open(adapter, config).map_err(|error| DemoError::from(Box::new(error)))?;
+        let shard = Shard::open(adapter, config).map_err(Box::new)?;
         Ok(Bench {
             point,
             image,
@@ -397,7 +423,7 @@ impl<'a> Bench<'a> {
         let nic = self.platform.nic().next_event();
         let others = [self.shard.next_deadline(), self.target.next_deadline(now), self.lane.next_due(), nic];
         let Some(next) = others.into_iter().flatten().min() else {
-            return Err(DemoError::Stuck(now, "anything").into());
+            return Err(PointError::Stuck { waited: now, awaited: "anything" });
         };
         let pause = next.saturating_sub(now);
         self.idle += pause;
@@ -409,19 +435,19 @@ impl<'a> Bench<'a> {
     fn wait<T>(
         &mut self,
         awaited: &'static str,
-        mut look: impl FnMut(Event) -> Option<Result<T, DemoError>>,
+        mut look: impl FnMut(Event) -> Option<Result<T, PointError>>,
     ) -> Result<T, PointError> {
         let began = self.clock.now();
         loop {
             while let Some(event) = self.shard.next_event() {
                 if let Some(found) = look(event) {
-                    return Ok(found?);
+                    return found;
                 }
             }
             self.step()?;
             let waited = self.clock.now() - began;
             if waited > PATIENCE {
-                return Err(DemoError::Stuck(waited, awaited).into());
+                return Err(PointError::Stuck { waited, awaited });
             }
         }
     }
@@ -441,21 +467,21 @@ impl<'a> Bench<'a> {
             timeout: PATIENCE,
         };
         let admin = self.shard.connect_admin(self.address, config)?;
-        let failed = |why| Some(Err(DemoError::Disconnected { what: "connection".into(), why }));
+        let failed = |why| Some(Err(PointError::Disconnected(why)));
         self.wait("the controller to become ready", |event| match event {
             Event::ControllerReady(_) => Some(Ok(())),
             Event::Disconnected(_, why) => failed(why),
             _ => None,
         })?;
         let controller = self.shard.controller(admin).ok_or_else(|| PointError::Wrong("no controller".into()))?;
-        let config = controller.io_queue(1, DEPTH).map_err(|error| DemoError::Controller(error.to_string()))?;
+        let config = controller.io_queue(1, DEPTH).map_err(|error| PointError::Wrong(error.to_string()))?;
         let id = self.shard.connect_io(self.address, config)?;
         self.wait("the I/O queue to become ready", |event| match event {
             Event::QueueReady(_) => Some(Ok(())),
             Event::Disconnected(_, why) => failed(why),
             _ => None,
         })?;
-        self.shard.offload(id).map_err(|why| DemoError::Offload { queue: 1, why })?;
+        self.shard.offload(id).map_err(PointError::Offload)?;
         Ok((admin, id))
     }
 
@@ -482,7 +508,7 @@ impl<'a> Bench<'a> {
                         }
                     }
                     Event::Disconnected(_, why) => {
-                        return Err(DemoError::Disconnected { what: "I/O queue".into(), why }.into());
+                        return Err(PointError::Disconnected(why));
                     }
                     _ => {}
                 }
@@ -490,7 +516,7 @@ impl<'a> Bench<'a> {
             self.step()?;
             let waited = self.clock.now() - progress;
             if waited > PATIENCE {
-                return Err(DemoError::Stuck(waited, "a read to complete").into());
+                return Err(PointError::Stuck { waited, awaited: "a read to complete" });
             }
         }
         let wire = self.lane.counters();

@@ -10,10 +10,11 @@
 //! payload memory range by range and never looked at: that is where "source equals destination" saves the copy.
 
 use super::commands::{BadRun, Kind, State};
+use super::following::{Device, Told};
 use super::{Event, HostQueue, Phase, Reason};
 use crate::frame::{Frame, Range};
 use crate::nvme::crc32c;
-use crate::nvme::payload::{Delivery, PayloadMemory};
+use crate::nvme::payload::{Cause, Delivery, PayloadMemory};
 use crate::nvme::pdu::{
     Allowed, C2hData, CapsuleResp, CommonHeader, DIGEST_LEN, FatalStatus, FieldError, HEADER_MAX, HEADER_MIN, IcResp,
     Pdu, PduType, R2t, digest_option, header_len,
@@ -59,10 +60,16 @@ pub(super) struct Receiver {
     left: u32,
     /// Every frame with data or digest of the current PDU so far had its digests vouched for by the device.
     credit: bool,
+    /// Why not, as long as `credit` is false.
+    no_credit: Cause,
+    /// The packet in which a PDU without credit ended.
+    no_credit_until: Option<u32>,
     digest: [u8; DIGEST_LEN],
     digest_have: usize,
     /// A place of the stream where the device believes that a PDU starts.
     resync: Option<u32>,
+    /// Where the device is.
+    device: Device,
 }
 
 impl Receiver {
@@ -83,9 +90,12 @@ impl Receiver {
             datal: 0,
             left: 0,
             credit: false,
+            no_credit: Cause::Unknown { early: false },
+            no_credit_until: None,
             digest: [0; DIGEST_LEN],
             digest_have: 0,
             resync: None,
+            device: Device::default(),
         }
     }
 
@@ -102,13 +112,31 @@ impl Receiver {
         }
     }
 
+    /// Bytes of the PDU's data or digest come in a packet of this kind.
+    #[inline(always)]
+    fn take_credit(&mut self, told: &Told) {
+        if self.credit && !told.digest_ok {
+            self.lose_credit(told);
+        }
+    }
+
+    #[cold]
+    fn lose_credit(&mut self, told: &Told) {
+        self.credit = false;
+        self.no_credit = match self.device.why_not_checked(self.position.unwrap_or(self.pdu_start), told) {
+            // The device's word is for all of a packet, and the PDU before this one had no credit.
+            Cause::Unknown { .. } if self.no_credit_until == Some(told.seq) => self.no_credit,
+            cause => cause,
+        };
+    }
+
     fn next_pdu(&mut self) {
         (self.stage, self.have, self.need) = (Stage::Header, 0, HEADER_MIN);
     }
 }
 
 /// True if `a` comes before `b` in the sequence space (RFC 9293 3.4).
-fn before(a: u32, b: u32) -> bool {
+pub(super) fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
@@ -116,7 +144,7 @@ impl HostQueue {
     /// Takes the next bytes of the stream: those of a received frame, in order. The frame's buffer may be given back when
     /// this returns. `seq` is the TCP sequence number of its first byte.
     pub fn receive_frame<M: PayloadMemory + ?Sized>(&mut self, seq: u32, frame: &Frame, memory: &mut M) {
-        self.receive(seq, frame.digest_ok(), frame.ranges(), memory);
+        self.receive_told(Told::of(seq, frame), frame.ranges(), memory);
     }
 
     /// Takes the next bytes of the stream. `digest_ok` says that the device vouches for every data digest, or part of one,
@@ -128,24 +156,34 @@ impl HostQueue {
         ranges: impl IntoIterator<Item = Range>,
         memory: &mut M,
     ) {
+        self.receive_told(Told { seq, digest_ok, ..Told::default() }, ranges, memory);
+    }
+
+    #[inline]
+    fn receive_told<M: PayloadMemory + ?Sized>(
+        &mut self,
+        told: Told,
+        ranges: impl IntoIterator<Item = Range>,
+        memory: &mut M,
+    ) {
         if self.phase == Phase::Failed {
             return;
         }
-        if let Err(reason) = self.consume(seq, digest_ok, ranges, memory) {
+        self.receiver.device.packet(&told);
+        if let Err(reason) = self.consume(&told, ranges, memory) {
             self.fail(reason);
         }
     }
 
     fn consume<M: PayloadMemory + ?Sized>(
         &mut self,
-        seq: u32,
-        digest_ok: bool,
+        told: &Told,
         ranges: impl IntoIterator<Item = Range>,
         memory: &mut M,
     ) -> Result<(), Reason> {
         let mut position = match self.receiver.position {
-            Some(expected) if expected != seq => return Err(Reason::Gap { expected, got: seq }),
-            _ => seq,
+            Some(expected) if expected != told.seq => return Err(Reason::Gap { expected, got: told.seq }),
+            _ => told.seq,
         };
         for range in ranges {
             let (mut at, len) = (0, range.len());
@@ -153,10 +191,10 @@ impl HostQueue {
                 // A range mostly holds nothing but data of one PDU: it is passed on as it is.
                 let rest = if at == 0 { range } else { range.slice(at, len - at) };
                 let n = match self.receiver.stage {
-                    Stage::Data => self.take_data(rest, digest_ok, memory)?,
-                    Stage::Header => self.take_header(rest, position, memory)?,
+                    Stage::Data => self.take_data(rest, told, memory)?,
+                    Stage::Header => self.take_header(rest, position, told, memory)?,
                     Stage::Padding => self.take_padding(rest),
-                    Stage::Digest => self.take_digest(rest, digest_ok, memory)?,
+                    Stage::Digest => self.take_digest(rest, told, memory)?,
                 };
                 at += n;
                 position = position.wrapping_add(n);
@@ -171,12 +209,14 @@ impl HostQueue {
         &mut self,
         range: Range,
         position: u32,
+        told: &Told,
         memory: &mut M,
     ) -> Result<u32, Reason> {
         let rx = &mut self.receiver;
         if rx.have == 0 {
             rx.pdu_start = position;
         }
+        rx.device.header(position, told);
         let n = (rx.need - rx.have).min(range.len() as usize);
         memory.peek(range.slice(0, n as u32), &mut rx.header[rx.have..rx.have + n])?;
         rx.have += n;
@@ -193,6 +233,7 @@ impl HostQueue {
             }
         }
         self.header_complete()?;
+        self.receiver.device.header_complete(told);
         Ok(n as u32)
     }
 
@@ -305,21 +346,32 @@ impl HostQueue {
     fn take_data<M: PayloadMemory + ?Sized>(
         &mut self,
         range: Range,
-        digest_ok: bool,
+        told: &Told,
         memory: &mut M,
     ) -> Result<u32, Reason> {
         let rx = &mut self.receiver;
         let n = rx.left.min(range.len());
         let (cid, offset) = (rx.cid, rx.datao + (rx.datal - rx.left));
         let range = if n == range.len() { range } else { range.slice(0, n) };
-        rx.credit &= digest_ok;
+        rx.take_credit(told);
         match rx.target {
             Target::Memory => {
                 let delivery = memory.deliver(cid, offset, range)?;
                 if let Some(command) = self.commands.get_mut(cid) {
                     match delivery {
                         Delivery::InPlace => command.placed += n,
-                        Delivery::Copied => command.copied += n,
+                        Delivery::Copied => {
+                            let early = command.placed == 0;
+                            command.copied += n;
+                            let cause = match range {
+                                Range::Placed { .. } => Cause::Misplaced,
+                                Range::Ring { .. } => {
+                                    let position = rx.position.unwrap_or(rx.pdu_start);
+                                    rx.device.why_not_placed(position, told, early)
+                                }
+                            };
+                            memory.copied(cid, n, cause);
+                        }
                     }
                 }
             }
@@ -347,19 +399,19 @@ impl HostQueue {
     fn take_digest<M: PayloadMemory + ?Sized>(
         &mut self,
         range: Range,
-        digest_ok: bool,
+        told: &Told,
         memory: &mut M,
     ) -> Result<u32, Reason> {
         let rx = &mut self.receiver;
         let n = (DIGEST_LEN - rx.digest_have).min(range.len() as usize);
-        rx.credit &= digest_ok;
+        rx.take_credit(told);
         // A whole digest that the device has checked need not be read.
         if n < DIGEST_LEN || !rx.credit {
             memory.peek(range.slice(0, n as u32), &mut rx.digest[rx.digest_have..rx.digest_have + n])?;
         }
         rx.digest_have += n;
         if rx.digest_have == DIGEST_LEN {
-            self.check_digest(memory)?;
+            self.check_digest(told, memory)?;
             self.end_data()?;
         }
         Ok(n as u32)
@@ -367,7 +419,7 @@ impl HostQueue {
 
     /// The device's word counts only if it covers every frame with data or digest of this PDU; otherwise software checks
     /// the PDU's own part of the destination.
-    fn check_digest<M: PayloadMemory + ?Sized>(&mut self, memory: &mut M) -> Result<(), Reason> {
+    fn check_digest<M: PayloadMemory + ?Sized>(&mut self, told: &Told, memory: &mut M) -> Result<(), Reason> {
         let rx = &self.receiver;
         let (cid, datao, datal) = (rx.cid, rx.datao, rx.datal);
         let good = match rx.target {
@@ -385,7 +437,12 @@ impl HostQueue {
                     }
                 };
                 self.counters.digests_software += 1;
-                computed == u32::from_le_bytes(rx.digest)
+                let good = computed == u32::from_le_bytes(rx.digest);
+                if target == Target::Memory {
+                    let cause = if good { rx.no_credit } else { Cause::Mismatch };
+                    memory.digested(cid, cause);
+                }
+                good
             }
         };
         if let Some(command) = self.commands.get_mut(cid) {
@@ -395,6 +452,9 @@ impl HostQueue {
                 command.digest_software = true;
             }
             command.digest_bad |= !good;
+        }
+        if !rx.credit {
+            self.receiver.no_credit_until = Some(told.seq);
         }
         self.counters.digest_errors += u64::from(!good);
         Ok(())
@@ -491,6 +551,7 @@ impl HostQueue {
             return;
         }
         self.receiver.resync = Some(seq);
+        self.receiver.device.asks(seq);
         let rx = &self.receiver;
         match (rx.stage, rx.position) {
             (_, None) => {}

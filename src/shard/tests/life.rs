@@ -3,7 +3,7 @@
 //! | 16 connections, offloaded and not, read at the same time and leave nothing | `sixteen_connections_leave_nothing` |
 //! | connections come and go; each has an identifier of its own, and an old one names nobody | `an_identifier_is_never_used_twice` |
 //! | what the queue would refuse is refused before anything happens, and costs no identifier | `a_refused_request_costs_nothing` |
-//! | a control ring that is always full costs placement, and nothing else | `a_full_control_ring_loses_nothing` |
+//! | a control ring for six tags serves 32: bindings wait for room, and nothing is lost | `a_full_control_ring_loses_nothing` |
 //! | a function with 64-byte completions only, and without the offload, serves as well | `a_function_without_the_offload_serves` |
 //! | a tag is not given out while completions may lie unread in front of it | `a_tag_waits_for_the_receive_queue` |
 //! | what the device placed is read before its tags lose their meaning, also when the connection is removed | `a_removal_reads_what_was_placed` |
@@ -14,7 +14,7 @@
 //! | connections that are open when the shard is closed come back whole | `an_open_connection_is_cut_off_safely` |
 use super::world::{BLOCK, World};
 use crate::adapter::{self, Adapter};
-use crate::ddp::stats::NotOffloaded;
+use crate::ddp::why::{Why, WhyNoOffload};
 use crate::nvme::command::Request;
 use crate::platform::virtual_nic::VirtualPlatform;
 use crate::shard::{Config, ConnectionId, Refused, Shard};
@@ -131,7 +131,7 @@ fn a_full_control_ring_loses_nothing() {
     });
     assert!(world.done.values().all(|completion| completion.status.is_success()));
     let stats = world.shard.offload_stats();
-    assert!(stats.not_offloaded(NotOffloaded::Busy) > 0 && stats.setup > 0, "{stats:?}");
+    assert_eq!((stats.setup, stats.not_offloaded(Why::ControlRingFull)), (300, 0), "bindings wait for room: {stats:?}");
     world.close_all(&[id, admin]);
     world.close_clean();
 }
@@ -146,7 +146,12 @@ fn a_function_without_the_offload_serves() {
     let mut world = World::on(device, &[], |_| {});
     let admin = world.admin();
     let id = world.io(admin, 1, 8, false);
-    assert!(world.shard.offload(id).is_err() && !world.shard.why_no_offload().is_empty());
+    let why = |world: &World| world.shard.why_no_offload(id).map(|no| no.why);
+    assert_eq!(why(&world), Some(WhyNoOffload::NotAsked));
+    assert!(world.shard.offload(id).is_err());
+    assert_eq!(why(&world), Some(WhyNoOffload::NotCapable));
+    let detail = &world.shard.why_no_offload(id).expect("a reason").detail;
+    assert!(detail.contains("cmd_hca_cap.nvmeotcp"), "{detail}");
     for token in 0..8 {
         world.read(id, token * 100, 100);
     }

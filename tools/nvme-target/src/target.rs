@@ -127,6 +127,13 @@ impl Target {
         nearest.map(|at| at.max(now))
     }
 
+    /// Breaks every connection off: the hosts get resets. New ones are accepted as before.
+    pub fn break_off(&mut self) {
+        for (index, _) in self.slots.iter().enumerate().filter(|(_, slot)| slot.is_some()) {
+            self.stack.socket(index).abort();
+        }
+    }
+
     /// What was done so far.
     pub fn counters(&self) -> Counters {
         self.subsystem.counters.clone()
