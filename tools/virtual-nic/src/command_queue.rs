@@ -106,6 +106,14 @@ impl Accepted {
 }
 
 impl Answer {
+    /// The output, to be bent; empty if the command was not delivered.
+    pub(crate) fn output_mut(&mut self) -> &mut [u8] {
+        match self.delivery {
+            DeliveryStatus::OK => &mut self.reply,
+            _ => &mut [],
+        }
+    }
+
     /// No event announces this one: it answers the command that made the command EQ.
     pub(crate) fn silent(mut self) -> Answer {
         self.announce = false;
