@@ -12,15 +12,18 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(error),
     };
-    let level = match cli.verbose {
-        0 => "warn",
-        1 => "info",
+    let level = match (cli.verbose, &cli.command) {
+        // What a simulation breaks on purpose is not worth a message.
+        (0, Command::Simulate(_)) => "off",
+        (0, _) => "warn",
+        (1, _) => "info",
         _ => "debug",
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
     match &cli.command {
         Command::Demo(args) => cli::demo::run(args),
         Command::Probe(args) => cli::probe::run(args),
+        Command::Simulate(args) => cli::simulate::run(args),
     }
 }
 

@@ -27,6 +27,13 @@ pub enum Ailment {
     },
     /// The function is disabled, or somebody asked firmware for a reset.
     Interface(NicInterface),
+    /// Somebody reset the function: it does not know the command queue any more.
+    Reset {
+        /// What the registers with its address held at the first look.
+        was: u64,
+        /// What they hold now.
+        is: u64,
+    },
     /// The health counter does not move.
     Still {
         /// For how long.
@@ -45,6 +52,9 @@ impl fmt::Display for Ailment {
                 f.write_str(if *reset_needed { "; it asks for a reset" } else { "" })
             }
             Ailment::Interface(state) => write!(f, "the function's interface is {state}: it must be brought up again"),
+            Ailment::Reset { was, is } => {
+                write!(f, "somebody reset the function: the address of the command queue is {is:#x}, was {was:#x}")
+            }
             Ailment::Still { time, counter } => {
                 write!(f, "the health counter stands at {counter:#x} for {time:?}: firmware does not run")
             }
@@ -57,6 +67,9 @@ impl fmt::Display for Ailment {
 pub(super) struct Monitor {
     /// Last counter, and since when it has this value.
     counter: Option<(u32, Duration)>,
+    /// The registers with the command queue's address, as they read at the first look. What they should read is not relied
+    /// on, only that it stays the same.
+    queue: Option<u64>,
 }
 
 fn health(field: Field<HealthBuffer>, platform: &impl Platform) -> u32 {
@@ -82,6 +95,11 @@ impl Monitor {
         let interface = NicInterface(field_of(InitSegment::CMDQ_ADDR_L_SZ_NIC_INTERFACE, word) as u8);
         if interface == NicInterface::DISABLED || interface == NicInterface::SW_RESET {
             return Err(Ailment::Interface(interface));
+        }
+        let is = u64::from(platform.read32(register(InitSegment::CMDQ_ADDR_H))) << 32 | u64::from(word);
+        let was = *self.queue.get_or_insert(is);
+        if was != is {
+            return Err(Ailment::Reset { was, is });
         }
         let word = platform.read32(register(InitSegment::HEALTH_COUNTER));
         let (counter, now) = (field_of(InitSegment::HEALTH_COUNTER_COUNTER_24, word), platform.now());

@@ -3,4 +3,5 @@
 pub mod demo;
 pub mod options;
 pub mod probe;
+pub mod simulate;
 mod text;

@@ -23,6 +23,9 @@ pub enum Command {
     Demo(DemoArgs),
     /// Bring the function up and tell what it is and whether the offload is possible.
     Probe(ProbeArgs),
+    /// Run many random worlds, each from one seed: sizes, digests, losses, every switch of the device, faults at random
+    /// moments. Every byte is verified, and nothing may be left.
+    Simulate(SimulateArgs),
 }
 
 /// Options of `cxddp demo`.
@@ -85,6 +88,9 @@ pub struct DemoArgs {
     /// Cut what the target sends into segments of random size.
     #[arg(long, conflicts_with = "align_pdus")]
     pub segment: bool,
+    /// The target's TCP: smoltcp is the independent judge, which after a loss goes back; ours has selective acknowledgments.
+    #[arg(long, value_enum, default_value_t = PeerChoice::Smoltcp)]
+    pub peer: PeerChoice,
     /// Which way frames suffer all that.
     #[arg(long, value_enum, default_value_t = Towards::Both)]
     pub towards: Towards,
@@ -110,6 +116,49 @@ pub struct ProbeArgs {
     pub json: bool,
 }
 
+/// Options of `cxddp simulate`.
+#[derive(Clone, Debug, Args)]
+pub struct SimulateArgs {
+    /// How many seeds, from 0 on, or which: 187..188 is seed 187 alone.
+    #[arg(long, value_name = "N|A..B", default_value = "1000", value_parser = seeds)]
+    pub seeds: Seeds,
+    /// Threads (1 to 1024); seeds share nothing.
+    #[arg(long, value_name = "N", default_value_t = default_threads(), value_parser = threads)]
+    pub threads: usize,
+    /// Print one JSON object and nothing else on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Seeds from `first` to before `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seeds {
+    /// The first.
+    pub first: u64,
+    /// Behind the last.
+    pub end: u64,
+}
+
+fn seeds(text: &str) -> Result<Seeds, String> {
+    let allowed = "give a number of seeds, such as 1000, or a range that is not empty, such as 187..188";
+    let (first, end) = match text.split_once("..") {
+        Some((first, end)) => (first.parse().ok(), end.parse().ok()),
+        None => (Some(0), text.parse().ok()),
+    };
+    match (first, end) {
+        (Some(first), Some(end)) if first < end => Ok(Seeds { first, end }),
+        _ => Err(allowed.to_owned()),
+    }
+}
+
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1024).contains(n)).ok_or_else(|| "allowed is 1 to 1024".to_owned())
+}
+
 /// `--towards`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Towards {
@@ -119,6 +168,15 @@ pub enum Towards {
     Target,
     /// All.
     Both,
+}
+
+/// `--peer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PeerChoice {
+    /// smoltcp.
+    Smoltcp,
+    /// The driver's own TCP, as the target's.
+    Own,
 }
 
 /// `--offload`.
@@ -175,7 +233,17 @@ mod tests {
     //! | property | test |
     //! |---|---|
     //! | sizes are read with and without suffix, and nonsense is refused | `sizes_are_read` |
+    //! | seeds are a number or a range, and nonsense is refused | `seeds_are_read` |
     use super::*;
+
+    #[test]
+    fn seeds_are_read() {
+        assert_eq!(seeds("7"), Ok(Seeds { first: 0, end: 7 }));
+        assert_eq!(seeds("187..188"), Ok(Seeds { first: 187, end: 188 }));
+        for bad in ["", "0", "5..5", "6..5", "..", "1..", "..1", "-1", "1..2..3", "x"] {
+            assert!(seeds(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn sizes_are_read() {

@@ -4,13 +4,14 @@
 use super::contract::{Event, Setup, Teardown};
 use super::icosq::{Completed, Icosq, NotPosted};
 use super::rebuild::{self, Attention, Flags, Rebuilt, Rejected};
-use super::stats::{NotOffloaded, Stats};
+use super::stats::Stats;
 use super::tags::{NotPinned, State, TagError, TagTable};
+use super::why::Why;
 use super::wqe::{self, ConnectionParams};
 use crate::dma::{IoBuf, LIST_GROUP};
 use crate::frame::{Arrival, RxBuffer};
 use crate::platform::Platform;
-use crate::queue::{CqeFields, ErrorCompletion};
+use crate::queue::{CompletionQueue, CqeFields, ErrorCompletion, ReceiveQueue};
 use hw_regs::cqe::OffloadCqe;
 use hw_regs::wqe::Klm;
 use std::collections::VecDeque;
@@ -50,13 +51,13 @@ impl Binding {
     }
 
     /// Why a buffer is not within the limits; `None` if it is.
-    fn why_not(&self, buffer: &IoBuf) -> Option<NotOffloaded> {
+    fn why_not(&self, buffer: &IoBuf) -> Option<Why> {
         if buffer.len() < self.threshold {
-            Some(NotOffloaded::BelowThreshold)
+            Some(Why::BelowThreshold)
         } else if buffer.len() - self.threshold > self.span {
-            Some(NotOffloaded::TooLong)
+            Some(Why::BufferTooLong)
         } else if buffer.device_list().len() > self.room {
-            Some(NotOffloaded::TooManyEntries)
+            Some(Why::ScatterListTooLong)
         } else {
             None
         }
@@ -127,6 +128,11 @@ impl OffloadQueue {
         (&mut self.tags, &mut self.stats)
     }
 
+    /// True if the device checks data digests, and they were negotiated.
+    pub fn checks_digests(&self) -> bool {
+        self.check_digest
+    }
+
     /// Counters.
     pub fn stats(&self) -> &Stats {
         &self.stats
@@ -180,6 +186,37 @@ impl OffloadQueue {
         }
     }
 
+    /// Takes packets of this queue, whose flow tag is `flow_tag`, for as long as they are the middle of reads that go well:
+    /// a run was placed where it can be, and nothing else is to be said. At most `limit`; what is not like this stays in
+    /// its ring ([`ReceiveQueue::accept_run`]), and so stays uncounted. Returns how many were taken.
+    #[inline(never)]
+    pub(super) fn receive_run(
+        &mut self,
+        cq: &mut CompletionQueue<OffloadCqe>,
+        rq: &mut ReceiveQueue,
+        flow_tag: u32,
+        limit: u32,
+        mut each: impl FnMut(Rebuilt),
+    ) -> u32 {
+        let digest_ok = self.check_digest;
+        if self.attention.distrusts_digest() {
+            return 0;
+        }
+        let (tags, bytes) = (&self.tags, &mut self.stats.bytes);
+        let taken = rq.accept_run(cq, limit, |entry, arrival| {
+            if rebuild::flow_tag(entry) != flow_tag || !Flags::of(entry).is_usual(digest_ok) {
+                return Err(arrival.into_buffer());
+            }
+            let (frame, len) = rebuild::usual(entry, flow_tag, arrival, tags).map_err(Arrival::into_buffer)?;
+            *bytes += u64::from(len);
+            each(Rebuilt { frame: frame.with_digest_ok(digest_ok), resync: None });
+            Ok(())
+        });
+        self.stats.packets += u64::from(taken);
+        self.stats.digest_ok += if digest_ok { u64::from(taken) } else { 0 };
+        taken
+    }
+
     /// Everything but a placed run whose digest mark can be taken as it is.
     ///
     // Inline, as everything that returns a frame: one that is returned through memory would have to be kept in memory.
@@ -202,8 +239,10 @@ impl OffloadQueue {
         match rebuilt {
             Ok(Rebuilt { frame, resync }) => {
                 self.stats.resync += u64::from(resync.is_some());
-                let digest_ok = self.credit(flags.digest_ok() && resync.is_none());
-                Ok(Rebuilt { frame: frame.with_digest_ok(digest_ok), resync })
+                let claimed = flags.digest_ok() && resync.is_none();
+                let digest_ok = self.credit(claimed);
+                let doubted = claimed && !digest_ok && self.check_digest;
+                Ok(Rebuilt { frame: frame.with_digest_ok(digest_ok).with_digest_doubted(doubted), resync })
             }
             Err(rejected) => Err(self.count(rejected)),
         }
@@ -260,12 +299,13 @@ impl OffloadQueue {
     #[cold]
     #[inline(never)]
     fn hold_only(&mut self, tag: u16, buffer: IoBuf) -> Result<Setup, NotPinned> {
-        let why = self.binding.why_not(&buffer).unwrap_or(NotOffloaded::Busy);
+        let why = self.binding.why_not(&buffer).unwrap_or(Why::Draining);
         self.tags.pin(tag, buffer)?;
-        Ok(self.not_offloaded(why))
+        Ok(self.not_offloaded(tag, why))
     }
 
-    fn not_offloaded(&mut self, why: NotOffloaded) -> Setup {
+    fn not_offloaded(&mut self, tag: u16, why: Why) -> Setup {
+        self.tags.not_bound(tag, why);
         self.stats.count_not_offloaded(why);
         Setup::NotOffloaded(why)
     }
@@ -275,11 +315,11 @@ impl OffloadQueue {
     #[inline(never)]
     fn bind_late(&mut self, tag: u16, why: NotPosted) -> Setup {
         if why == NotPosted::Failed {
-            return self.not_offloaded(NotOffloaded::QueueError);
+            return self.not_offloaded(tag, Why::ControlRingFailed);
         }
         self.poll();
         let (Some(buffer), Some(key)) = (self.tags.buffer(tag), self.tags.key(tag)) else {
-            return self.not_offloaded(NotOffloaded::QueueError);
+            return self.not_offloaded(tag, Why::ControlRingFailed);
         };
         match self.icosq.bind(tag, key, buffer.len() as u32, buffer.device_list(), self.binding.mask) {
             Ok(posted) => match self.tags.bind(posted) {
@@ -289,11 +329,11 @@ impl OffloadQueue {
                 }
                 Err(error) => {
                     log::error!("{error}");
-                    self.not_offloaded(NotOffloaded::QueueError)
+                    self.not_offloaded(tag, Why::ControlRingFailed)
                 }
             },
-            Err(NotPosted::Full) => self.not_offloaded(NotOffloaded::Busy),
-            Err(NotPosted::Failed) => self.not_offloaded(NotOffloaded::QueueError),
+            Err(NotPosted::Full) => self.not_offloaded(tag, Why::ControlRingFull),
+            Err(NotPosted::Failed) => self.not_offloaded(tag, Why::ControlRingFailed),
         }
     }
 

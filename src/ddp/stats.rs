@@ -1,37 +1,26 @@
 //! What the offload counts, under the names that people know (`nvme-tcp-offload.md` §9).
 
 use super::rebuild::Rejection;
+use super::why::Why;
 use std::ops::AddAssign;
 
-/// Why a read went un-offloaded. Its payload arrives in the receive ring and is copied: slower, never wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum NotOffloaded {
-    /// Smaller than the configured threshold: registering would cost more than copying.
-    #[error("the read is smaller than the offload threshold")]
-    BelowThreshold,
-    /// More device-contiguous pieces than a tag's memory key holds.
-    #[error("the buffer has more pieces than a tag's memory key holds")]
-    TooManyEntries,
-    /// Longer than a memory key entry can say.
-    #[error("the buffer is longer than a memory key entry can say")]
-    TooLong,
-    /// The control ring has no room until the device completes earlier work.
-    #[error("the control ring is full until the device completes earlier work")]
-    Busy,
-    /// The control ring failed; the queue should be removed.
-    #[error("the control ring is in error")]
-    QueueError,
+/// What software did for one reason in the device's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Reads of which payload was copied. A read with more than one reason counts for each.
+    pub reads: u64,
+    /// Bytes copied, each for one reason.
+    pub bytes: u64,
+    /// Data digests computed, each for one reason.
+    pub digests: u64,
 }
 
-impl NotOffloaded {
-    /// All of them, in the order in which [`Stats`] keeps them.
-    pub const ALL: [NotOffloaded; 5] = [
-        NotOffloaded::BelowThreshold,
-        NotOffloaded::TooManyEntries,
-        NotOffloaded::TooLong,
-        NotOffloaded::Busy,
-        NotOffloaded::QueueError,
-    ];
+impl AddAssign for Copied {
+    fn add_assign(&mut self, other: Copied) {
+        self.reads += other.reads;
+        self.bytes += other.bytes;
+        self.digests += other.digests;
+    }
 }
 
 /// Counters of one offload queue, or the sum over queues. They only grow; every one is a plain number, no lock.
@@ -45,8 +34,10 @@ pub struct Stats {
     pub sk_del: u64,
     /// Tags bound: KLM UMRs posted.
     pub setup: u64,
-    /// Reads that went un-offloaded, by reason, in the order of [`NotOffloaded::ALL`]. Those below the threshold are not failures.
-    setup_failures: [u64; NotOffloaded::ALL.len()],
+    /// Reads that went un-offloaded, by reason, in the order of [`Why::ALL`], counted when they began.
+    not_offloaded: [u64; Why::ALL.len()],
+    /// What software did in the device's place, by reason, in the order of [`Why::ALL`].
+    copied: [Copied; Why::ALL.len()],
     /// Tags unbound: invalidates posted.
     pub teardown: u64,
     /// Invalidates completed.
@@ -73,8 +64,20 @@ pub struct Stats {
 
 impl Stats {
     /// Counts a read that went un-offloaded.
-    pub fn count_not_offloaded(&mut self, why: NotOffloaded) {
-        self.setup_failures[why as usize] += 1;
+    pub fn count_not_offloaded(&mut self, why: Why) {
+        self.not_offloaded[why as usize] += 1;
+    }
+
+    /// Counts bytes that software copied for this reason, and the reads for which it is the first of this reason.
+    #[cold]
+    pub fn count_copied(&mut self, why: Why, reads: u64, bytes: u64) {
+        self.copied[why as usize] += Copied { reads, bytes, digests: 0 };
+    }
+
+    /// Counts a data digest that software computed for this reason.
+    #[cold]
+    pub fn count_digested(&mut self, why: Why) {
+        self.copied[why as usize].digests += 1;
     }
 
     /// Counts a refused completion entry.
@@ -83,9 +86,20 @@ impl Stats {
         self.rejected[why as usize] += 1;
     }
 
-    /// Reads that went un-offloaded for this reason.
-    pub fn not_offloaded(&self, why: NotOffloaded) -> u64 {
-        self.setup_failures[why as usize]
+    /// Reads that went un-offloaded for this reason, on an offloaded queue.
+    pub fn not_offloaded(&self, why: Why) -> u64 {
+        self.not_offloaded[why as usize]
+    }
+
+    /// What software did for this reason.
+    pub fn copied(&self, why: Why) -> Copied {
+        self.copied[why as usize]
+    }
+
+    /// What software did, by reason; reasons for which it did something. The bytes add up to all that was copied, but for
+    /// reads under way whose reason shows in the end.
+    pub fn by_reason(&self) -> impl Iterator<Item = (Why, Copied)> + '_ {
+        Why::ALL.into_iter().map(|why| (why, self.copied(why))).filter(|(_, copied)| *copied != Copied::default())
     }
 
     /// Completion entries that were refused for this reason.
@@ -98,9 +112,9 @@ impl Stats {
         self.rejected.iter().sum()
     }
 
-    /// Reads that should have been offloaded and were not: every reason but the threshold.
+    /// Reads that should have been offloaded and were not: every reason but the threshold ([`Why::is_failure`]).
     pub fn setup_fail(&self) -> u64 {
-        NotOffloaded::ALL.iter().filter(|w| **w != NotOffloaded::BelowThreshold).map(|w| self.not_offloaded(*w)).sum()
+        Why::ALL.iter().filter(|why| why.is_failure()).map(|why| self.not_offloaded(*why)).sum()
     }
 
     /// The nine counters under the names of the seed (patch series v4). `drop` counts every refused entry; Linux, which
@@ -156,8 +170,11 @@ impl AddAssign<&Stats> for Stats {
         for (sum, n) in pairs {
             *sum += n;
         }
-        for (sum, n) in self.setup_failures.iter_mut().zip(other.setup_failures) {
+        for (sum, n) in self.not_offloaded.iter_mut().zip(other.not_offloaded) {
             *sum += n;
+        }
+        for (sum, copied) in self.copied.iter_mut().zip(other.copied) {
+            *sum += copied;
         }
         for (sum, n) in self.rejected.iter_mut().zip(other.rejected) {
             *sum += n;
@@ -197,7 +214,8 @@ mod tests {
             sk_add_fail: 1,
             sk_del: 1,
             setup: 1,
-            setup_failures: [1; NotOffloaded::ALL.len()],
+            not_offloaded: [1; Why::ALL.len()],
+            copied: [Copied { reads: 1, bytes: 1, digests: 1 }; Why::ALL.len()],
             teardown: 1,
             teardown_done: 1,
             rejected: [1; Rejection::ALL.len()],
@@ -213,15 +231,16 @@ mod tests {
         sum += &one;
         assert_eq!(sum, one);
         one += &sum;
-        assert_eq!((one.bytes, one.rejections(), one.setup_fail()), (2, 2 * Rejection::ALL.len() as u64, 8));
+        assert_eq!((one.bytes, one.rejections(), one.setup_fail()), (2, 2 * Rejection::ALL.len() as u64, 10));
+        assert_eq!(one.copied(Why::NotTold), Copied { reads: 2, bytes: 2, digests: 2 });
     }
 
     #[test]
     fn the_threshold_is_not_a_failure() {
         let mut stats = Stats::default();
-        stats.count_not_offloaded(NotOffloaded::BelowThreshold);
-        assert_eq!((stats.setup_fail(), stats.not_offloaded(NotOffloaded::BelowThreshold)), (0, 1));
-        stats.count_not_offloaded(NotOffloaded::Busy);
+        stats.count_not_offloaded(Why::BelowThreshold);
+        assert_eq!((stats.setup_fail(), stats.not_offloaded(Why::BelowThreshold)), (0, 1));
+        stats.count_not_offloaded(Why::ControlRingFull);
         assert_eq!(stats.setup_fail(), 1);
     }
 }

@@ -2,11 +2,13 @@
 
 use super::config::{BLOCK, BadOption, Config};
 use super::image::{self, Expected, Overlay};
-use super::outcome::{Outcome, peak_rss};
+use super::outcome::{CopiedFor, Outcome, QueueOutcome, peak_rss};
+use super::peer::PeerError;
 use super::random::Random;
 use super::wire::Lane;
 use super::world::{NoTap, PcapTap, Tap, WireConfig, World};
 use crate::adapter::{self, Adapter, AdapterError};
+use crate::ddp::why::Why;
 use crate::dma::{DmaBuf, DmaError, DmaHeap, IoBuf};
 use crate::nvme::command::{BadLength, Request};
 use crate::nvme::controller::ControllerConfig;
@@ -15,7 +17,7 @@ use crate::platform::virtual_nic::VirtualPlatform;
 use crate::shard::{
     self, Completion, ConnectionId, Disconnect, Event, NotOpened, OffloadPolicy, OffloadRefused, Refused, Shard,
 };
-use nvme_target::{Backing, Target};
+use nvme_target::Backing;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -23,9 +25,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Address of the driver's end.
-const HOST_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 44, 10);
+pub(super) const HOST_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 44, 10);
 /// The only namespace.
-const NSID: u32 = 1;
+pub(super) const NSID: u32 = 1;
 /// Most bytes of buffers in flight: a demonstration is not to fill the machine.
 const MAX_IN_FLIGHT: u64 = 2 << 30;
 /// Simulated time after which a demonstration that makes no progress is given up, and less than which no command takes: the
@@ -58,7 +60,7 @@ pub enum DemoError {
     NotOpened(#[from] Box<NotOpened>),
     /// The target does not take its configuration.
     #[error("target: {0}")]
-    Target(#[from] nvme_target::ConfigError),
+    Target(#[from] PeerError),
     /// No memory for the buffers.
     #[error(transparent)]
     Memory(#[from] DmaError),
@@ -80,6 +82,18 @@ pub enum DemoError {
         queue: u32,
         /// Why not.
         why: OffloadRefused,
+    },
+    /// The offload was required, and a read cannot be bound.
+    #[error("--offload require: the read of {bytes} bytes at byte {offset} on queue {queue}: {why}; {}", .why.advice())]
+    NotBound {
+        /// Which I/O queue.
+        queue: u32,
+        /// First byte of the read in the namespace.
+        offset: u64,
+        /// Bytes of the read.
+        bytes: u64,
+        /// Why not.
+        why: Why,
     },
     /// The controller is not as the demonstration needs it.
     #[error("controller: {0}")]
@@ -177,7 +191,7 @@ pub fn run_tapped(
     let address = SocketAddrV4::new(target_config.ip, target_config.port);
     let subsystem = target_config.subsystem_nqn.clone();
     let wire = WireConfig { seed: config.seed, ..config.wire };
-    let world = World::new(device, Target::new(target_config, backing)?, wire);
+    let world = World::new(device, config.peer.target(target_config, backing)?, wire);
 
     tap.device(&mut world.platform.nic());
     let began = Instant::now();
@@ -200,7 +214,8 @@ pub fn run_tapped(
     let mut secret = [0; 16];
     secret[..8].copy_from_slice(&config.seed.to_le_bytes());
     secret[8..].copy_from_slice(&config.seed.rotate_left(17).to_be_bytes());
-    let shard = Shard::open(adapter, shard::Config::new(HOST_IP, secret)).map_err(Box::new)?;
+    let shard_config = shard::Config { offload: config.offload, ..shard::Config::new(HOST_IP, secret) };
+    let shard = Shard::open(adapter, shard_config).map_err(Box::new)?;
 
     let mut job = Job {
         config,
@@ -367,11 +382,6 @@ impl Job<'_> {
     }
 
     fn offload_queues(&mut self) -> Result<(), DemoError> {
-        if self.config.offload == OffloadPolicy::Off {
-            *self.outcome.not_offloaded.entry("queue: switched off (--offload off)".into()).or_default() +=
-                u64::from(self.config.queues);
-            return Ok(());
-        }
         for index in 0..self.queues.len() {
             let id = self.queues[index].id;
             match self.shard().offload(id) {
@@ -379,10 +389,8 @@ impl Job<'_> {
                 Err(why) if self.config.offload == OffloadPolicy::Require => {
                     return Err(DemoError::Offload { queue: index as u32 + 1, why });
                 }
-                Err(why) => {
-                    log::warn!("queue {} is not offloaded: {why}", index + 1);
-                    *self.outcome.not_offloaded.entry(format!("queue: {why}")).or_default() += 1;
-                }
+                Err(OffloadRefused::Off) => {}
+                Err(why) => log::warn!("queue {} is not offloaded: {why}", index + 1),
             }
         }
         Ok(())
@@ -466,6 +474,13 @@ impl Job<'_> {
                     self.queues[queue].free.push(buffer);
                     refused += 1;
                 }
+                Err((Refused::NotBound(why), buffer)) if why.passes() => {
+                    self.queues[queue].free.push(buffer);
+                    refused += 1;
+                }
+                Err((Refused::NotBound(why), _)) => {
+                    return Err(DemoError::NotBound { queue: queue as u32 + 1, offset: next, bytes: len, why });
+                }
                 // The event that says why comes next.
                 Err((Refused::NotReady, _)) => return Ok(next),
                 Err((why, _)) => return Err(why.into()),
@@ -543,9 +558,10 @@ impl Job<'_> {
         let ids: Vec<_> = self.queues.iter().map(|queue| queue.id).collect();
         let Some(shard) = &self.shard else { return };
         let outcome = &mut self.outcome;
-        for id in ids {
-            let Some(queue) = shard.queue(id) else { continue };
+        for (index, id) in ids.into_iter().enumerate() {
+            let (Some(queue), Some(stats)) = (shard.queue(id), shard.queue_stats(id)) else { continue };
             let counters = queue.counters();
+            outcome.per_queue.push(QueueOutcome::new(index as u32 + 1, shard.why_no_offload(id), counters, &stats));
             outcome.digests_hw += counters.digests_hardware;
             outcome.digests_sw += counters.digests_software;
             outcome.pdus_rx += counters.pdus_received;
@@ -560,15 +576,8 @@ impl Job<'_> {
         outcome.frames_reordered = to_target.reordered + to_host.reordered;
         outcome.frames_corrupted = to_target.corrupted + to_host.corrupted;
         outcome.frames_duplicated = to_target.duplicated + to_host.duplicated;
-        let stats = shard.offload_stats();
         outcome.doorbells = shard.doorbells();
-        outcome.packets_placed = stats.packets;
-        for why in crate::ddp::stats::NotOffloaded::ALL {
-            let reads = stats.not_offloaded(why);
-            if reads != 0 {
-                outcome.not_offloaded.insert(format!("read: {why}"), reads);
-            }
-        }
+        outcome.packets_placed = shard.offload_stats().packets;
     }
 
     /// Closes the I/O queues, then shuts the controller down.
@@ -611,6 +620,7 @@ impl Job<'_> {
         let Some(shard) = self.shard.take() else { return };
         let stats = shard.offload_stats();
         self.outcome.counters = stats.seed().into_iter().collect();
+        self.outcome.copied = CopiedFor::table(&stats);
         let counters = shard.counters();
         (self.outcome.packets_rx, self.outcome.packets_tx) = (counters.packets_rx, counters.packets_tx);
         for (count, what) in [
@@ -655,7 +665,7 @@ impl Job<'_> {
 }
 
 /// A destination buffer of `len` bytes in `pieces` pieces; with more than one, of random lengths at random offsets.
-fn buffer(heap: &DmaHeap, len: usize, pieces: u32, seed: u64) -> Result<IoBuf, DmaError> {
+pub(super) fn buffer(heap: &DmaHeap, len: usize, pieces: u32, seed: u64) -> Result<IoBuf, DmaError> {
     if pieces <= 1 {
         return Ok(IoBuf::new(vec![heap.allocate(len, 4096)?]));
     }

@@ -273,6 +273,7 @@ impl Interface {
     ///
     /// With [`Checksum::Software`] the IPv4 header checksum is verified here; the TCP checksum covers the payload, so the
     /// caller verifies it with [`verify_tcp`](Self::verify_tcp).
+    #[inline]
     pub fn receive(&mut self, now: Duration, frame_len: u32, head: &[u8], checksum: Checksum) -> Received {
         match self.classify(now, frame_len, head, checksum) {
             Ok(received) => received,
@@ -283,6 +284,7 @@ impl Interface {
         }
     }
 
+    #[inline]
     fn classify(
         &mut self,
         now: Duration,
@@ -307,6 +309,13 @@ impl Interface {
             ethernet::ARP | ethernet::IPV4 => Err(DropReason::OtherStation),
             _ => Err(DropReason::EtherType),
         }
+    }
+
+    /// Where a TCP frame that is given up lies in its stream, if `head` is the front of one: for telling later what became
+    /// of it. Nothing is counted, checked or learned.
+    pub fn locate(&self, head: &[u8]) -> Option<TcpFrame> {
+        ethernet::Header::parse(head).filter(|frame| frame.ether_type == ethernet::IPV4)?;
+        self.on_ipv4(u32::MAX, &head[ethernet::HEADER_LEN..], Checksum::Device).ok()
     }
 
     /// RFC 826, "Packet Reception".
@@ -342,6 +351,7 @@ impl Interface {
         Ok(())
     }
 
+    #[inline]
     fn on_ipv4(&self, frame_len: u32, packet: &[u8], checksum: Checksum) -> Result<TcpFrame, DropReason> {
         let verify = checksum == Checksum::Software;
         let ip = ipv4::Header::parse(packet, verify).map_err(|error| match error {

@@ -3,10 +3,12 @@
 //! | what | then |
 //! |---|---|
 //! | send or receive queue in the error state | taken back to work (`mlx5-bringup.md` §8.7); packets are lost, TCP asks again |
-//! | the same again and again; a failed completion queue; a send queue that stands still | the shard is *broken*: every connection ends, objects are destroyed, buffers come back |
-//! | the function is gone or unhealthy | the shard is *dead*: every connection ends; bound buffers stay in quarantine until a reset |
+//! | the receive queue again and again while connections are offloaded | none is any more: reads go on, and are copied |
+//! | the same again and again without; a failed completion queue; a send queue that stands still | the shard is *broken*: every connection ends, objects are destroyed, buffers come back |
+//! | the function is gone or unhealthy, or a command missed its deadline | the shard is *dead*: every connection ends; bound buffers stay in quarantine until a reset |
 
-use super::{Disconnect, Shard};
+use super::connection::Connection;
+use super::{Disconnect, OffloadRefused, Shard};
 use crate::adapter::Event as AdapterEvent;
 use crate::ddp::contract::Event as OffloadEvent;
 use crate::ddp::device::Offloads;
@@ -23,6 +25,9 @@ const RECOVERY_PATIENCE: Duration = Duration::from_secs(3);
 /// Recoveries in [`RECOVERY_WINDOW`] that are tried: more often it is no accident.
 const RECOVERIES: u32 = 4;
 const RECOVERY_WINDOW: Duration = Duration::from_secs(10);
+/// Failures of the receive queue in [`BLAME_WINDOW`] after which the offload is given up.
+const BLAMES: u32 = 3;
+const BLAME_WINDOW: Duration = Duration::from_secs(600);
 
 /// Why a receive queue is taken back to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,6 +103,27 @@ impl<P: Platform> Shard<P> {
         self.health_at = now + HEALTH_INTERVAL;
         if let Err(error) = self.adapter.check_health() {
             self.dead = true;
+            return self.fail(now, error.to_string());
+        }
+        let timed_out = self.adapter.command_counters().timed_out;
+        if timed_out != 0 {
+            // Nobody knows what firmware did, or will do, about them.
+            self.dead = true;
+            let function = self.adapter.function();
+            self.fail(
+                now,
+                format!("{function}: {timed_out} commands missed their deadline: the function must be reset"),
+            );
+        }
+    }
+
+    /// Asks firmware for a sign of life: what its registers say may be the truth about another life of the function.
+    pub(crate) fn ask_firmware(&mut self, now: Duration) {
+        let deadline = self.adapter.command_deadline();
+        if self.broken.is_none()
+            && let Err(error) = self.adapter.link_is_up(deadline)
+        {
+            self.dead = true;
             self.fail(now, error.to_string());
         }
     }
@@ -136,6 +162,7 @@ impl<P: Platform> Shard<P> {
             (Ok(()), _) => {
                 log::warn!("receive queue {:#x} was taken back to work: {cause:?}", self.rq.rqn());
                 self.counters.recoveries += 1;
+                self.blame_offload(now);
                 self.unread = 0;
                 self.rq.post(&mut self.buffers.pool);
             }
@@ -173,6 +200,43 @@ impl<P: Platform> Shard<P> {
             self.fail(now, format!("the {which} queue failed for the {} time in {RECOVERY_WINDOW:?}", RECOVERIES + 1));
         }
         may
+    }
+
+    /// Counts failures of the receive queue while connections are offloaded. A tag that cannot be used may be what fails it
+    /// (`nvme-tcp-offload.md` §12.3), and each failure costs packets: the peers wait longer and longer before they say them
+    /// again, so what counts is not how fast the failures come.
+    fn blame_offload(&mut self, now: Duration) {
+        if self.by_queue.is_empty() {
+            return;
+        }
+        let (since, count) = &mut self.blamed;
+        if now.saturating_sub(*since) >= BLAME_WINDOW {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        self.falls_back |= *count >= BLAMES;
+    }
+
+    /// With the next poll after the failures: takes every connection off the offload; their requests go on, and what comes is copied.
+    pub(super) fn fall_back(&mut self, now: Duration) -> bool {
+        if !std::mem::take(&mut self.falls_back) || self.broken.is_some() {
+            return false;
+        }
+        let why = format!("the receive queue failed {BLAMES} times in {BLAME_WINDOW:?} while queues were offloaded");
+        log::error!("{why}: no queue is any more");
+        for index in 0..self.connections.len() as u32 {
+            let offloaded = |connection: &Connection| connection.offload.is_some();
+            if self.connections.get(index as usize).and_then(Option::as_deref).is_some_and(offloaded) {
+                self.remove_offload(index, now);
+                if let Some(Some(connection)) = self.connections.get_mut(index as usize) {
+                    connection.no_offload = (&OffloadRefused::GivenUp(why.clone())).into();
+                }
+                self.counters.fallbacks += 1;
+                self.mark(index);
+            }
+        }
+        self.offload_off = Some(why);
+        true
     }
 
     /// Buffers that the device has forgotten, and control rings that failed.

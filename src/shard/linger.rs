@@ -112,7 +112,7 @@ impl<P: Platform> Shard<P> {
             // Nothing will be heard any more: one reset has to do, if it can be said at all.
             tcp.abort();
             if self.dead || !self.tx.has_room() {
-                self.by_tuple.remove(&tuple);
+                self.parties.remove(&tuple);
                 return;
             }
         }
@@ -128,7 +128,7 @@ impl<P: Platform> Shard<P> {
             Some(slot) => *slot = Some(closing),
             None => lingering.slots.push(Some(closing)),
         }
-        self.by_tuple.insert(tuple, Party::Lingering(index));
+        self.parties.insert(tuple, Party::Lingering(index));
         self.sending.push(Party::Lingering(index));
     }
 
@@ -140,7 +140,7 @@ impl<P: Platform> Shard<P> {
         }
         self.lingering.free.push(index);
         self.lingering.remember(closing.tuple);
-        self.by_tuple.remove(&closing.tuple);
+        self.parties.remove(&closing.tuple);
         self.timers.set(Party::Lingering(index).key(), None);
     }
 

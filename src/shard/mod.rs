@@ -21,7 +21,7 @@
 //! | `event`, `error` | what the caller is told |
 //! | `connection`, `run` | a connection's protocols and deadlines; how it ends |
 //! | `requests` | a buffer's way from the caller and back |
-//! | `receive` (`completions`, `buffers`), `transmit` | packets |
+//! | `receive` (`completions`, `buffers`, `parties`), `transmit` | packets |
 //! | `linger` | TCP after its owner is gone |
 //! | `failure`, `quarantine` | what goes wrong with the function, and buffers that are not safe |
 
@@ -35,6 +35,7 @@ mod event;
 mod failure;
 mod linger;
 mod open;
+mod parties;
 mod quarantine;
 mod receive;
 mod requests;
@@ -44,11 +45,12 @@ mod tests;
 mod timers;
 mod transmit;
 
-pub use close::Closed;
+pub use close::{Closed, Retired};
 pub use config::{Config, OffloadPolicy};
 pub use connection::ConnectionId;
-pub use error::{Disconnect, NotOpened, OffloadRefused, Refused};
-pub use event::{Completion, Counters, Event};
+pub use error::{Disconnect, NoOffload, NotOpened, OffloadRefused, Refused};
+pub use event::{Completion, Counters, Event, Totals};
+pub use quarantine::Quarantine;
 pub use receive::RECEIVE_BUDGET;
 
 use crate::adapter::Adapter;
@@ -57,7 +59,7 @@ use crate::ddp::device::{Offloads, Socket};
 use crate::ddp::stats::Stats;
 use crate::net::Interface;
 use crate::nvme::controller::{Controller, ControllerConfig};
-use crate::nvme::queue::{HostQueue, QueueConfig};
+use crate::nvme::queue::{Counters as QueueCounters, HostQueue, QueueConfig};
 use crate::platform::Platform;
 use crate::queue::{Base, ReceiveQueue, SendQueue};
 use crate::steering::{FiveTuple, Steering};
@@ -66,8 +68,8 @@ use buffers::Buffers;
 use completions::RxCompletions;
 use connection::{Connection, Role};
 use linger::{Lingering, Party};
-use open::FIRST_PORT;
-use quarantine::Quarantined;
+use open::{FIRST_PORT, Path};
+use parties::Parties;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -86,7 +88,7 @@ pub struct Shard<P: Platform> {
     cq: RxCompletions,
     rq: ReceiveQueue,
     buffers: Buffers,
-    rqtn: u32,
+    path: Path,
     tx: SendQueue,
     steering: Steering,
     offloads: Option<Offloads>,
@@ -98,7 +100,7 @@ pub struct Shard<P: Platform> {
     free: Vec<u32>,
     /// Connections opened since the beginning, modulo 2^32.
     opened: u32,
-    by_tuple: HashMap<FourTuple, Party>,
+    parties: Parties,
     /// Connection of each offload queue, by flow tag.
     by_queue: HashMap<u32, u32>,
     lingering: Lingering,
@@ -116,6 +118,7 @@ pub struct Shard<P: Platform> {
     /// Counters of connections that are gone, and of their control rings.
     past: Stats,
     past_doorbells: u64,
+    past_queues: QueueCounters,
     /// Answered requests that wait for the device to forget their buffers.
     draining: u32,
     /// Entries of the receive CQ that may lie in front of what was reaped from the control rings last (see `receive`).
@@ -125,13 +128,20 @@ pub struct Shard<P: Platform> {
     health_at: Duration,
     /// Queues taken back to work in the time that began then.
     recoveries: (Duration, u32),
-    quarantine: Vec<Quarantined>,
+    /// The offload is to be given up with the next poll; and why it was.
+    falls_back: bool,
+    /// Failures of the receive queue that the offload may have caused, in the time that began then.
+    blamed: (Duration, u32),
+    offload_off: Option<String>,
+    quarantine: Quarantine,
     /// The function or a queue of the shard failed for good.
     broken: Option<String>,
     /// The function executes no commands any more.
     dead: bool,
     /// Payloads that TCP did not keep.
     unused: Vec<crate::frame::Frame>,
+    /// Completions that were read, on their way to TCP within one poll.
+    burst: Vec<crate::ddp::device::Received>,
     /// Bytes on their way from the L5P to TCP.
     scratch: Vec<u8>,
 }
@@ -177,7 +187,7 @@ impl<P: Platform> Shard<P> {
             Some(slot) => *slot = connection,
             None => self.connections.push(connection),
         }
-        self.by_tuple.insert(tuple, Party::Live(index));
+        self.parties.insert(tuple, Party::Live(index));
         self.mark(index);
         Ok(id)
     }
@@ -192,7 +202,7 @@ impl<P: Platform> Shard<P> {
         };
         let next = |port: u16| port.checked_add(1).unwrap_or(FIRST_PORT);
         for _ in FIRST_PORT..=u16::MAX {
-            if !self.by_tuple.contains_key(&tuple) {
+            if !self.parties.contains(&tuple) {
                 self.next_port = next(tuple.local_port);
                 return Some(tuple);
             }
@@ -207,6 +217,17 @@ impl<P: Platform> Shard<P> {
         let Some(index) = self.find(id) else { return };
         if let Some(Some(connection)) = self.connections.get_mut(index) {
             connection.closing = true;
+            self.mark(index as u32);
+        }
+    }
+
+    /// Ends a connection at once: requests that are under way fail, the peer gets a reset. [`Event::Disconnected`] follows.
+    pub fn abort_connection(&mut self, id: ConnectionId) {
+        let now = self.platform.now();
+        let Some(index) = self.find(id) else { return };
+        if let Some(Some(connection)) = self.connections.get_mut(index) {
+            connection.end(Disconnect::Closed, now);
+            connection.tcp.abort();
             self.mark(index as u32);
         }
     }
@@ -231,17 +252,31 @@ impl<P: Platform> Shard<P> {
         self.connection(id)?.io_queue()
     }
 
-    /// Why the function cannot offload at all; empty if it can.
-    pub fn why_no_offload(&self) -> Vec<String> {
-        self.adapter.capabilities().offload().why_not().iter().map(ToString::to_string).collect()
+    /// Adds the offload to a ready I/O queue without outstanding requests (`sk_add`). On failure the queue goes on without,
+    /// and [`Shard::why_no_offload`] says why.
+    pub fn offload(&mut self, id: ConnectionId) -> Result<(), OffloadRefused> {
+        let offloaded = self.try_offload(id);
+        if let (Err(error), Some(index)) = (&offloaded, self.find(id))
+            && let Some(Some(connection)) = self.connections.get_mut(index)
+        {
+            connection.no_offload = error.into();
+        }
+        offloaded
     }
 
-    /// Adds the offload to a ready I/O queue without outstanding requests (`sk_add`). On failure the queue goes on without.
-    pub fn offload(&mut self, id: ConnectionId) -> Result<(), OffloadRefused> {
-        let why = self.broken.clone().map_or_else(|| self.why_no_offload(), |why| vec![why]);
+    fn try_offload(&mut self, id: ConnectionId) -> Result<(), OffloadRefused> {
+        if self.config.offload == OffloadPolicy::Off {
+            return Err(OffloadRefused::Off);
+        }
+        if let Some(why) = &self.broken {
+            return Err(OffloadRefused::Failed(why.clone()));
+        }
         let index = self.find(id).ok_or(OffloadRefused::NotReady)?;
-        let Some(offloads) = self.offloads.as_mut().filter(|_| self.broken.is_none()) else {
-            return Err(OffloadRefused::NotPossible(why));
+        if let Some(why) = &self.offload_off {
+            return Err(OffloadRefused::GivenUp(why.clone()));
+        }
+        let Some(offloads) = &mut self.offloads else {
+            return Err(OffloadRefused::NotPossible(self.adapter.capabilities().offload().why_not()));
         };
         let Some(Some(connection)) = self.connections.get_mut(index) else { return Err(OffloadRefused::NotReady) };
         if connection.closing || connection.ended.is_some() || connection.under_way != 0 {
@@ -262,7 +297,7 @@ impl<P: Platform> Shard<P> {
             header_digest: negotiated.header_digest,
             data_digest: negotiated.data_digest,
             queue_size: u32::from(queue.config().depth),
-            rqtn: self.rqtn,
+            rqtn: self.path.rqt.number(),
         };
         let socket = Socket {
             tuple: FiveTuple {
@@ -274,6 +309,7 @@ impl<P: Platform> Shard<P> {
         let mut device = offloads.with(&mut self.adapter, &mut self.steering, &*self.platform, &self.base);
         let queue = device.sk_add(&socket, &config).map_err(Box::new)?;
         connection.offload = Some(queue);
+        connection.seen.start(rcv_nxt);
         self.by_queue.insert(queue, id.index);
         Ok(())
     }
@@ -281,6 +317,21 @@ impl<P: Platform> Shard<P> {
     /// True if the connection has an offload queue.
     pub fn is_offloaded(&self, id: ConnectionId) -> bool {
         self.connection(id).is_some_and(|connection| connection.offload.is_some())
+    }
+
+    /// Why a connection has no offload; `None` if it has, or if there is no such connection.
+    pub fn why_no_offload(&self, id: ConnectionId) -> Option<&NoOffload> {
+        self.connection(id).filter(|connection| connection.offload.is_none()).map(|connection| &connection.no_offload)
+    }
+
+    /// Counters of one connection's offload, and of its copied payload.
+    pub fn queue_stats(&self, id: ConnectionId) -> Option<Stats> {
+        let connection = self.connection(id)?;
+        let mut sum = connection.stats;
+        if let (Some(queue), Some(offloads)) = (connection.offload, &self.offloads) {
+            sum += offloads.queue(queue)?.stats();
+        }
+        Some(sum)
     }
 
     /// Does everything that can be done now. Returns true if anything was done: poll again; else nothing happens before
@@ -291,6 +342,7 @@ impl<P: Platform> Shard<P> {
         self.look_at_health(now);
         if !self.dead {
             worked |= self.poll_adapter(now);
+            worked |= self.fall_back(now);
             worked |= self.reap();
             worked |= self.poll_receive(now);
             worked |= self.poll_offload_events(now);
@@ -298,7 +350,8 @@ impl<P: Platform> Shard<P> {
         worked |= self.wake_due(now);
         worked |= self.run_busy(now);
         worked |= self.poll_transmit(now);
-        worked
+        // A ring that stands still is noticed last, and then everything ends.
+        worked | !self.busy.is_empty()
     }
 
     /// The next thing that happened.
@@ -310,7 +363,7 @@ impl<P: Platform> Shard<P> {
     /// interface and of the look at the function's health, and soon if the device owes a completion.
     pub fn next_deadline(&self) -> Option<Duration> {
         let now = self.platform.now();
-        let at_once = (!self.busy.is_empty() || self.unread != 0).then_some(now);
+        let at_once = (!self.busy.is_empty() || self.unread != 0 || self.falls_back).then_some(now);
         let health = (!self.dead).then_some(self.health_at);
         let ring_full = !self.sending.is_empty() && !self.tx.has_room();
         let owed = (!self.dead && (self.draining != 0 || ring_full)).then(|| now + DEVICE_PACE);
@@ -330,6 +383,11 @@ impl<P: Platform> Shard<P> {
     /// Why the shard takes no more connections, if so: the function or one of its queues has failed for good.
     pub fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
+    }
+
+    /// True if the function executes no commands any more: it must be reset.
+    pub fn is_dead(&self) -> bool {
+        self.dead
     }
 
     /// Connections whose end the peer has not confirmed, or that are in TIME-WAIT.
@@ -358,6 +416,13 @@ impl<P: Platform> Shard<P> {
     /// Doorbell registers written by send and control queues, of those that are gone too.
     pub fn doorbells(&self) -> u64 {
         self.tx.doorbells() + self.past_doorbells + self.offloads.as_ref().map_or(0, Offloads::doorbells)
+    }
+
+    /// What the shard counted, over all connections and queues that were and are.
+    pub fn totals(&self) -> Totals {
+        let mut queues = self.past_queues;
+        self.connections.iter().flatten().filter_map(|c| c.io_queue()).for_each(|queue| queues += &queue.counters());
+        Totals { shard: self.counters(), offload: self.offload_stats(), queues, doorbells: self.doorbells() }
     }
 
     /// Receive buffers that frames hold: packets that wait for others before them.

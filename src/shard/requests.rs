@@ -7,9 +7,10 @@
 //! ```
 
 use super::connection::{L5p, Pending};
-use super::{Completion, ConnectionId, Event, Refused, Shard};
-use crate::ddp::contract::{SetupError, Teardown};
+use super::{Completion, ConnectionId, Event, OffloadPolicy, Refused, Shard};
+use crate::ddp::contract::{Setup, SetupError, Teardown};
 use crate::ddp::tags::Released;
+use crate::ddp::why::{Reasons, Why};
 use crate::dma::IoBuf;
 use crate::nvme::command::{Data, Request};
 use crate::nvme::queue::{self, DigestBy, SubmitError};
@@ -49,6 +50,28 @@ impl<P: Platform> Shard<P> {
         self.begin(id, request, buffer, token, Direction::Write)
     }
 
+    /// Gives up on the request with `token`, the oldest identifier first if there are several. False if none is waiting for
+    /// the controller. [`Event::Completed`] still comes once and gives the buffer back, when nothing can write it any more:
+    ///
+    /// * a command of which no byte was sent comes back as soon as the device has forgotten its buffer;
+    /// * for one that the controller has, data may come until the controller answers, and only the answer says that no more
+    ///   will: that, the command's deadline, or the end of the connection brings it back. Data that comes meanwhile is thrown
+    ///   away.
+    ///
+    /// Its status is [`Status::ABORTED_BY_HOST`] or an error; a write that the controller had carried out succeeds. No Abort
+    /// command is sent: NVMe leaves it to the controller whether it does anything, so it would not shorten the wait safely.
+    pub fn cancel(&mut self, id: ConnectionId, token: u64) -> bool {
+        let Some(index) = self.find(id) else { return false };
+        let Some(Some(connection)) = self.connections.get_mut(index) else { return false };
+        let L5p::Io(queue) = &mut connection.l5p else { return false };
+        let waits = |pending: &Option<Pending>| pending.as_ref().is_some_and(|p| p.token == token && p.done.is_none());
+        let Some(cid) = connection.requests.iter().position(waits) else { return false };
+        let cancelled = queue.cancel(cid as u16);
+        log::debug!("command {cid} of {id:?}: {cancelled:?}");
+        self.mark(index as u32);
+        cancelled.is_ok()
+    }
+
     fn begin(
         &mut self,
         id: ConnectionId,
@@ -77,30 +100,48 @@ impl<P: Platform> Shard<P> {
         if !(1..=most).contains(&len) {
             return Err((SubmitError::Length { len, least: 1, most }.into(), buffer));
         }
+        let required = self.config.offload == OffloadPolicy::Require && direction == Direction::Read;
+        if required && connection.offload.is_none() {
+            return Err((Refused::NotBound(Why::QueueNotOffloaded), buffer));
+        }
         let Some(cid) = queue.allocate_cid() else { return Err((Refused::Busy, buffer)) };
         // The tag is bound before the command exists: the answer cannot overtake the binding.
         let held = match (connection.offload, &mut self.offloads, direction) {
             (Some(offload), Some(offloads), Direction::Read) => {
-                let held = offloads.setup(offload, cid, buffer).map(drop);
+                let held = offloads.setup(offload, cid, buffer);
                 // A full control ring was reaped to make room: the receive queue must be read before anything that came
                 // of it is given out.
                 if offloads.queue(offload).is_some_and(|queue| queue.has_events()) {
                     self.unread = self.cq.entries();
                 }
-                held
+                held.map(|setup| match setup {
+                    Setup::NotOffloaded(why) if required && why.is_failure() => Some(why),
+                    Setup::NotOffloaded(_) | Setup::Offloaded => None,
+                })
             }
-            (Some(offload), Some(offloads), Direction::Write) => offloads.hold(offload, cid, buffer),
-            _ => connection.tags.pin(cid, buffer).map_err(SetupError::from),
+            (Some(offload), Some(offloads), Direction::Write) => offloads.hold(offload, cid, buffer).map(|()| None),
+            _ => connection.tags.pin(cid, buffer).map(|()| None).map_err(SetupError::from),
         };
-        if let Err(error) = held {
-            let (why, buffer) = match error {
-                SetupError::NoSuchQueue { buffer, .. } => (Refused::NotReady, buffer),
-                SetupError::NotPinned(refused) => (Refused::Tag(refused.why), refused.buffer),
-            };
+        let refused = match held {
+            Ok(None) => None,
+            Ok(Some(why)) => {
+                match connection.offload.zip(self.offloads.as_mut()).map(|(q, all)| all.teardown(q, cid)) {
+                    Some(Ok(Teardown::Done(released))) => Some((Refused::NotBound(why), released.into_buffer())),
+                    // The device knows nothing of the buffer: this cannot be, and the read goes on without the offload.
+                    other => {
+                        log::error!("the buffer of command {cid}, which was not bound, does not come back: {other:?}");
+                        None
+                    }
+                }
+            }
+            Err(SetupError::NoSuchQueue { buffer, .. }) => Some((Refused::NotReady, buffer)),
+            Err(SetupError::NotPinned(refused)) => Some((Refused::Tag(refused.why), refused.buffer)),
+        };
+        if let Some(refused) = refused {
             if let Err(error) = queue.release(cid) {
                 log::error!("{error}");
             }
-            return Err((why, buffer));
+            return Err(refused);
         }
         connection.requests[usize::from(cid)] = Some(Pending { token, done: None });
         connection.under_way += 1;
@@ -142,12 +183,20 @@ impl<P: Platform> Shard<P> {
 
     /// A buffer that the device cannot write any more goes back to the caller, with the answer of its command.
     pub(super) fn give_out(&mut self, index: u32, released: Released, now: Duration) {
-        let (cid, suspect) = (released.tag(), released.is_suspect());
-        self.complete(index, cid, suspect, Some(released.into_buffer()), now);
+        let (cid, suspect, copied) = (released.tag(), released.is_suspect(), *released.copied());
+        self.complete(index, cid, suspect, copied, Some(released.into_buffer()), now);
     }
 
     /// A request is over.
-    pub(super) fn complete(&mut self, index: u32, cid: u16, suspect: bool, buffer: Option<IoBuf>, now: Duration) {
+    pub(super) fn complete(
+        &mut self,
+        index: u32,
+        cid: u16,
+        suspect: bool,
+        mut copied: Reasons,
+        buffer: Option<IoBuf>,
+        now: Duration,
+    ) {
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
         let Some(Some(pending)) = connection.requests.get_mut(usize::from(cid)).map(Option::take) else {
             return log::error!("the buffer of command {cid} came back without a request");
@@ -164,7 +213,11 @@ impl<P: Platform> Shard<P> {
             // Only where the connection was cut off before the controller had answered.
             log::debug!("command {cid}: {error}");
         }
-        self.events.push_back(Event::Completed(connection.id, completion(pending, suspect, buffer)));
+        if let Some((why, bytes)) = copied.settle(pending.done.as_ref().map_or(0, |done| done.placed)) {
+            let new = copied.add(why, bytes);
+            connection.stats.count_copied(why, new.into(), bytes.into());
+        }
+        self.events.push_back(Event::Completed(connection.id, completion(pending, suspect, copied, buffer)));
     }
 }
 
@@ -175,7 +228,7 @@ fn aborted(cid: u16) -> queue::Completion {
     queue::Completion { cid, status, result: 0, placed: 0, copied: 0, digest_by, cancelled: false }
 }
 
-fn completion(pending: Pending, suspect: bool, buffer: Option<IoBuf>) -> Completion {
+fn completion(pending: Pending, suspect: bool, why_copied: Reasons, buffer: Option<IoBuf>) -> Completion {
     let (status, placed, copied, digest_by) = match &pending.done {
         Some(done) => (done.status, done.placed, done.copied, done.digest_by),
         None => (Status::HOST_PATHING_ERROR, 0, 0, DigestBy::None),
@@ -183,5 +236,5 @@ fn completion(pending: Pending, suspect: bool, buffer: Option<IoBuf>) -> Complet
     // A buffer into which the device wrote what does not belong there, or that it may still write, cannot be a success.
     let failed = (suspect || buffer.is_none()) && status.is_success();
     let status = if failed { Status::TRANSIENT_TRANSPORT_ERROR } else { status };
-    Completion { token: pending.token, status, placed, copied, digest_by, buffer }
+    Completion { token: pending.token, status, placed, copied, why_copied, digest_by, buffer }
 }

@@ -7,6 +7,8 @@ use super::receive::RECEIVE_BUDGET;
 use super::{Disconnect, Event, Shard};
 use crate::ddp::contract::Offload;
 use crate::ddp::create::Removed;
+use crate::ddp::tags::Released;
+use crate::ddp::why::Reasons;
 use crate::nvme::controller::ControllerEvent;
 use crate::nvme::queue;
 use crate::platform::Platform;
@@ -144,6 +146,17 @@ impl<P: Platform> Shard<P> {
         late || deaf || !connection.host_queue().is_some_and(|queue| queue.has_output())
     }
 
+    /// Ends a connection that nobody waits for any more.
+    pub(super) fn cut_off(&mut self, index: u32, now: Duration) {
+        if let Some(Some(connection)) = self.connections.get_mut(index as usize) {
+            connection.end(Disconnect::Closed, now);
+            connection.tcp.abort();
+            connection.l5p.connection_closed();
+            self.poll_l5p(index, now);
+            self.finish(index, now);
+        }
+    }
+
     /// Ends a connection: it is taken off the offload, its requests come back, its TCP goes on alone until the peer knows.
     pub(super) fn finish(&mut self, index: u32, now: Duration) {
         self.remove_offload(index, now);
@@ -158,13 +171,16 @@ impl<P: Platform> Shard<P> {
             let released = connection.tags.release(cid as u16).ok();
             match released {
                 Some(released) => self.give_out(index, released, now),
-                None => self.complete(index, cid as u16, true, None, now),
+                None => self.complete(index, cid as u16, true, Reasons::default(), None, now),
             }
         }
         let Some(mut connection) = self.connections.get_mut(index as usize).and_then(Option::take) else { return };
         self.free.push(index);
         self.timers.set(Party::Live(index).key(), None);
         self.past += &connection.stats;
+        if let Some(queue) = connection.io_queue() {
+            self.past_queues += &queue.counters();
+        }
         let why = connection.ended.take().unwrap_or(Disconnect::Closed);
         // A device that failed may have lost what the stream stands on: the peer is not told that all was well.
         match why.is_of_device() {
@@ -177,7 +193,7 @@ impl<P: Platform> Shard<P> {
 
     /// Takes a connection off the offload (`nvme-tcp-offload.md` §7.8, our order): its rule goes, what the device had
     /// placed before is read while its tags still mean what they meant, tags are asked back, and then the objects go.
-    fn remove_offload(&mut self, index: u32, now: Duration) {
+    pub(super) fn remove_offload(&mut self, index: u32, now: Duration) {
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
         let Some(queue) = connection.offload else { return };
         if let (Some(offloads), false) = (&mut self.offloads, self.dead) {
@@ -197,13 +213,27 @@ impl<P: Platform> Shard<P> {
         self.by_queue.remove(&queue);
         let Some(removed) = self.delete(index, queue) else { return };
         for released in removed.released {
-            self.give_out(index, released, now);
+            self.let_go(index, released, now);
         }
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
         if let Some(tags) = removed.quarantined {
             log::error!("offload queue {queue}: {} buffers stay with the device until it is reset", tags.held());
             let tokens = connection.requests.iter().map(|pending| pending.as_ref().map(|pending| pending.token));
             self.quarantine.push(Quarantined { tags, tokens: tokens.collect() });
+        }
+    }
+
+    /// What becomes of a buffer whose offload queue is gone: its request may go on without.
+    fn let_go(&mut self, index: u32, released: Released, now: Duration) {
+        let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
+        let pending = connection.requests.get(usize::from(released.tag())).and_then(Option::as_ref);
+        let goes_on = connection.ended.is_none() && pending.is_some_and(|pending| pending.done.is_none());
+        if !goes_on {
+            return self.give_out(index, released, now);
+        }
+        if let Err(refused) = connection.tags.adopt(released) {
+            // Only if the table knew the tag in use: nothing was pinned there while the queue was offloaded.
+            log::error!("{refused}");
         }
     }
 

@@ -19,6 +19,7 @@
 //! until then; [`HostQueue::cancel`] ends that earlier where the protocol allows it.
 
 mod commands;
+mod following;
 mod reason;
 mod receive;
 mod transmit;
@@ -32,6 +33,7 @@ use super::status::Status;
 use commands::{Commands, DEPTH_MAX, Kind, State};
 use receive::Receiver;
 use std::collections::VecDeque;
+use std::ops::AddAssign;
 use std::time::Duration;
 use transmit::{Limits, Sender};
 
@@ -81,7 +83,8 @@ pub enum DigestBy {
 pub struct Completion {
     /// Its identifier; not free until released.
     pub cid: u16,
-    /// How it went. [`Status::TRANSIENT_TRANSPORT_ERROR`] if a data digest did not match.
+    /// How it went. [`Status::TRANSIENT_TRANSPORT_ERROR`] if a data digest did not match, [`Status::ABORTED_BY_HOST`] if it
+    /// was never sent, or is a read that was cancelled and succeeded all the same: data may have been thrown away.
     pub status: Status,
     /// Dwords 0 and 1 of the completion queue entry; 0 if the SUCCESS flag stood for it.
     pub result: u64,
@@ -152,6 +155,36 @@ pub struct Counters {
     pub resync_confirmed: u64,
     /// Resync questions that turned out wrong.
     pub resync_refuted: u64,
+}
+
+impl AddAssign<&Counters> for Counters {
+    fn add_assign(&mut self, other: &Counters) {
+        // Taken apart, so that a new one is not forgotten.
+        let Counters {
+            pdus_received,
+            pdus_sent,
+            bytes_placed,
+            bytes_copied,
+            bytes_control,
+            bytes_discarded,
+            digests_hardware,
+            digests_software,
+            digest_errors,
+            resync_confirmed,
+            resync_refuted,
+        } = other;
+        self.pdus_received += pdus_received;
+        self.pdus_sent += pdus_sent;
+        self.bytes_placed += bytes_placed;
+        self.bytes_copied += bytes_copied;
+        self.bytes_control += bytes_control;
+        self.bytes_discarded += bytes_discarded;
+        self.digests_hardware += digests_hardware;
+        self.digests_software += digests_software;
+        self.digest_errors += digest_errors;
+        self.resync_confirmed += resync_confirmed;
+        self.resync_refuted += resync_refuted;
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -389,7 +422,12 @@ impl HostQueue {
     /// Done, with the event that says so.
     fn finish(&mut self, cid: u16, status: Status, result: u64) {
         let command = self.commands.finish(cid);
-        let status = if command.digest_bad && status.is_success() { Status::TRANSIENT_TRANSPORT_ERROR } else { status };
+        let status = match status.is_success() {
+            true if command.digest_bad => Status::TRANSIENT_TRANSPORT_ERROR,
+            // Data may have been thrown away, and digests with it.
+            true if command.cancelled && command.kind == Kind::Read => Status::ABORTED_BY_HOST,
+            _ => status,
+        };
         let digest_by = match (command.digest_software, command.digest_hardware) {
             (true, _) => DigestBy::Software,
             (false, true) => DigestBy::Hardware,
@@ -408,6 +446,7 @@ impl HostQueue {
         if self.phase == Phase::Failed {
             return;
         }
+        let begun = self.sender.begun();
         self.sender.terminate(reason.terminate(), self.receiver.header_so_far());
         let connecting = match self.phase {
             Phase::Connecting(cid) => Some(cid),
@@ -419,9 +458,13 @@ impl HostQueue {
             if connecting == Some(cid) {
                 self.commands.finish(cid);
                 let _ = self.commands.release(cid);
-            } else {
-                self.finish(cid, Status::HOST_PATHING_ERROR, 0);
+                continue;
             }
+            // Whoever wants to submit a command again has to know whether the controller may have seen it.
+            let queued = self.commands.get(cid).is_some_and(|command| command.state == State::Queued);
+            let unseen = queued && begun != Some(cid);
+            let status = if unseen { Status::ABORTED_BY_HOST } else { Status::HOST_PATHING_ERROR };
+            self.finish(cid, status, 0);
         }
     }
 }

@@ -5,8 +5,14 @@
 //! * [`life`]: opening, reading and closing; identifiers, counters, order of work.
 //! * [`ending`]: every way in which a connection ends gives everything back in time, and says why.
 //! * [`device`]: so does every way in which the device fails.
+//! * [`hostile`]: and all the while the device writes wherever it still may.
+//! * [`switches`]: and every way in which it may differ from what is known.
+//! * [`cancel`]: requests that are given up.
 
+mod cancel;
 mod device;
 mod ending;
+mod hostile;
 mod life;
+mod switches;
 mod world;

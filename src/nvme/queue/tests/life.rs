@@ -103,14 +103,12 @@ fn failure_completes_every_command_once() {
     rig.queue.connection_closed();
     let events = rig.events();
     assert_eq!(events[0], Event::Failed(Reason::Closed));
-    let cids: Vec<_> = events[1..]
-        .iter()
-        .map(|event| match event {
-            Event::Completed(c) if c.status == Status::HOST_PATHING_ERROR => c.cid,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(cids, [sent, waiting]);
+    let completed = |event: &Event| match event {
+        Event::Completed(c) => (c.cid, c.status),
+        other => panic!("{other:?}"),
+    };
+    let completed: Vec<_> = events[1..].iter().map(completed).collect();
+    assert_eq!(completed, [(sent, Status::HOST_PATHING_ERROR), (waiting, Status::ABORTED_BY_HOST)]);
     assert!(rig.sent().is_empty());
     assert_eq!(rig.queue.next_deadline(), None);
     assert_eq!(rig.queue.allocate_cid(), None);
@@ -181,7 +179,7 @@ fn data_of_a_cancelled_read_is_discarded() {
         rig.hear();
         let events = rig.events();
         let [Event::Completed(first), Event::Completed(second)] = events.as_slice() else { panic!("{events:?}") };
-        assert_eq!((first.cid, first.cancelled), (cid, true));
+        assert_eq!((first.cid, first.cancelled, first.status), (cid, true, Status::ABORTED_BY_HOST));
         assert_eq!((second.cid, second.status), (other, Status::SUCCESS));
         assert_eq!(rig.memory.tags[&other].1, pattern(50, 4));
         let counters = rig.queue.counters();
