@@ -41,7 +41,10 @@ impl Liar {
     /// The function as it is when it is powered on, and honest.
     pub fn begin_anew(&self) {
         self.lie(None);
-        self.honest.nic().faults().clear();
+        let mut nic = self.honest.nic();
+        nic.faults().clear();
+        nic.set_hostile(None);
+        drop(nic);
         self.honest.reset().expect("the virtual function can be reset");
     }
 }
@@ -146,7 +149,7 @@ pub fn on_adapter<R>(body: impl FnOnce(&mut Adapter<Liar>) -> R) -> R {
         while adapter.poll().is_some() {}
         let same = before == (adapter.firmware_pages(), adapter.objects().len());
         if (!works || !same || adapter.command_counters().timed_out != 0)
-            && let Some(adapter) = kept.take()
+            && let Some(mut adapter) = kept.take()
         {
             let deadline = adapter.command_deadline();
             adapter.reset(deadline).expect("an honest function can be reset");

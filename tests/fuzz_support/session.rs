@@ -21,6 +21,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use virtual_nic::Hostile;
+use virtual_nic::faults::{Fault, Role};
 
 const BLOCK: u32 = 512;
 const IMAGE: (u64, u64) = (7, 1 << 20);
@@ -41,6 +43,19 @@ struct Lies {
     events: VecDeque<Bend>,
     /// Somebody may have been told of bytes where they are not.
     unseen: bool,
+    /// Completions of control work that were bent, and control work that failed in truth.
+    control_bent: bool,
+    control_failed: bool,
+    /// Answers of firmware that were bent, and commands that failed in truth.
+    answers_bent: bool,
+    commands_failed: bool,
+}
+
+impl Lies {
+    /// A failure may have been told as a success: nobody can know then that the device still holds a buffer.
+    fn blind(&self) -> bool {
+        self.control_bent && self.control_failed || self.answers_bent && self.commands_failed
+    }
 }
 
 struct World<'a> {
@@ -65,6 +80,10 @@ struct World<'a> {
     subsystem: Nqn,
     address: SocketAddrV4,
     data_digest: bool,
+    /// The device writes noise wherever it may.
+    hostile: bool,
+    /// How late anybody may look: who waits for a device looks every hundred microseconds for seconds.
+    pace: Duration,
 }
 
 pub fn run(data: &[u8]) {
@@ -110,6 +129,8 @@ pub fn run(data: &[u8]) {
             subsystem,
             address,
             data_digest: options & 1 != 0,
+            hostile: options & 0x38 == 0x38,
+            pace: Duration::from_micros(20),
         };
         world.play(&mut input, options);
     });
@@ -118,6 +139,12 @@ pub fn run(data: &[u8]) {
 impl World<'_> {
     fn play(mut self, input: &mut Input<'_>, options: u8) {
         self.install();
+        if self.hostile {
+            let (seed, every) = (input.u32().into(), input.u8().into());
+            let hostile = Hostile { seed, every, bindings: true, buffers: true, pages: true };
+            self.liar.honest.nic().set_hostile(Some(hostile));
+            self.lies.lock().expect("lock").unseen = true;
+        }
         // Lies may begin before anything is connected, or when all is.
         let early = options & 0xc0 == 0;
         if early {
@@ -204,7 +231,13 @@ impl World<'_> {
     fn act(&mut self, input: &mut Input<'_>) {
         match input.u8() {
             0..=95 => self.read(input),
-            96..=231 => self.lie(input),
+            96..=223 => self.lie(input),
+            224..=231 => {
+                let token = self.open.keys().nth(usize::from(input.u8()) % self.open.len().max(1)).copied();
+                if let (Some(io), Some(token)) = (self.io, token) {
+                    self.shard.cancel(io, token);
+                }
+            }
             232..=239 => {
                 if let Some(io) = self.io {
                     self.shard.close_connection(io);
@@ -251,7 +284,10 @@ impl World<'_> {
                 let one = if input.u8() < 128 { vec![Bend::new(input)] } else { bends(input) };
                 prepared().receive.push_back(one);
             }
+            // What a hostile device says of its work must be true, or nobody can know what it holds.
+            90..=129 if self.hostile => {}
             90..=129 => {
+                prepared().control_bent = true;
                 for _ in 0..input.below(4) {
                     prepared().control.push_back(Vec::new());
                 }
@@ -267,11 +303,29 @@ impl World<'_> {
                 self.liar.honest.nic().inject_event(event, sub_type, data);
             }
             160..=174 => prepared().events.push_back(Bend::new(input)),
-            175..=199 => {
+            175..=189 => {
                 let fault = command_fault(input);
+                prepared().commands_failed = true;
                 self.liar.honest.nic().faults().schedule(None, fault, input.below(8), 1 + input.below(3));
             }
+            190..=199 => {
+                let role = [Role::Receive, Role::Send, Role::Control][input.below(3) as usize];
+                let fault = match input.below(8) {
+                    0..=3 => Fault::WorkRequest(role),
+                    4 => Fault::CqOverrun(role),
+                    5 => Fault::Hang,
+                    6 => Fault::Reset,
+                    _ => Fault::Gone(Duration::from_millis(input.u16().into())),
+                };
+                let mut lies = prepared();
+                lies.control_failed = true;
+                lies.commands_failed = true;
+                drop(lies);
+                self.liar.honest.nic().inject(fault, input.u8().into());
+            }
+            200..=219 if self.hostile => {}
             200..=219 => {
+                prepared().answers_bent = true;
                 let bent = bent_answers(input, 4, 16);
                 self.liar.honest.nic().faults().tamper_answers(Some(bent));
             }
@@ -301,7 +355,7 @@ impl World<'_> {
         assert!(driver.is_none_or(|at| at > now), "nothing was done at {now:?}, but the deadline was {driver:?}");
         let nic = self.liar.honest.nic().next_event();
         let next = [driver, nic, self.target.next_deadline(now)].into_iter().flatten().min();
-        self.pass(next.map_or(Duration::from_secs(1), |at| at.saturating_sub(now)).max(Duration::from_micros(1)));
+        self.pass(next.map_or(Duration::from_secs(1), |at| at.saturating_sub(now)).max(self.pace));
     }
 
     fn pass(&self, time: Duration) {
@@ -387,17 +441,26 @@ impl World<'_> {
         self.liar.lie(None);
         self.liar.honest.nic().faults().clear();
         let mut lies = self.lies.lock().expect("lock");
-        *lies = Lies { unseen: lies.unseen, ..Lies::default() };
+        lies.receive.clear();
+        lies.control.clear();
+        lies.events.clear();
         drop(lies);
         self.lose = [0; 2];
+        self.pace = Duration::from_millis(2);
         let began = self.liar.now();
         let mut closing = false;
         for step in 0.. {
             if self.ended() {
                 break;
             }
-            assert!(step < STEPS, "no end after {STEPS} steps; ended: {:?}", self.ended);
             let waited = self.liar.now() - began;
+            assert!(
+                step < STEPS,
+                "no end after {STEPS} steps and {waited:?}; {} requests are open; {:?}; {:?}",
+                self.open.len(),
+                self.shard.broken(),
+                self.shard.counters()
+            );
             assert!(waited < PATIENCE, "no end after {waited:?}; {} requests are open", self.open.len());
             // Reads have had their time.
             if self.open.is_empty() || waited > PATIENCE / 4 || step > STEPS / 4 {
@@ -418,9 +481,11 @@ impl World<'_> {
         let back = closed.buffers.len();
         assert!(back <= self.kept, "more buffers came back than had stayed");
         assert!(closed.problems.iter().all(|line| !line.is_empty()));
-        for buffer in &self.given {
+        let blind = self.lies.lock().expect("lock").blind();
+        for buffer in self.given.iter().filter(|_| !blind) {
             assert!(buffer.to_vec().iter().all(|byte| *byte == GIVEN), "a buffer was written after it came back");
         }
+        assert_eq!(self.liar.honest.nic().written().unmapped, 0, "memory was unmapped that the device still holds");
         // What is not clean says so.
         let clean = closed.teardown.is_clean() && closed.problems.is_empty();
         drop((closed, self.given));
