@@ -9,7 +9,10 @@
 //! | the nine counters have the seed's names and agree with the rest | `the_nine_counters_agree` |
 //! | without a terminal there is no progress bar and nothing on standard error | `without_a_terminal_there_is_only_the_summary` |
 //! | a run is repeatable: the same seed gives the same numbers | `a_seed_repeats_a_run` |
+//! | `explain` tells for each queue and each reason what was copied, what it means and what to do, and adds up | `explain_tells_why` |
+//! | `explain --read` tells of one read, and of none that there is not | `explain_tells_of_one_read` |
 //! | `probe` tells what the function is, for people and for programs | `probe_tells_what_the_function_is` |
+//! | `simulate` tells sums, what was drawn and what was reached, for people and for programs | `simulate_tells_what_was_reached` |
 //! | help and version are no errors | `help_and_version_succeed` |
 
 #![cfg(feature = "demo")]
@@ -72,6 +75,9 @@ fn bad_options_get_one_line() {
         ("demo --image /", &["--image /", "is not a regular file"]),
         (&serve_empty, &["--image", empty, "has 0 bytes", "positive multiple of the 512-byte block"]),
         (&serve_odd, &["--image", odd, "has 1000 bytes", "positive multiple of the 512-byte block"]),
+        ("simulate --seeds 0", &["--seeds", "0", "187..188"]),
+        ("simulate --seeds 9..9", &["--seeds", "9..9", "a range that is not empty"]),
+        ("simulate --threads 0", &["--threads", "0", "1 to 1024"]),
         ("demo --size 0", &["--size 0", "positive multiple of the 512-byte block"]),
         ("demo --size 1000", &["--size 1000", "positive multiple of the 512-byte block"]),
         ("demo --size 12Q", &["--size", "12Q", "KiB, MiB, GiB"]),
@@ -94,7 +100,11 @@ fn bad_options_get_one_line() {
         ("demo --queues 1.5", &["--queues", "1.5", "1 to 8"]),
         ("demo --mtu 1400", &["--mtu 1400", "1500 or 9000"]),
         ("demo --mtu jumbo", &["--mtu", "jumbo", "1500 or 9000"]),
+        ("demo --inject flood", &["--inject", "flood", "fatal-health", "target-closes"]),
+        ("demo --inject flr@soon", &["--inject", "flr@soon", "100", "5ms"]),
         ("demo --offload maybe", &["--offload", "maybe", "prefer, require, off"]),
+        ("demo --offload-threshold many", &["--offload-threshold", "many", "auto, or a number of bytes"]),
+        ("demo --offload-threshold 3GiB", &["--offload-threshold", "3GiB", "auto, or 0 to 2GiB"]),
         ("demo --pcap /nonexistent/a.pcapng", &["--pcap /nonexistent/a.pcapng", "folder does not exist"]),
         ("demo --pcap /", &["--pcap /", "is a folder"]),
         ("demo --seed x", &["--seed", "x", "0 to 18446744073709551615"]),
@@ -254,6 +264,80 @@ fn a_seed_repeats_a_run() {
         outcome
     };
     assert_eq!(run(5), run(5));
+}
+
+#[test]
+fn explain_tells_why() {
+    let lossy = "explain --size 4MiB --io-size 64KiB --loss 2 --data-digest";
+    let output = cxddp(lossy);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let people = text(&output.stdout);
+    let explained = json(lossy);
+    let reasons = explained["reasons"].as_object().expect("an object");
+    assert!(reasons.contains_key("late-packet") && reasons.contains_key("second-run"), "{reasons:?}");
+    for (name, reason) in reasons {
+        // Sentences are wrapped: their first words are enough.
+        let words =
+            |field: &str| reason[field].as_str().expect("a sentence").split(' ').skip(1).take(4).collect::<Vec<_>>();
+        for text in [name.clone(), words("sentence").join(" "), words("advice").join(" ")] {
+            assert!(people.contains(&text), "{people}\ndoes not say {text:?}");
+        }
+    }
+    let copied = explained["copied"].as_object().expect("an object").values();
+    assert_eq!(copied.map(|row| number(row, "bytes")).sum::<u64>(), number(&explained, "bytes_copied"));
+    let queues = explained["queues"].as_array().expect("an array");
+    assert_eq!(
+        queues.iter().map(|queue| number(queue, "bytes_copied")).sum::<u64>(),
+        number(&explained, "bytes_copied")
+    );
+    assert!(queues.iter().all(|queue| queue["offloaded"] == true && queue["reason"].is_null()));
+
+    let off = text(&cxddp("explain --size 1MiB --offload off").stdout).to_owned();
+    for words in ["queue 1: NOT offloaded: policy-off", "queue 2: NOT", "queue-not-offloaded", "use --offload prefer"] {
+        assert!(off.to_lowercase().contains(&words.to_lowercase()), "{off}");
+    }
+    let auto = json("explain --size 8MiB --io-size 4KiB --offload-threshold auto");
+    assert_eq!((&auto["threshold"]["auto"], &auto["verified"]), (&true.into(), &true.into()));
+    let fixed = text(&cxddp("explain --size 1MiB --offload-threshold 1MiB").stdout).to_owned();
+    assert!(fixed.contains("offload threshold: 1.00 MiB, fixed") && fixed.contains("below-threshold"), "{fixed}");
+    let whole = text(&cxddp("explain --size 1MiB --align-pdus").stdout).to_owned();
+    assert!(whole.contains("4 placed whole") && whole.contains("Software copied nothing"), "{whole}");
+}
+
+#[test]
+fn explain_tells_of_one_read() {
+    let run = "explain --size 1MiB --io-size 64KiB";
+    let people = text(&cxddp(&format!("{run} --read 15 --offload off")).stdout).to_owned();
+    for words in ["read 15: 64.0 KiB at byte 983 040", "bound     no", "queue-not-offloaded", "policy-off (queue"] {
+        assert!(people.contains(words), "{people}");
+    }
+    let read = &json(&format!("{run} --read 3"))["read"];
+    assert_eq!((number(read, "read"), number(read, "offset")), (3, 3 << 16));
+    let reasons = read["reasons"].as_array().expect("an array");
+    assert_eq!(reasons.iter().map(|reason| number(reason, "bytes")).sum::<u64>(), number(read, "copied"));
+    assert_refused(run, &cxddp(&format!("{run} --read 16")), &["--read 16", "16 reads", "0 to 15"]);
+    assert_refused(run, &cxddp(&format!("{run} --read x")), &["--read", "x", "from 0 on"]);
+}
+
+#[test]
+fn simulate_tells_what_was_reached() {
+    let output = cxddp("simulate --seeds 5..9 --threads 1 --json");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let object: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    let totals = &object["totals"];
+    let number = |name: &str| totals["sums"][name].as_u64().unwrap_or_else(|| panic!("no {name}"));
+    assert_eq!((totals["seeds"].as_u64(), totals["seeds_failed"].as_u64()), (Some(4), Some(0)));
+    assert_eq!(number("placed") + number("copied"), number("bytes"));
+    assert!(number("reads") > 0 && number("bytes_wrong") == 0);
+    let hole = totals["drawn"]["hole"].as_object().expect("answers");
+    assert_eq!(hole.values().filter_map(Value::as_u64).sum::<u64>(), 4);
+    assert!(!totals["paths"]["device: framing lost"].is_null());
+    let people = cxddp("simulate --seeds 5..9");
+    assert_eq!((people.status.code(), text(&people.stderr)), (Some(0), ""));
+    let lines = text(&people.stdout);
+    for words in ["which_run", "device: framing lost", "every seed is good", "placed"] {
+        assert!(lines.contains(words), "{words}");
+    }
 }
 
 #[test]

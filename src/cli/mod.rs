@@ -1,7 +1,10 @@
 //! The `cxddp` binary: options, and what people see.
 
+pub mod allocator;
 pub mod demo;
+pub mod explain;
 pub mod options;
 pub mod probe;
+pub mod scale;
 pub mod simulate;
 mod text;

@@ -1,6 +1,7 @@
 //! What a session tells its caller.
 
 use crate::adapter::AdapterError;
+use crate::ddp::why::Reasons;
 use crate::dma::IoBuf;
 use crate::nvme::controller::QueueRefused;
 use crate::nvme::queue::DigestBy;
@@ -23,7 +24,7 @@ pub enum Event {
     },
     /// A request is over.
     Completed(Completion),
-    /// Something failed and recovery begins.
+    /// Something failed and recovery begins, or has to make more anew than it seemed.
     Lost {
         /// What has to be made anew.
         level: Level,
@@ -52,8 +53,12 @@ pub struct Completion {
     pub placed: u32,
     /// Bytes of a read that software copied.
     pub copied: u32,
+    /// Why software copied them.
+    pub why_copied: Reasons,
     /// Who checked the data digests.
     pub digest_by: DigestBy,
+    /// The I/O queue that it came back from, from 1 on; 0 if from none.
+    pub queue: u16,
     /// How often the request was submitted.
     pub attempts: u32,
     /// The caller's buffer. `None` only if the session is over and the device may still write it: it comes back with
@@ -180,8 +185,10 @@ pub enum SessionError {
         attempts: u32,
     },
     /// The offload is required, and the function cannot.
-    #[error("the offload is required, but not possible: {why}")]
+    #[error("the offload is required, but not possible on I/O queue {queue}: {why}")]
     Offload {
+        /// Which queue, from 1.
+        queue: u16,
         /// Why not.
         why: OffloadRefused,
     },
@@ -197,7 +204,7 @@ fn tried(waited: Duration, attempts: u32) -> String {
 /// What a session has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Times that something was lost.
+    /// Times that something was lost ([`Event::Lost`]).
     pub losses: u64,
     /// Attempts to recover.
     pub attempts: u64,

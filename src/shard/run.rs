@@ -179,7 +179,7 @@ impl<P: Platform> Shard<P> {
         self.timers.set(Party::Live(index).key(), None);
         self.past += &connection.stats;
         if let Some(queue) = connection.io_queue() {
-            self.past_queues += &queue.counters();
+            self.past_queues += queue.counters();
         }
         let why = connection.ended.take().unwrap_or(Disconnect::Closed);
         // A device that failed may have lost what the stream stands on: the peer is not told that all was well.
@@ -231,9 +231,11 @@ impl<P: Platform> Shard<P> {
         if !goes_on {
             return self.give_out(index, released, now);
         }
+        let cid = released.tag();
         if let Err(refused) = connection.tags.adopt(released) {
-            // Only if the table knew the tag in use: nothing was pinned there while the queue was offloaded.
+            // Only if the tag was in use twice: nothing was pinned there while the queue was offloaded.
             log::error!("{refused}");
+            self.complete(index, cid, true, Reasons::default(), Some(refused.buffer), now);
         }
     }
 

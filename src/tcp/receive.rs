@@ -81,7 +81,7 @@ impl<P: Payload> ReceiveQueue<P> {
             ready: VecDeque::with_capacity(max_payloads),
             ready_bytes: 0,
             early: VecDeque::with_capacity(max_payloads),
-            islands: Vec::with_capacity(MAX_ISLANDS),
+            islands: Vec::with_capacity(MAX_ISLANDS.min(max_payloads)),
             recent: [None; MAX_SACK_BLOCKS],
             duplicate: None,
             max_payloads,
