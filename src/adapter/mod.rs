@@ -32,7 +32,7 @@ pub use base::Teardown;
 pub use capabilities::{Capabilities, OffloadCaps, Reason};
 pub use error::AdapterError;
 pub use event::{Event, EventCounters};
-pub use health::Ailment;
+pub use health::{Ailment, AilmentKind, HealthCounters};
 pub use log::{Handle, ObjectLog, Refused};
 pub use pages::{PAGE_BYTES, PageError};
 pub use port::HARDWARE_MTU_OVERHEAD;
@@ -42,6 +42,8 @@ use crate::command::{
     CommandCounters, CommandError, CommandPort, FirmwareVersion, Function, ObjectKind, Output, Request, Ticket,
 };
 use crate::dma::{DmaBuf, DmaHeap};
+use crate::observe::FunctionStats;
+use crate::observe::counter::gauges;
 use crate::platform::{Deadline, Platform};
 use base::Base;
 use bring_up::Parts;
@@ -82,6 +84,20 @@ impl Default for Config {
             command_timeout: Duration::from_secs(60),
             link_timeout: Some(Duration::from_secs(30)),
         }
+    }
+}
+
+gauges! {
+    /// What a function has at the moment.
+    pub struct Gauges {
+        /// Commands in flight, overdue ones included.
+        pub commands_in_flight: Commands,
+        /// Command slots lost for now or for good: their commands missed the deadline, or came back as something else.
+        pub commands_stuck: Commands,
+        /// Firmware objects of the driver.
+        pub objects: Objects,
+        /// Pages of 4 KiB that firmware holds.
+        pub pages: Pages,
     }
 }
 
@@ -304,6 +320,29 @@ impl<P: Platform> Adapter<P> {
     /// What the event queues have seen.
     pub fn event_counters(&self) -> EventCounters {
         self.base.firmware.counters
+    }
+
+    /// What was seen of the function's health.
+    pub fn health_counters(&self) -> HealthCounters {
+        self.monitor.counters()
+    }
+
+    /// All numbers of the function.
+    pub fn stats(&self) -> FunctionStats {
+        let queue = &self.base.firmware.queue;
+        FunctionStats {
+            address: self.base.platform.identity().address.clone(),
+            firmware: self.firmware_version().to_string(),
+            gauges: Gauges {
+                commands_in_flight: queue.in_flight() as u64,
+                commands_stuck: queue.stuck() as u64,
+                objects: self.base.log.len() as u64,
+                pages: self.firmware_pages() as u64,
+            },
+            commands: queue.counters(),
+            events: self.base.firmware.counters,
+            health: self.monitor.counters(),
+        }
     }
 
     /// Pages that firmware holds.

@@ -3,10 +3,11 @@
 use super::mailbox::{Chain, MAX_BYTES, Pool};
 use super::wire::{self, EntryFields};
 use super::{
-    CommandError, CommandPort, Fault, FirmwareVersion, Function, INLINE_BYTES, Object, Outcome, Output, Place, Request,
-    Ticket,
+    CommandError, CommandPort, Fault, FaultKind, FirmwareVersion, Function, INLINE_BYTES, Object, Outcome, Output,
+    Place, Request, Ticket,
 };
 use crate::dma::{DmaBuf, DmaError, DmaHeap};
+use crate::observe::counter::counters;
 use crate::platform::{Deadline, Platform};
 use firmware_iface::command::OutHeader;
 use firmware_iface::{Opcode, Status};
@@ -80,27 +81,30 @@ pub enum StartError {
     },
 }
 
-/// What the queue has seen; never goes back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CommandCounters {
-    /// Commands posted.
-    pub posted: u64,
-    /// Commands that completed with status OK.
-    pub succeeded: u64,
-    /// Commands that completed otherwise.
-    pub failed: u64,
-    /// Commands that missed their deadline.
-    pub timed_out: u64,
-    /// Completions of commands that had missed their deadline.
-    pub late: u64,
-    /// Completions of commands whose ticket had been dropped.
-    pub abandoned: u64,
-    /// Event bits for slots that held no command.
-    pub stray_events: u64,
-    /// Event bits that came before the entry was given back.
-    pub early_events: u64,
-    /// Commands found complete at their deadline although no event had come.
-    pub missed_events: u64,
+counters! {
+    /// What the queue has seen; never goes back.
+    pub struct CommandCounters {
+        /// Commands posted.
+        pub posted: Commands,
+        /// Commands that completed with status OK.
+        pub succeeded: Commands,
+        /// Commands that completed otherwise.
+        pub failed: Commands,
+        /// Commands that missed their deadline.
+        pub timed_out: Commands,
+        /// Why commands failed, missed their deadline, or were not posted at all.
+        pub faults: Commands by FaultKind,
+        /// Completions of commands that had missed their deadline.
+        pub late: Commands,
+        /// Completions of commands whose ticket had been dropped.
+        pub abandoned: Commands,
+        /// Event bits for slots that held no command.
+        pub stray_events: Events,
+        /// Event bits that came before the entry was given back.
+        pub early_events: Events,
+        /// Commands found complete at their deadline although no event had come.
+        pub missed_events: Commands,
+    }
 }
 
 struct InFlight {
@@ -220,7 +224,9 @@ impl<P: Platform> CommandQueue<P> {
         candidates.find(|slot| self.slots[*slot].is_none())
     }
 
-    fn error(&self, request: &Request, fault: Fault) -> CommandError {
+    /// The command was not posted.
+    fn error(&mut self, request: &Request, fault: Fault) -> CommandError {
+        self.counters.faults.count(fault.kind());
         CommandError {
             function: Arc::clone(&self.function),
             opcode: request.opcode(),
@@ -278,6 +284,7 @@ impl<P: Platform> CommandQueue<P> {
             Ok(_) => self.counters.succeeded += 1,
             Err(error) => {
                 self.counters.failed += 1;
+                self.counters.faults.count(error.fault.kind());
                 unsound = error.may_still_run();
                 if unsound {
                     log::error!("{error}: slot {slot} is not used any more");
@@ -466,6 +473,7 @@ impl<P: Platform> CommandQueue<P> {
             fault: if gone { Fault::DeviceGone } else { Fault::TimedOut { waited, slot: slot as u8, busy } },
         };
         self.counters.timed_out += 1;
+        self.counters.faults.count(error.fault.kind());
         Err(error)
     }
 

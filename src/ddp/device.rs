@@ -393,13 +393,15 @@ impl<O: ManyObjects, P: Platform> Offload for Device<'_, O, P> {
 
     fn sk_add(&mut self, socket: &Socket, config: &Config) -> Result<u32, AddError> {
         let added = self.add(socket, config);
-        *(if added.is_ok() { &mut self.offloads.past.sk_add } else { &mut self.offloads.past.sk_add_fail }) += 1;
+        match added.as_ref().ok().and_then(|queue| self.offloads.queues.get_mut(*queue)) {
+            Some(entry) => entry.created.queue.stats.sk_add += 1,
+            None => self.offloads.past.sk_add_fail += 1,
+        }
         added
     }
 
     fn sk_del(&mut self, queue: u32) -> Option<Removed> {
-        self.offloads.queues.get(queue)?;
-        self.offloads.past.sk_del += 1;
+        self.offloads.queues.get_mut(queue)?.created.queue.stats.sk_del += 1;
         self.remove(queue)
     }
 

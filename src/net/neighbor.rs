@@ -106,8 +106,9 @@ impl Neighbors {
         entry.mac.map_or(Lookup::Asking, Lookup::Known)
     }
 
-    /// Takes what a neighbour says of itself. `ours`: it asked for us, so it is about to talk to us.
-    pub(super) fn learn(&mut self, address: IpAddr, mac: MacAddr, ours: bool, now: Duration) {
+    /// Takes what a neighbour says of itself. `ours`: it asked for us, so it is about to talk to us. False if it is nobody
+    /// that we asked for.
+    pub(super) fn learn(&mut self, address: IpAddr, mac: MacAddr, ours: bool, now: Duration) -> bool {
         let until = now + LIFETIME;
         match self.find(address) {
             Some(entry) => {
@@ -117,8 +118,9 @@ impl Neighbors {
                 let (asked_at, used_at) = (now, now);
                 self.insert(Entry { address, mac: Some(mac), until, requests: 0, asked_at, ask: false, used_at });
             }
-            None => {}
+            None => return false,
         }
+        true
     }
 
     /// The address to ask for next, if a request is due.

@@ -41,6 +41,8 @@ pub struct Config {
     pub secret: [u8; 16],
     /// Reads of fewer bytes are not offloaded; 0 for none.
     pub offload_threshold: u32,
+    /// Events that are kept ([`Shard::event_log`](super::Shard::event_log)); about 100 bytes each.
+    pub events: u32,
 }
 
 impl Config {
@@ -58,6 +60,7 @@ impl Config {
             tx_buffer: 256 << 10,
             secret,
             offload_threshold: 0,
+            events: 1024,
         }
     }
 

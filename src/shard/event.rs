@@ -38,28 +38,3 @@ pub enum Event {
     /// A connection has ended; all its requests have completed before.
     Disconnected(ConnectionId, Disconnect),
 }
-
-/// What a shard has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Packets received.
-    pub packets_rx: u64,
-    /// Packets sent.
-    pub packets_tx: u64,
-    /// Completions that were not believed; their packets are lost and TCP asks again.
-    pub bad_completions: u64,
-    /// Packets whose checksum the device found wrong, or did not check.
-    pub bad_checksums: u64,
-    /// Segments for no connection.
-    pub no_connection: u64,
-    /// Of these, the ones answered with a reset because their connection was ours.
-    pub resets: u64,
-    /// Packets whose placed payload belongs to another connection than their headers say.
-    pub foreign_placements: u64,
-    /// Errors of completion, send and receive queues.
-    pub queue_errors: u64,
-    /// Send and receive queues that were taken back to work after an error.
-    pub recoveries: u64,
-    /// Frames that could not be built or posted: lost as on a wire.
-    pub not_sent: u64,
-}

@@ -24,16 +24,19 @@
 //! | `receive` (`completions`, `buffers`), `transmit` | packets |
 //! | `linger` | TCP after its owner is gone |
 //! | `failure`, `quarantine` | what goes wrong with the function, and buffers that are not safe |
+//! | `counters`, `observe` | what is counted and noted, and how it looks from outside |
 
 mod buffers;
 mod close;
 mod completions;
 mod config;
 mod connection;
+mod counters;
 mod error;
 mod event;
 mod failure;
 mod linger;
+mod observe;
 mod open;
 mod quarantine;
 mod receive;
@@ -47,8 +50,9 @@ mod transmit;
 pub use close::Closed;
 pub use config::{Config, OffloadPolicy};
 pub use connection::ConnectionId;
-pub use error::{Disconnect, NotOpened, OffloadRefused, Refused};
-pub use event::{Completion, Counters, Event};
+pub use counters::{ConnectionGauges, Counters, Gauges};
+pub use error::{Disconnect, DisconnectKind, NotOpened, OffloadRefused, Refused};
+pub use event::{Completion, Event};
 pub use receive::RECEIVE_BUDGET;
 
 use crate::adapter::Adapter;
@@ -58,6 +62,7 @@ use crate::ddp::stats::Stats;
 use crate::net::Interface;
 use crate::nvme::controller::{Controller, ControllerConfig};
 use crate::nvme::queue::{HostQueue, QueueConfig};
+use crate::observe::{EventRing, What};
 use crate::platform::Platform;
 use crate::queue::{Base, ReceiveQueue, SendQueue};
 use crate::steering::{FiveTuple, Steering};
@@ -113,9 +118,11 @@ pub struct Shard<P: Platform> {
     completed: Vec<crate::nvme::queue::Completion>,
     events: VecDeque<Event>,
     counters: Counters,
-    /// Counters of connections that are gone, and of their control rings.
-    past: Stats,
+    /// Counters of connections that are gone, and doorbells of their control rings.
+    past: observe::Totals,
     past_doorbells: u64,
+    /// What happened, for whoever looks later.
+    log: EventRing,
     /// Answered requests that wait for the device to forget their buffers.
     draining: u32,
     /// Entries of the receive CQ that may lie in front of what was reaped from the control rings last (see `receive`).
@@ -159,6 +166,7 @@ impl<P: Platform> Shard<P> {
         }
         let tuple = self.free_tuple(target).ok_or(Refused::NoPort(target))?;
         let now = self.platform.now();
+        self.counters.connections_opened += 1;
         let config = crate::tcp::Config {
             mss: self.interface.mss(),
             receive_bytes: self.config.rx_window,
@@ -178,6 +186,7 @@ impl<P: Platform> Shard<P> {
             None => self.connections.push(connection),
         }
         self.by_tuple.insert(tuple, Party::Live(index));
+        self.note(now, Some(id), What::ConnectionOpened { remote: target.into() });
         self.mark(index);
         Ok(id)
     }
@@ -238,6 +247,16 @@ impl<P: Platform> Shard<P> {
 
     /// Adds the offload to a ready I/O queue without outstanding requests (`sk_add`). On failure the queue goes on without.
     pub fn offload(&mut self, id: ConnectionId) -> Result<(), OffloadRefused> {
+        let added = self.add_offload(id);
+        let what = match &added {
+            Ok(queue) => What::OffloadAdded { queue: *queue },
+            Err(why) => What::OffloadRefused { why: crate::observe::text(why) },
+        };
+        self.note(self.platform.now(), Some(id), what);
+        added.map(drop)
+    }
+
+    fn add_offload(&mut self, id: ConnectionId) -> Result<u32, OffloadRefused> {
         let why = self.broken.clone().map_or_else(|| self.why_no_offload(), |why| vec![why]);
         let index = self.find(id).ok_or(OffloadRefused::NotReady)?;
         let Some(offloads) = self.offloads.as_mut().filter(|_| self.broken.is_none()) else {
@@ -275,7 +294,7 @@ impl<P: Platform> Shard<P> {
         let queue = device.sk_add(&socket, &config).map_err(Box::new)?;
         connection.offload = Some(queue);
         self.by_queue.insert(queue, id.index);
-        Ok(())
+        Ok(queue)
     }
 
     /// True if the connection has an offload queue.
@@ -339,7 +358,7 @@ impl<P: Platform> Shard<P> {
 
     /// Counters of the shard.
     pub fn counters(&self) -> Counters {
-        Counters { packets_tx: self.tx.frames(), ..self.counters }
+        Counters { packets_tx: self.tx.frames(), doorbells: self.doorbells(), ..self.counters }
     }
 
     /// Counters of the network interface.
@@ -350,7 +369,7 @@ impl<P: Platform> Shard<P> {
     /// Counters of the offload and of copied payload, over all connections and queues that were and are.
     pub fn offload_stats(&self) -> Stats {
         let mut sum = self.offloads.as_ref().map(Offloads::stats).unwrap_or_default();
-        sum += &self.past;
+        sum += &self.past.offload;
         self.connections.iter().flatten().for_each(|connection| sum += &connection.stats);
         sum
     }

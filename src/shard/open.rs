@@ -8,6 +8,7 @@ use crate::ddp::create::Capacity;
 use crate::ddp::device::{Offloads, Settings};
 use crate::dma::DmaError;
 use crate::net::{Interface, InterfaceConfig, MacAddr};
+use crate::observe::EventRing;
 use crate::platform::Platform;
 use crate::queue::{Base, FrameQueueParams, ReceiveQueue, SendQueue, create_tis};
 use crate::steering::{Defaults, Steering, SteeringCaps, SteeringParams, Target, TirParams, create_rqt, create_tir};
@@ -90,6 +91,7 @@ impl<P: Platform> Shard<P> {
             counters: Default::default(),
             past: Default::default(),
             past_doorbells: 0,
+            log: EventRing::new(config.events),
             draining: 0,
             unread: 0,
             ring_full_since: None,

@@ -13,6 +13,7 @@ use crate::ddp::memory::Memory;
 use crate::ddp::rebuild::Rebuilt;
 use crate::frame::Frame;
 use crate::net::{Checksum, HEADROOM, Received};
+use crate::observe::What;
 use crate::platform::Platform;
 use crate::queue::CompletionFault;
 use crate::tcp::Segment;
@@ -64,7 +65,7 @@ impl<P: Platform> Shard<P> {
     fn on_completion(&mut self, now: Duration, entry: &OffloadCqe) {
         let arrival = match self.rq.accept(entry) {
             Ok(arrival) => arrival,
-            Err(fault) => return self.on_fault(fault),
+            Err(fault) => return self.on_fault(now, fault),
         };
         self.counters.packets_rx += 1;
         self.buffers.note_taken();
@@ -76,24 +77,28 @@ impl<P: Platform> Shard<P> {
             Ok(Rebuilt { frame, resync }) => self.on_frame(now, frame, resync),
             Err(rejected) => {
                 self.counters.bad_completions += 1;
+                self.note(now, None, What::CompletionRefused { why: rejected.why.name() });
                 self.buffers.give_back(rejected.buffer);
             }
         }
     }
 
     #[cold]
-    fn on_fault(&mut self, fault: CompletionFault) {
+    fn on_fault(&mut self, now: Duration, fault: CompletionFault) {
         match fault {
             CompletionFault::Bad(bad) => {
                 self.counters.bad_completions += 1;
+                self.note(now, None, What::CompletionRefused { why: bad.name() });
                 log::debug!("{bad}");
             }
             // The queue is taken back to work when every completion was read.
             CompletionFault::Failed(error) if !error.is_flush() => {
                 self.counters.queue_errors += 1;
+                let (which, number) = ("receive", self.rq.rqn());
+                self.note(now, None, What::QueueFailed { which, number, why: crate::observe::text(&error) });
                 log::warn!("receive queue: {error}");
             }
-            CompletionFault::Failed(_) => {}
+            CompletionFault::Failed(_) => self.counters.flushed += 1,
         }
     }
 
@@ -130,9 +135,12 @@ impl<P: Platform> Shard<P> {
         // A placed run is in the buffers of the queue that the device named; it means nothing to another connection.
         if frame.placed_len() != 0 && !ours {
             self.counters.foreign_placements += 1;
+            let (id, queue) = (connection.id, frame.queue());
+            self.note(now, Some(id), What::ForeignPlacement { queue });
             return self.buffers.give_back(frame.into_buffer());
         }
         // Nor does its word for digests, or a question about another stream.
+        self.counters.foreign_digest_marks += u64::from(!ours && frame.digest_ok());
         let mut frame = if ours { frame } else { frame.with_digest_ok(false) };
         tcp.trim(&mut frame);
         connection.tcp.on_segment(now, Segment { header: tcp.header, payload: frame }, &mut self.unused);
@@ -140,8 +148,14 @@ impl<P: Platform> Shard<P> {
             self.buffers.give_back(unused.into_buffer());
         }
         connection.start_if_connected(now);
-        if let (Some(sequence), true, Some(queue)) = (resync, ours, connection.l5p.host_queue()) {
-            queue.resync_request(sequence);
+        match (resync, ours, connection.l5p.host_queue()) {
+            (Some(sequence), true, Some(queue)) => {
+                queue.resync_request(sequence);
+                let what = What::ResyncAsked { queue: connection.offload.unwrap_or_default(), sequence };
+                self.log.note(now, Some(connection.id.serial), what);
+            }
+            (Some(_), ..) => self.counters.foreign_resyncs += 1,
+            (None, ..) => {}
         }
         while let Some((position, frame)) = connection.tcp.recv() {
             if let Some(queue) = connection.l5p.host_queue() {

@@ -164,6 +164,8 @@ impl<P: Platform> Shard<P> {
             // Only where the connection was cut off before the controller had answered.
             log::debug!("command {cid}: {error}");
         }
+        let read_ok = pending.done.as_ref().is_some_and(|done| done.status.is_success());
+        self.counters.suspect_reads += u64::from(read_ok && (suspect || buffer.is_none()));
         self.events.push_back(Event::Completed(connection.id, completion(pending, suspect, buffer)));
     }
 }

@@ -9,6 +9,7 @@ use crate::ddp::contract::Offload;
 use crate::ddp::create::Removed;
 use crate::nvme::controller::ControllerEvent;
 use crate::nvme::queue;
+use crate::observe::What;
 use crate::platform::Platform;
 use std::time::Duration;
 
@@ -94,7 +95,10 @@ impl<P: Platform> Shard<P> {
             L5p::Admin(controller) => {
                 while let Some(event) = controller.poll(now) {
                     match event {
-                        ControllerEvent::Ready => self.events.push_back(Event::ControllerReady(id)),
+                        ControllerEvent::Ready => {
+                            self.events.push_back(Event::ControllerReady(id));
+                            self.log.note(now, Some(id.serial), What::ConnectionReady);
+                        }
                         ControllerEvent::Down => {
                             connection.down = true;
                             self.events.push_back(Event::ControllerDown(id));
@@ -107,11 +111,16 @@ impl<P: Platform> Shard<P> {
                 queue.poll_deadline(now);
                 while let Some(event) = queue.poll_event() {
                     match event {
-                        queue::Event::Ready { .. } => self.events.push_back(Event::QueueReady(id)),
+                        queue::Event::Ready { .. } => {
+                            self.events.push_back(Event::QueueReady(id));
+                            self.log.note(now, Some(id.serial), What::ConnectionReady);
+                        }
                         queue::Event::Completed(done) => completed.push(done),
                         queue::Event::Resync { seq } => {
                             if let (Some(offload), Some(offloads)) = (connection.offload, &mut self.offloads) {
                                 offloads.resync(offload, seq);
+                                let what = What::ResyncConfirmed { queue: offload, sequence: seq };
+                                self.log.note(now, Some(id.serial), what);
                             }
                         }
                         queue::Event::Failed(reason) => why = Some(Disconnect::Protocol(reason)),
@@ -164,8 +173,14 @@ impl<P: Platform> Shard<P> {
         let Some(mut connection) = self.connections.get_mut(index as usize).and_then(Option::take) else { return };
         self.free.push(index);
         self.timers.set(Party::Live(index).key(), None);
-        self.past += &connection.stats;
+        self.past.offload += &connection.stats;
+        if let Some(counters) = connection.queue_counters() {
+            self.past.nvme += counters;
+        }
         let why = connection.ended.take().unwrap_or(Disconnect::Closed);
+        self.counters.connections_ended.count(why.kind());
+        let what = What::ConnectionEnded { kind: why.kind().name(), why: crate::observe::text(&why) };
+        self.note(now, Some(connection.id), what);
         // A device that failed may have lost what the stream stands on: the peer is not told that all was well.
         match why.is_of_device() {
             true => connection.tcp.abort(),
@@ -196,6 +211,13 @@ impl<P: Platform> Shard<P> {
         connection.offload = None;
         self.by_queue.remove(&queue);
         let Some(removed) = self.delete(index, queue) else { return };
+        let id = self.connections.get(index as usize).and_then(Option::as_ref).map(|connection| connection.id);
+        self.note(now, id, What::OffloadRemoved { queue });
+        if let Some(tags) = &removed.quarantined {
+            let buffers = tags.held();
+            self.counters.quarantined += u64::from(buffers);
+            self.note(now, id, What::Quarantined { queue, buffers });
+        }
         for released in removed.released {
             self.give_out(index, released, now);
         }

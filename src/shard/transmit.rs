@@ -11,6 +11,7 @@ use super::{Disconnect, Shard};
 use crate::ddp::memory::Memory;
 use crate::frame::Frame;
 use crate::net::{Checksum, HEADROOM, Interface, Resolution};
+use crate::observe::What;
 use crate::platform::Platform;
 use crate::queue::{Checksums, PayloadSlot, SendError, SendQueue};
 use crate::tcp::{self, FourTuple, State};
@@ -91,8 +92,11 @@ impl<P: Platform> Shard<P> {
             return false;
         }
         let sent = self.tx.poll(|_| {});
+        self.counters.flushed += u64::from(sent.flushed);
         if let Some(failure) = sent.failure {
             self.counters.queue_errors += 1;
+            let (which, number) = ("send", self.tx.sqn());
+            self.note(now, None, What::QueueFailed { which, number, why: crate::observe::text(&failure) });
             log::warn!("send queue: {failure}");
         }
         if self.tx.has_failed() {

@@ -19,11 +19,13 @@
 //! until then; [`HostQueue::cancel`] ends that earlier where the protocol allows it.
 
 mod commands;
+mod counters;
 mod reason;
 mod receive;
 mod transmit;
 
-pub use reason::{BadQueue, Reason, SubmitError};
+pub use counters::Counters;
+pub use reason::{BadQueue, Reason, ReasonKind, SubmitError};
 
 use super::command::{CONTROL_DATA_MAX, Data, FLAGS_SGL, Request, SglDescriptor};
 use super::fabrics::{Connect, HostIdentity};
@@ -125,33 +127,6 @@ pub enum Cancelled {
     Discarding,
     /// It is a write that the controller has: its memory is used until `Completed`. Who cannot wait ends the connection.
     Running,
-}
-
-/// Counts since the queue was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// PDUs whose header was good.
-    pub pdus_received: u64,
-    /// PDUs handed out whole.
-    pub pdus_sent: u64,
-    /// Payload of completed reads that was in place already.
-    pub bytes_placed: u64,
-    /// Payload of completed reads that software copied.
-    pub bytes_copied: u64,
-    /// Data into the queue's own memory (Identify pages).
-    pub bytes_control: u64,
-    /// Data of cancelled commands.
-    pub bytes_discarded: u64,
-    /// Data digests (PDUs) that the device vouched for.
-    pub digests_hardware: u64,
-    /// Data digests (PDUs) that software checked.
-    pub digests_software: u64,
-    /// Of those, the ones that did not match.
-    pub digest_errors: u64,
-    /// Resync questions answered with yes.
-    pub resync_confirmed: u64,
-    /// Resync questions that turned out wrong.
-    pub resync_refuted: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,6 +250,7 @@ impl HostQueue {
             _ => SglDescriptor::transport(len),
         };
         self.commands.submit(cid, sqe, data, now);
+        self.counters.submitted += 1;
         self.sender.enqueue(cid);
         Ok(())
     }
@@ -288,6 +264,7 @@ impl HostQueue {
         if let Some(command) = self.commands.get_mut(cid) {
             command.cancelled = true;
         }
+        self.counters.cancelled += 1;
         if command.state == State::Queued && self.sender.withdraw(cid) {
             self.finish(cid, Status::ABORTED_BY_HOST, 0);
             return Ok(Cancelled::NotSent);
@@ -361,6 +338,8 @@ impl HostQueue {
     }
 
     fn connected(&mut self, cid: u16, status: Status, result: u64) -> Result<(), Reason> {
+        self.counters.completed += 1;
+        self.counters.completed_with_error += u64::from(!status.is_success());
         self.commands.finish(cid);
         let _ = self.commands.release(cid);
         let (queue_id, subsystem) = (self.config.queue_id, &self.config.identity.subsystem_nqn);
@@ -396,6 +375,8 @@ impl HostQueue {
             (false, false) => DigestBy::None,
         };
         let (placed, copied, cancelled) = (command.placed, command.copied, command.cancelled);
+        self.counters.completed += 1;
+        self.counters.completed_with_error += u64::from(!status.is_success());
         self.counters.bytes_placed += u64::from(placed);
         self.counters.bytes_copied += u64::from(copied);
         let completion = Completion { cid, status, result, placed, copied, digest_by, cancelled };
@@ -408,6 +389,7 @@ impl HostQueue {
         if self.phase == Phase::Failed {
             return;
         }
+        self.counters.failed.count(reason.kind());
         self.sender.terminate(reason.terminate(), self.receiver.header_so_far());
         let connecting = match self.phase {
             Phase::Connecting(cid) => Some(cid),
@@ -417,6 +399,8 @@ impl HostQueue {
         self.events.push_back(Event::Failed(reason));
         while let Some((cid, _)) = self.commands.oldest() {
             if connecting == Some(cid) {
+                self.counters.completed += 1;
+                self.counters.completed_with_error += 1;
                 self.commands.finish(cid);
                 let _ = self.commands.release(cid);
             } else {

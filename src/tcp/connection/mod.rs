@@ -53,6 +53,24 @@ pub enum State {
     Closed,
 }
 
+impl State {
+    /// Its name in RFC 9293.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::SynSent => "SYN-SENT",
+            State::SynReceived => "SYN-RECEIVED",
+            State::Established => "ESTABLISHED",
+            State::FinWait1 => "FIN-WAIT-1",
+            State::FinWait2 => "FIN-WAIT-2",
+            State::CloseWait => "CLOSE-WAIT",
+            State::Closing => "CLOSING",
+            State::LastAck => "LAST-ACK",
+            State::TimeWait => "TIME-WAIT",
+            State::Closed => "CLOSED",
+        }
+    }
+}
+
 /// What the peer failed to send in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {

@@ -1,0 +1,332 @@
+//! All numbers of a function at one moment: function, its shards, their connections; and the walk over them.
+
+use super::counter::Readings;
+use super::event::RingCounters;
+use crate::adapter::{EventCounters, Gauges as FunctionGauges, HealthCounters};
+use crate::command::CommandCounters;
+use crate::ddp::stats::{KernelNames, SeedNames, Stats};
+use crate::net::Counters as InterfaceCounters;
+use crate::nvme::queue::Counters as QueueCounters;
+use crate::queue::Rejections;
+use crate::shard::{ConnectionGauges, Counters as ShardCounters, Gauges as ShardGauges};
+use crate::tcp::Counters as TcpCounters;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+/// A function and everything on it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// When, on the platform's clock.
+    pub at: Duration,
+    /// The function.
+    pub function: FunctionStats,
+    /// Its shards.
+    pub shards: Vec<ShardStats>,
+}
+
+/// Numbers of a function.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FunctionStats {
+    /// PCI address, or the name of a function that is not on a bus.
+    pub address: String,
+    /// Version of its firmware.
+    pub firmware: String,
+    /// What it has at the moment.
+    pub gauges: FunctionGauges,
+    /// Firmware commands.
+    pub commands: CommandCounters,
+    /// Event queues.
+    pub events: EventCounters,
+    /// Health.
+    pub health: HealthCounters,
+}
+
+/// Numbers of a shard. Those of TCP, NVMe and the offload are sums over its connections, the ended ones included.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ShardStats {
+    /// Which shard of the function.
+    pub shard: u32,
+    /// What it has at the moment.
+    pub gauges: ShardGauges,
+    /// The shard itself.
+    pub counters: ShardCounters,
+    /// Completions of the receive queue that were not believed.
+    pub receive_queue: Rejections,
+    /// Completions of the send queue that were not believed.
+    pub send_queue: Rejections,
+    /// Ethernet, ARP and IP.
+    pub interface: InterfaceCounters,
+    /// TCP.
+    pub tcp: TcpCounters,
+    /// NVMe/TCP.
+    pub nvme: QueueCounters,
+    /// The offload.
+    pub offload: Stats,
+    /// The event ring.
+    pub events: RingCounters,
+    /// Connections that have not ended.
+    pub connections: Vec<ConnectionStats>,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// The admin queue.
+    Admin,
+    /// An I/O queue, by its NVMe queue id.
+    Io(u16),
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Role::Admin => f.write_str("admin queue"),
+            Role::Io(id) => write!(f, "I/O queue {id}"),
+        }
+    }
+}
+
+/// Numbers of a connection, which is a queue of NVMe and, if it is offloaded, one of the offload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConnectionStats {
+    /// How many connections of the shard were begun before it.
+    pub connection: u32,
+    /// What it is for.
+    pub role: Role,
+    /// Our address.
+    pub local: SocketAddr,
+    /// The peer's.
+    pub remote: SocketAddr,
+    /// State of TCP, as RFC 9293 calls it.
+    pub state: &'static str,
+    /// Number of its offload queue, if it has one.
+    pub offload_queue: Option<u32>,
+    /// What it has at the moment.
+    pub gauges: ConnectionGauges,
+    /// TCP.
+    pub tcp: TcpCounters,
+    /// NVMe/TCP.
+    pub nvme: QueueCounters,
+    /// The offload.
+    pub offload: Stats,
+}
+
+/// What a set of numbers is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// The whole function.
+    Function,
+    /// A shard.
+    Shard,
+    /// A connection.
+    Connection,
+}
+
+impl Scope {
+    /// In a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Scope::Function => "function",
+            Scope::Shard => "shard",
+            Scope::Connection => "connection",
+        }
+    }
+}
+
+/// A place in the tree.
+#[derive(Clone, Copy, Debug)]
+pub enum Node<'a> {
+    /// The function.
+    Function(&'a FunctionStats),
+    /// A shard.
+    Shard(&'a ShardStats),
+    /// A connection of the shard with this number.
+    Connection(u32, &'a ConnectionStats),
+}
+
+impl Node<'_> {
+    /// Its kind.
+    pub fn scope(&self) -> Scope {
+        match self {
+            Node::Function(_) => Scope::Function,
+            Node::Shard(_) => Scope::Shard,
+            Node::Connection(..) => Scope::Connection,
+        }
+    }
+}
+
+/// Which set of a place's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Group {
+    /// What there is at the moment.
+    State,
+    /// The seed's nine counters.
+    Seed,
+    /// The kernel's names for them.
+    Kernel,
+    /// The shard itself.
+    Loop,
+    /// The offload.
+    Offload,
+    /// NVMe/TCP.
+    Nvme,
+    /// TCP.
+    Tcp,
+    /// Ethernet, ARP and IP.
+    Interface,
+    /// The receive queue.
+    ReceiveQueue,
+    /// The send queue.
+    SendQueue,
+    /// Firmware commands.
+    Commands,
+    /// Event queues of the function, event ring of the shard.
+    Events,
+    /// Health of the function.
+    Health,
+}
+
+impl Group {
+    /// Name for programs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Group::State => "state",
+            Group::Seed => "seed",
+            Group::Kernel => "kernel",
+            Group::Loop => "loop",
+            Group::Offload => "offload",
+            Group::Nvme => "nvme",
+            Group::Tcp => "tcp",
+            Group::Interface => "interface",
+            Group::ReceiveQueue => "receive_queue",
+            Group::SendQueue => "send_queue",
+            Group::Commands => "commands",
+            Group::Events => "events",
+            Group::Health => "health",
+        }
+    }
+
+    /// For people.
+    pub fn title(self, scope: Scope) -> &'static str {
+        match self {
+            Group::State => "at the moment",
+            Group::Seed => "the seed document's counters",
+            Group::Kernel => "the same under the kernel's names",
+            Group::Loop => "the shard itself",
+            Group::Offload => "offload",
+            Group::Nvme => "NVMe/TCP",
+            Group::Tcp => "TCP",
+            Group::Interface => "Ethernet, ARP and IP",
+            Group::ReceiveQueue => "completions of the receive queue that were not believed",
+            Group::SendQueue => "completions of the send queue that were not believed",
+            Group::Commands => "firmware commands",
+            Group::Events if scope == Scope::Function => "event queues",
+            Group::Events => "event ring",
+            Group::Health => "health",
+        }
+    }
+}
+
+/// A visitor of [`Snapshot::walk`].
+pub type Visit<'a> = dyn FnMut(Node<'_>, Group, &dyn Readings) + 'a;
+
+impl FunctionStats {
+    /// Calls `visit` for each set of numbers.
+    pub fn walk(&self, visit: &mut Visit<'_>) {
+        let FunctionStats { address: _, firmware: _, gauges, commands, events, health } = self;
+        let node = Node::Function(self);
+        visit(node, Group::State, gauges);
+        visit(node, Group::Commands, commands);
+        visit(node, Group::Events, events);
+        visit(node, Group::Health, health);
+    }
+}
+
+impl ShardStats {
+    /// Calls `visit` for each set of numbers, those of connections last.
+    pub fn walk(&self, visit: &mut Visit<'_>) {
+        // No `..`: a set that is added must be visited.
+        let ShardStats {
+            shard,
+            gauges,
+            counters,
+            receive_queue,
+            send_queue,
+            interface,
+            tcp,
+            nvme,
+            offload,
+            events,
+            connections,
+        } = self;
+        let node = Node::Shard(self);
+        visit(node, Group::State, gauges);
+        visit(node, Group::Seed, &SeedNames(offload));
+        visit(node, Group::Kernel, &KernelNames(offload));
+        visit(node, Group::Loop, counters);
+        visit(node, Group::Offload, offload);
+        visit(node, Group::Nvme, nvme);
+        visit(node, Group::Tcp, tcp);
+        visit(node, Group::Interface, interface);
+        visit(node, Group::ReceiveQueue, receive_queue);
+        visit(node, Group::SendQueue, send_queue);
+        visit(node, Group::Events, events);
+        for connection in connections {
+            connection.walk(*shard, visit);
+        }
+    }
+}
+
+impl ConnectionStats {
+    /// Calls `visit` for each set of numbers of this connection of shard `shard`.
+    pub fn walk(&self, shard: u32, visit: &mut Visit<'_>) {
+        let ConnectionStats {
+            connection: _,
+            role: _,
+            local: _,
+            remote: _,
+            state: _,
+            offload_queue: _,
+            gauges,
+            tcp,
+            nvme,
+            offload,
+        } = self;
+        let node = Node::Connection(shard, self);
+        visit(node, Group::State, gauges);
+        visit(node, Group::Seed, &SeedNames(offload));
+        visit(node, Group::Kernel, &KernelNames(offload));
+        visit(node, Group::Offload, offload);
+        visit(node, Group::Nvme, nvme);
+        visit(node, Group::Tcp, tcp);
+    }
+}
+
+impl Snapshot {
+    /// Calls `visit` for each set of numbers: the function's, then each shard's and its connections'. Everything that shows
+    /// numbers does it through this.
+    pub fn walk(&self, visit: &mut Visit<'_>) {
+        self.function.walk(visit);
+        self.shards.iter().for_each(|shard| shard.walk(visit));
+    }
+
+    /// One shard with one connection and nothing counted: whose walk meets everything that there is.
+    pub fn empty() -> Snapshot {
+        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let connection = ConnectionStats {
+            connection: 0,
+            role: Role::Admin,
+            local: nowhere,
+            remote: nowhere,
+            state: "CLOSED",
+            offload_queue: None,
+            gauges: ConnectionGauges::default(),
+            tcp: TcpCounters::default(),
+            nvme: QueueCounters::default(),
+            offload: Stats::default(),
+        };
+        let shard = ShardStats { connections: vec![connection], ..ShardStats::default() };
+        Snapshot { shards: vec![shard], ..Snapshot::default() }
+    }
+}

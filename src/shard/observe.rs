@@ -1,0 +1,122 @@
+//! A shard as it looks from outside: its numbers when somebody asks, and what it notes for whoever looks later.
+
+use super::connection::{Connection, L5p};
+use super::{ConnectionGauges, ConnectionId, Gauges, Shard};
+use crate::ddp::device::Offloads;
+use crate::ddp::stats::Stats;
+use crate::nvme::queue::Counters as QueueCounters;
+use crate::observe::{ConnectionStats, EventRing, FunctionStats, Role, ShardStats, What};
+use crate::platform::Platform;
+use crate::tcp::Counters as TcpCounters;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Counters that belong to connections, summed over several.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Totals {
+    pub tcp: TcpCounters,
+    pub nvme: QueueCounters,
+    pub offload: Stats,
+}
+
+impl Connection {
+    /// Counts of its NVMe queue; none before TCP has connected.
+    pub(super) fn queue_counters(&self) -> Option<&QueueCounters> {
+        match &self.l5p {
+            L5p::Waiting(_) => None,
+            L5p::Admin(controller) => Some(controller.counters()),
+            L5p::Io(queue) => Some(queue.counters()),
+        }
+    }
+
+    fn stats(&self, offloads: Option<&Offloads>) -> ConnectionStats {
+        let queue = self.offload.and_then(|queue| offloads?.queue(queue));
+        let mut offload = self.stats;
+        if let Some(queue) = queue {
+            offload += queue.stats();
+        }
+        let tuple = &self.tuple;
+        ConnectionStats {
+            connection: self.id.serial,
+            role: match &self.l5p {
+                L5p::Io(queue) => Role::Io(queue.config().queue_id),
+                L5p::Admin(_) => Role::Admin,
+                L5p::Waiting(super::connection::Role::Io(config)) => Role::Io(config.queue_id),
+                L5p::Waiting(super::connection::Role::Admin(_)) => Role::Admin,
+            },
+            local: SocketAddr::new(tuple.local, tuple.local_port),
+            remote: SocketAddr::new(tuple.remote, tuple.remote_port),
+            state: self.tcp.state().name(),
+            offload_queue: self.offload,
+            gauges: ConnectionGauges {
+                requests: self.under_way.into(),
+                draining: self.draining.into(),
+                tags_known: queue.map_or(0, |queue| queue.tags().known_to_device().into()),
+            },
+            tcp: *self.tcp.counters(),
+            nvme: self.queue_counters().copied().unwrap_or_default(),
+            offload,
+        }
+    }
+}
+
+impl ConnectionId {
+    /// How many connections of the shard were begun before it, modulo 2^32: what events and statistics call it.
+    pub fn serial(self) -> u32 {
+        self.serial
+    }
+}
+
+impl<P: Platform> Shard<P> {
+    /// Notes an event.
+    #[cold]
+    pub(super) fn note(&mut self, now: Duration, connection: Option<ConnectionId>, what: What) {
+        self.log.note(now, connection.map(ConnectionId::serial), what);
+    }
+
+    /// The last things that happened.
+    pub fn event_log(&self) -> &EventRing {
+        &self.log
+    }
+
+    /// All numbers of the shard and of its connections, as shard number `shard` of its function. It costs memory for each
+    /// connection, so it is for when somebody asks.
+    pub fn stats(&self, shard: u32) -> ShardStats {
+        let offloads = self.offloads.as_ref();
+        let connections: Vec<_> = self.connections.iter().flatten().map(|c| c.stats(offloads)).collect();
+        let (mut tcp, mut nvme) = (self.past.tcp, self.past.nvme);
+        for connection in &connections {
+            tcp += &connection.tcp;
+            nvme += &connection.nvme;
+        }
+        self.lingering.slots.iter().flatten().for_each(|closing| tcp += closing.tcp.counters());
+        ShardStats {
+            shard,
+            gauges: Gauges {
+                connections: connections.len() as u64,
+                closing: self.lingering.len() as u64,
+                offloaded: self.by_queue.len() as u64,
+                requests: connections.iter().map(|connection| connection.gauges.requests).sum(),
+                draining: self.draining.into(),
+                rx_posted: self.rq.posted().into(),
+                rx_held: self.frames_held().into(),
+                quarantines: self.quarantine.len() as u64,
+                broken: self.broken.is_some().into(),
+            },
+            counters: self.counters(),
+            receive_queue: *self.rq.rejected(),
+            send_queue: *self.tx.rejected(),
+            interface: *self.interface.counters(),
+            tcp,
+            nvme,
+            offload: self.offload_stats(),
+            events: self.log.counters(),
+            connections,
+        }
+    }
+
+    /// All numbers of the function.
+    pub fn function_stats(&self) -> FunctionStats {
+        self.adapter.stats()
+    }
+}
