@@ -21,6 +21,7 @@ fn main() -> ExitCode {
     match &cli.command {
         Command::Demo(args) => cli::demo::run(args),
         Command::Probe(args) => cli::probe::run(args),
+        Command::Stats(args) => cli::stats::run(args),
     }
 }
 

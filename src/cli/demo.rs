@@ -2,6 +2,7 @@
 
 use super::options::{DemoArgs, OffloadChoice, Towards};
 use super::text::{bytes, count, share};
+use super::watch::Watch;
 use connectx_ddp::demo::{self, Config, Impairments, Outcome, Phase, Progress, WireConfig};
 use connectx_ddp::shard::OffloadPolicy;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -10,7 +11,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-fn config(args: &DemoArgs) -> Config {
+pub(super) fn config(args: &DemoArgs) -> Config {
     let segmentation = match (args.align_pdus, args.segment) {
         (true, _) => Segmentation::AlignPdus,
         (_, true) => Segmentation::Random { min: 1, max: 1460 },
@@ -54,13 +55,13 @@ fn config(args: &DemoArgs) -> Config {
 }
 
 /// A bar on a terminal, nothing anywhere else.
-struct Bar {
+pub(super) struct Bar {
     bar: ProgressBar,
     phase: Option<Phase>,
 }
 
 impl Bar {
-    fn new(visible: bool) -> Bar {
+    pub(super) fn new(visible: bool) -> Bar {
         let target = if visible { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(0), target);
         let style = "{prefix:>7} [{bar:32}] {percent:>3} %  {binary_bytes_per_sec:>12}  {msg}";
@@ -70,7 +71,7 @@ impl Bar {
         Bar { bar, phase: None }
     }
 
-    fn show(&mut self, progress: Progress) {
+    pub(super) fn show(&mut self, progress: Progress) {
         if self.phase != Some(progress.phase) {
             self.phase = Some(progress.phase);
             self.bar.set_length(progress.total);
@@ -87,12 +88,25 @@ impl Bar {
     }
 }
 
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// Runs the demonstration and tells what came of it.
 pub fn run(args: &DemoArgs) -> ExitCode {
     let config = config(args);
+    let mut watch = match Watch::new(args) {
+        Ok(watch) => watch,
+        Err(error) => {
+            eprintln!("cxddp demo: --metrics: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let mut bar = Bar::new(!args.json && std::io::stderr().is_terminal());
-    let outcome = demo::run(&config, &mut |progress| bar.show(progress));
-    bar.bar.finish_and_clear();
+    let outcome = demo::run_watched(&config, &mut watch, &mut |progress| bar.show(progress));
+    drop(bar);
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
@@ -102,11 +116,15 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     };
     let mut out = std::io::stdout().lock();
     let written = match args.json {
-        true => serde_json::to_writer(&mut out, &outcome).map_err(Into::into).and_then(|()| writeln!(out)),
+        true => json(&mut out, &outcome, &watch, args.events),
         // Half a summary would look like a whole one.
-        false if !outcome.completed => Ok(()),
-        false => summary(&mut out, &config, &outcome),
+        false => match outcome.completed {
+            true => summary(&mut out, &config, &outcome),
+            false => Ok(()),
+        }
+        .and_then(|()| if args.events { watch.write_events(&mut out) } else { Ok(()) }),
     };
+    drop(out);
     if let Err(error) = written {
         eprintln!("cxddp demo: cannot write the result: {error}");
         return ExitCode::from(2);
@@ -114,7 +132,16 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     for problem in &outcome.problems {
         eprintln!("cxddp demo: {problem}");
     }
+    watch.linger("cxddp demo", args.metrics_linger);
     if outcome.verified { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn json(out: &mut impl Write, outcome: &Outcome, watch: &Watch, events: bool) -> std::io::Result<()> {
+    let mut object = serde_json::to_value(outcome)?;
+    if let (true, Some(object)) = (events, object.as_object_mut()) {
+        object.extend(watch.events_json());
+    }
+    writeln!(out, "{object}")
 }
 
 fn summary(out: &mut impl Write, config: &Config, o: &Outcome) -> std::io::Result<()> {

@@ -3,4 +3,6 @@
 pub mod demo;
 pub mod options;
 pub mod probe;
+pub mod stats;
 mod text;
+mod watch;

@@ -5,7 +5,7 @@ use super::image::{self, Expected, Overlay};
 use super::outcome::{Outcome, peak_rss};
 use super::random::Random;
 use super::wire::Lane;
-use super::world::{NoTap, PcapTap, Tap, WireConfig, World};
+use super::world::{Both, Moment, NoTap, PcapTap, Tap, WireConfig, World};
 use crate::adapter::{self, Adapter, AdapterError};
 use crate::dma::{DmaBuf, DmaError, DmaHeap, IoBuf};
 use crate::nvme::command::{BadLength, Request};
@@ -125,13 +125,22 @@ pub struct Progress {
 
 /// Carries a demonstration out. `progress` is called now and then.
 pub fn run(config: &Config, progress: &mut dyn FnMut(Progress)) -> Result<Outcome, DemoError> {
+    run_watched(config, &mut NoTap, progress)
+}
+
+/// [`run`], with somebody who watches, beside the capture if there is one.
+pub fn run_watched(
+    config: &Config,
+    watch: &mut dyn Tap,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Outcome, DemoError> {
     match &config.pcap {
-        None => run_tapped(config, virtual_nic::Config::default(), &mut NoTap, progress),
+        None => run_tapped(config, virtual_nic::Config::default(), watch, progress),
         Some(path) => {
             config.check()?;
             let io = |error| DemoError::Io { what: format!("--pcap {}", path.display()), error };
             let mut tap = PcapTap::create(path).map_err(io)?;
-            let outcome = run_tapped(config, virtual_nic::Config::default(), &mut tap, progress);
+            let outcome = run_tapped(config, virtual_nic::Config::default(), &mut Both(&mut tap, watch), progress);
             tap.finish().map_err(io)?;
             outcome
         }
@@ -255,6 +264,19 @@ impl Job<'_> {
         self.shard.as_mut().expect("the shard is there until the job is closed")
     }
 
+    /// Lets the driver and the world do what they can; true if either did anything.
+    fn step(&mut self) -> bool {
+        let worked = self.shard().poll();
+        self.show(Moment::Polled);
+        self.world.step(self.tap) | worked
+    }
+
+    fn show(&mut self, moment: Moment) {
+        if let Some(shard) = &self.shard {
+            self.tap.shard(shard, moment);
+        }
+    }
+
     /// Lets everything run until `look` finds what it waits for among the events.
     fn wait<T>(
         &mut self,
@@ -268,8 +290,7 @@ impl Job<'_> {
                     return Ok(found);
                 }
             }
-            let worked = self.shard().poll() | self.world.step(self.tap);
-            if worked {
+            if self.step() {
                 continue;
             }
             let deadline = self.shard().next_deadline();
@@ -282,6 +303,7 @@ impl Job<'_> {
 
     fn work(&mut self, subsystem: String, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
         let passed = self.connect_and_pass(subsystem, progress);
+        self.show(Moment::Done);
         self.count();
         let admin = passed?;
         self.disconnect(admin)
@@ -416,7 +438,7 @@ impl Job<'_> {
                 progress(Progress { phase, done, total, placed: self.outcome.bytes_placed });
                 continue;
             }
-            if self.shard().poll() | self.world.step(self.tap) {
+            if self.step() {
                 continue;
             }
             let deadline = self.shard().next_deadline();
@@ -608,6 +630,7 @@ impl Job<'_> {
 
     /// Takes the function down and asks the device what it still holds.
     fn close(&mut self) {
+        self.show(Moment::Closing);
         let Some(shard) = self.shard.take() else { return };
         let stats = shard.offload_stats();
         self.outcome.counters = stats.seed().into_iter().collect();

@@ -16,10 +16,10 @@ mod wire;
 mod world;
 
 pub use config::{BLOCK, BadOption, Config, MAX_IO};
-pub use job::{DemoError, Phase, Progress, run, run_tapped};
+pub use job::{DemoError, Phase, Progress, run, run_tapped, run_watched};
 pub use outcome::{Outcome, peak_rss};
 pub use wire::{Impairments, Lane, LaneCounters};
-pub use world::{NoTap, PcapTap, Tap, WireConfig, World};
+pub use world::{Both, Moment, NoTap, PcapTap, Tap, WireConfig, World};
 
 use crate::adapter::{Adapter, AdapterError, Report};
 use crate::platform::virtual_nic::VirtualPlatform;
