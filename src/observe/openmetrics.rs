@@ -6,6 +6,7 @@
 //! | bytes | UNIT `bytes`, and a name that ends with it, as the format wants; counts have no unit |
 //! | shard, connection, reason | labels `shard`, `connection` (the serial of [`ConnectionStats`]) and `reason` |
 //! | what a connection is | an info metric, `cxddp_connection_info` |
+//! | when it was counted | a gauge, `cxddp_clock_seconds`: one that stands still is of a driver that has ended or hangs |
 //! | the seed's and the kernel's names | families of just these names for shards, `-` written as `_` |
 //!
 //! A family that exists for shards is a sum over connections, so those of connections have names of their own: adding up
@@ -84,6 +85,14 @@ pub fn render(snapshot: &Snapshot, detail: Detail) -> String {
     out.push_str("\",firmware=\"");
     escape(&mut out, &snapshot.function.firmware);
     out.push_str("\"} 1\n");
+    write_header(
+        &mut out,
+        "cxddp_clock_seconds",
+        "gauge",
+        Some("seconds"),
+        "The platform's clock when this was counted.",
+    );
+    _ = writeln!(out, "cxddp_clock_seconds {}.{:09}", snapshot.at.as_secs(), snapshot.at.subsec_nanos());
     if !info.is_empty() {
         write_header(&mut out, "cxddp_connection", "info", None, "What a connection is.");
         out.push_str(&info);

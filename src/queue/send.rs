@@ -251,6 +251,11 @@ impl SendQueue {
         self.ring.has_failed()
     }
 
+    /// Completions that recoveries have dropped so far.
+    pub fn discarded(&self) -> u64 {
+        self.cq.discarded()
+    }
+
     /// Completions that were not believed, by reason.
     pub fn rejected(&self) -> &Rejections {
         &self.rejected

@@ -69,6 +69,14 @@ impl RxCompletions {
         }
     }
 
+    /// Entries that recoveries have dropped so far.
+    pub fn discarded(&self) -> u64 {
+        match self {
+            RxCompletions::Offload(cq) => cq.discarded(),
+            RxCompletions::Plain(cq) => cq.discarded(),
+        }
+    }
+
     /// The next entry into `entry`, if there is one. The first half must be zero before and stays so where the device has
     /// none.
     #[inline(always)]

@@ -39,6 +39,8 @@ counters! {
         pub unknown_queue_events: Events,
         /// Work requests swept out of a send or receive queue that was in the error state.
         pub flushed: Entries,
+        /// Completions dropped unread when a send or receive queue was taken back to work.
+        pub discarded: Entries,
         /// Send and receive queues that were taken back to work after an error.
         pub recoveries: Times,
         /// Frames that could not be built or posted: lost as on a wire.

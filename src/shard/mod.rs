@@ -358,7 +358,12 @@ impl<P: Platform> Shard<P> {
 
     /// Counters of the shard.
     pub fn counters(&self) -> Counters {
-        Counters { packets_tx: self.tx.frames(), doorbells: self.doorbells(), ..self.counters }
+        Counters {
+            packets_tx: self.tx.frames(),
+            doorbells: self.doorbells(),
+            discarded: self.cq.discarded() + self.tx.discarded(),
+            ..self.counters
+        }
     }
 
     /// Counters of the network interface.

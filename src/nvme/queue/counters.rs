@@ -34,7 +34,7 @@ counters! {
         pub digests_software: Digests,
         /// Data digests that software checked and that did not match.
         pub digest_errors: Digests,
-        /// Resync questions of the device: does a PDU begin at this sequence number?
+        /// Resync questions of the device (does a PDU begin at this sequence number?).
         pub resync_asked: Questions,
         /// Resync questions answered with yes.
         pub resync_confirmed: Questions,
