@@ -9,6 +9,7 @@
 //! | the nine counters have the seed's names, of shards and of connections, and add up | `the_seeds_names_are_there` |
 //! | numbers of a run that is watched only grow, and the last ones are all of them | `numbers_only_grow` |
 //! | events tell what happened, in order, and a full ring says what it forgot | `events_tell_the_story` |
+//! | a run is scraped while it goes on: numbers grow from scrape to scrape, and the last scrape has all of them | `a_run_can_be_watched` |
 //! | the server answers with the right type, and refuses what it does not serve | `the_server_speaks_http` |
 //! | a client that is slow, silent, long-winded or one of too many is sent away, and others are served | `bad_clients_are_sent_away` |
 //! | the parser is strict | `openmetrics::the_parser_is_strict` |
@@ -31,6 +32,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Keeps what a run shows.
@@ -381,6 +383,44 @@ fn server(publishers: usize) -> (Server, Vec<Publisher>) {
     let (collector, ends) = Collector::new(publishers);
     let address = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0);
     (Server::start(address, collector).expect("a free port"), ends)
+}
+
+#[test]
+fn a_run_can_be_watched() {
+    let (server, mut ends) = server(1);
+    let address = server.address();
+    let stop = AtomicBool::new(false);
+    let metric = "cxddp_shard_loop_packets_rx";
+    std::thread::scope(|scope| {
+        let scraper = scope.spawn(|| {
+            let mut seen = Vec::new();
+            loop {
+                let over = stop.load(Ordering::Acquire);
+                let (_, _, body) = ask(address, b"GET /metrics?connections HTTP/1.1\r\n\r\n");
+                let families = openmetrics::parse(&body).expect("strict");
+                // Nothing before the first numbers come.
+                if let Some(family) = families.get(metric) {
+                    seen.extend(family.samples.values());
+                }
+                if over {
+                    return seen;
+                }
+            }
+        });
+        let mut watch = Watch { publisher: ends.pop(), ..Watch::default() };
+        let config = demo::Config { size: 32 << 20, ..demo::Config::default() };
+        let outcome = demo::run_watched(&config, &mut watch, &mut |_| {}).expect("good options");
+        assert!(outcome.verified);
+        let last = watch.last.expect("closing");
+        let packets = last.shards[0].counters.packets_rx;
+        let part = Part { at: last.at, function: Some(last.function), shard: last.shards.into_iter().next() };
+        watch.publisher.expect("still there").finish(part);
+        stop.store(true, Ordering::Release);
+        let seen = scraper.join().expect("no panic");
+        assert!(seen.is_sorted(), "{seen:?}");
+        assert_eq!(seen.last(), Some(&(packets as f64)));
+        assert!(seen.len() > 1 && seen[0] < packets as f64, "{seen:?} while it went on");
+    });
 }
 
 /// Sends a request as it is and returns status line, headers and body.

@@ -105,6 +105,8 @@ counters! {
         pub arp_conflicts: Packets,
         /// ARP packets that say where somebody is who was not asked for, or who cannot be a neighbour: not remembered.
         pub arp_unsolicited: Packets,
+        /// Neighbours forgotten because others came and the cache was full.
+        pub neighbors_evicted: Events,
         /// Frames that went no further.
         pub dropped: Packets by DropReason,
     }
@@ -294,6 +296,7 @@ impl Interface {
         if !neighbor || !self.neighbors.learn(sender_ip.into(), sender_mac, asked, now) {
             self.counters.arp_unsolicited += 1;
         }
+        self.counters.neighbors_evicted = self.neighbors.evicted;
         if ours && operation == Operation::Request {
             if self.replies.len() >= REPLIES {
                 self.counters.arp_replies_skipped += 1;
@@ -377,7 +380,9 @@ impl Interface {
         let Some(hop) = hop.filter(|hop| is_host(*hop) && *hop != self.config.ip) else {
             return Resolution::Unreachable;
         };
-        match self.neighbors.resolve(hop.into(), now) {
+        let found = self.neighbors.resolve(hop.into(), now);
+        self.counters.neighbors_evicted = self.neighbors.evicted;
+        match found {
             Lookup::Known(mac) => Resolution::Ready(mac),
             Lookup::Asking => Resolution::Pending,
             Lookup::Failed => Resolution::Unreachable,

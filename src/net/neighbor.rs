@@ -66,11 +66,13 @@ pub(super) enum Lookup {
 pub(super) struct Neighbors {
     entries: Vec<Entry>,
     capacity: usize,
+    /// Entries that made room for others.
+    pub(super) evicted: u64,
 }
 
 impl Neighbors {
     pub(super) fn new(capacity: usize) -> Neighbors {
-        Neighbors { entries: Vec::with_capacity(capacity), capacity }
+        Neighbors { entries: Vec::with_capacity(capacity), capacity, evicted: 0 }
     }
 
     fn find(&mut self, address: IpAddr) -> Option<&mut Entry> {
@@ -83,6 +85,7 @@ impl Neighbors {
             self.entries.push(entry);
         } else if let Some(oldest) = self.entries.iter_mut().min_by_key(|entry| entry.used_at) {
             *oldest = entry;
+            self.evicted += 1;
         }
     }
 
@@ -215,7 +218,7 @@ mod tests {
         for i in 0..100 {
             all.learn(address(i), MAC, true, u32::from(i) * S);
         }
-        assert_eq!(all.entries.len(), 4);
+        assert_eq!((all.entries.len(), all.evicted), (4, 96));
         assert_eq!(all.resolve(address(99), 100 * S), Lookup::Known(MAC));
         assert_eq!(all.resolve(address(95), 100 * S), Lookup::Asking);
     }

@@ -31,6 +31,8 @@ counters! {
         pub closing_dropped: Segments,
         /// Bytes that came in order for a connection that closes; acknowledged and thrown away.
         pub closing_discarded: Bytes,
+        /// Connections that were closing and were forgotten early, because others began to close and there were too many.
+        pub closing_evicted: Connections,
         /// Errors of completion, send and receive queues: completions with an error and events that name a queue.
         pub queue_errors: Events,
         /// Completion queues that failed, the control rings' included.
@@ -53,6 +55,8 @@ counters! {
         pub connections_opened: Connections,
         /// Connections that ended, by what ended them.
         pub connections_ended: Connections by DisconnectKind,
+        /// Connections that were to be offloaded and were not, for whatever reason.
+        pub offload_refused: Connections,
         /// Reads that failed because the device wrote into their buffer what does not belong there, or may still write it.
         pub suspect_reads: Requests,
         /// Buffers that stayed with the device because it did not say that it has forgotten them.

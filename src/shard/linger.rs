@@ -120,6 +120,7 @@ impl<P: Platform> Shard<P> {
         if self.lingering.len() >= self.config.max_connections.max(1) as usize
             && let Some(least) = self.lingering.least()
         {
+            self.counters.closing_evicted += 1;
             self.end_lingering(least);
         }
         let closing = Box::new(Closing { tuple, tcp, until: now + LINGER_PATIENCE, sending: true });

@@ -250,7 +250,10 @@ impl<P: Platform> Shard<P> {
         let added = self.add_offload(id);
         let what = match &added {
             Ok(queue) => What::OffloadAdded { queue: *queue },
-            Err(why) => What::OffloadRefused { why: crate::observe::text(why) },
+            Err(why) => {
+                self.counters.offload_refused += 1;
+                What::OffloadRefused { why: crate::observe::text(why) }
+            }
         };
         self.note(self.platform.now(), Some(id), what);
         added.map(drop)

@@ -34,6 +34,9 @@ counters! {
         pub dsacks_in: Segments,
         /// Duplicates reported to the peer.
         pub dsacks_out: Segments,
+        /// Options of the peer's SYN outside what the RFCs or this driver take, and used as the nearest value that is inside: a
+        /// window scale above 14, a segment size below 88 bytes.
+        pub clamped_options: Segments,
         /// SACK blocks of what was never sent, or that end before they begin: ignored.
         pub bad_sack_blocks: Blocks,
         /// Timeouts at which the peer had thrown away what it had selectively acknowledged (RFC 2018 §8).

@@ -324,6 +324,9 @@ impl<P: Payload> Connection<P> {
             Some(shift) => self.window_shift = shift.min(14),
             None => (self.window_shift, self.receive_shift) = (0, 0),
         }
+        let clamped =
+            options.window_scale.is_some_and(|shift| shift > 14) || options.mss.is_some_and(|mss| mss < LEAST_MSS);
+        self.counters.clamped_options += u64::from(clamped);
         self.timestamps = self.timestamps && options.timestamps.is_some();
         self.sack = self.sack && options.sack_permitted;
         if let Some(timestamps) = options.timestamps {
