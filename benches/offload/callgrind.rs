@@ -1,9 +1,9 @@
 //! Counting instructions: the program runs itself under callgrind, once, and reads one count per operation out of what
-//! callgrind dumps at each [`mark`].
+//! callgrind dumps at each [`mark`], by the places of the code where they were spent.
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 /// Why nothing was counted.
@@ -41,8 +41,35 @@ fn end_of_operation() {
     std::hint::black_box(());
 }
 
-/// Runs the program again with `argument` and returns instructions per operation, by the names that were marked.
-pub fn run(argument: &str) -> Result<HashMap<String, f64>, Skipped> {
+/// What was counted between two marks.
+#[derive(Clone, Debug, Default)]
+pub struct Count {
+    /// Instructions, all of them.
+    pub instructions: u64,
+    /// Operations, as marked.
+    pub operations: u64,
+    /// Instructions by where their source stands.
+    pub places: HashMap<Place, u64>,
+}
+
+/// Where an instruction's source stands, as the line tables say.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// File; code that was compiled into another function has its own. `???` where there are no line tables.
+    pub file: String,
+    /// The function that it was compiled into.
+    pub function: String,
+}
+
+impl Count {
+    /// Instructions per operation.
+    pub fn per_operation(&self) -> f64 {
+        self.instructions as f64 / self.operations as f64
+    }
+}
+
+/// Runs the program again with `argument` and returns what was counted, by the names that were marked.
+pub fn run(argument: &str) -> Result<HashMap<String, Count>, Skipped> {
     let program = std::env::current_exe().map_err(|error| Skipped::Failed(error.to_string()))?;
     let directory = std::env::temp_dir().join(format!("connectx-ddp-callgrind-{}", std::process::id()));
     std::fs::create_dir_all(&directory).map_err(|error| Skipped::Failed(error.to_string()))?;
@@ -52,7 +79,7 @@ pub fn run(argument: &str) -> Result<HashMap<String, f64>, Skipped> {
     counted
 }
 
-fn count(program: &Path, argument: &str, directory: &Path) -> Result<HashMap<String, f64>, Skipped> {
+fn count(program: &Path, argument: &str, directory: &Path) -> Result<HashMap<String, Count>, Skipped> {
     let file = directory.join("out");
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--collect-atstart=no", "--toggle-collect=*::region_*"])
@@ -70,30 +97,56 @@ fn count(program: &Path, argument: &str, directory: &Path) -> Result<HashMap<Str
     }
     let text = String::from_utf8_lossy(&output.stdout);
     let marks = text.lines().filter_map(|line| line.strip_prefix("operations ")?.split_once(' '));
-    let mut sums: HashMap<String, (u64, u64)> = HashMap::new();
+    let mut counts: HashMap<String, Count> = HashMap::new();
     for (n, (operations, name)) in marks.enumerate() {
         let operations: u64 = operations.parse().map_err(|_| Skipped::Failed(format!("{operations} operations")))?;
-        let sum = sums.entry(name.to_owned()).or_default();
-        *sum = (sum.0 + instructions(&dump(directory, n + 1))?, sum.1 + operations);
+        let count = counts.entry(name.to_owned()).or_default();
+        count.operations += operations;
+        add_dump(&directory.join(format!("out.{}", n + 1)), count)?;
     }
-    Ok(sums
-        .into_iter()
-        .map(|(name, (instructions, operations))| (name, instructions as f64 / operations as f64))
-        .collect())
+    Ok(counts)
 }
 
-/// The n-th dump, from 1 on.
-fn dump(directory: &Path, n: usize) -> PathBuf {
-    directory.join(format!("out.{n}"))
-}
-
-/// The sum of a dump: its `totals` line.
-fn instructions(dump: &Path) -> Result<u64, Skipped> {
+/// Adds a dump to a count: its `totals` line, and what each place cost by itself.
+fn add_dump(dump: &Path, count: &mut Count) -> Result<(), Skipped> {
     let failed = |why: String| Skipped::Failed(format!("{}: {why}", dump.display()));
     let text = std::fs::read_to_string(dump).map_err(|error| failed(error.to_string()))?;
-    let total = text.lines().find_map(|line| line.strip_prefix("totals:")?.trim().parse().ok());
+    let (mut total, mut names) = (None, HashMap::new());
+    let mut place = Place::default();
+    // The line behind `calls=` is the cost of the callee, which has lines of its own.
+    let mut of_callee = false;
+    for line in text.lines() {
+        if let Some(sum) = line.strip_prefix("totals:") {
+            total = sum.trim().parse::<u64>().ok();
+        } else if let Some((key, value)) = line.split_once('=') {
+            match key {
+                "fl" | "fi" | "fe" => place.file = name(&mut names, 'f', value),
+                "fn" => place.function = name(&mut names, 'n', value),
+                // Named here for the first time, perhaps.
+                "cfi" | "cfl" => drop(name(&mut names, 'f', value)),
+                "cfn" => drop(name(&mut names, 'n', value)),
+                "calls" => of_callee = true,
+                _ => {}
+            }
+        } else if line.starts_with(|first: char| first.is_ascii_digit() || "+-*".contains(first))
+            && !std::mem::take(&mut of_callee)
+        {
+            let cost = line.split_whitespace().nth(1).and_then(|cost| cost.parse::<u64>().ok());
+            *count.places.entry(place.clone()).or_default() += cost.unwrap_or_default();
+        }
+    }
     match total.ok_or_else(|| failed("no totals".into()))? {
         0 => Err(failed("nothing was collected: the binary has no symbols".into())),
-        total => Ok(total),
+        total => {
+            count.instructions += total;
+            Ok(())
+        }
     }
+}
+
+/// A name, which is written out once, `(4) name`, and `(4)` from then on.
+fn name(names: &mut HashMap<(char, String), String>, of: char, value: &str) -> String {
+    let (number, rest) = value.split_once(' ').unwrap_or((value, ""));
+    let known = names.entry((of, number.to_owned())).or_insert_with(|| rest.to_owned());
+    known.clone()
 }

@@ -17,7 +17,7 @@ mod segment;
 #[path = "../../tests/ddp_placement/stream.rs"]
 mod stream;
 
-use callgrind::Skipped;
+use callgrind::{Count, Skipped};
 use operations::{Bench, ROUNDS, Row};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -107,11 +107,11 @@ fn quartiles(values: &[f64]) -> [f64; 3] {
     [0.25, 0.5, 0.75].map(|part| sorted[((sorted.len() - 1) as f64 * part) as usize])
 }
 
-fn print_table(times: &Times, counts: &Result<HashMap<String, f64>, Skipped>) {
+fn print_table(times: &Times, counts: &Result<HashMap<String, Count>, Skipped>) {
     println!("\n{:<44} {:>12} {:>6} {:>8}   time / floor [quartiles]", "operation", "instructions", "gate", "stretch");
     for row in Row::ALL {
         let count = counts.as_ref().ok().and_then(|counts| counts.get(row.name()));
-        let count = count.map_or("-".into(), |count| format!("{count:.1}"));
+        let count = count.map_or("-".into(), |count| format!("{:.1}", count.per_operation()));
         let gate = row.gate().map_or(["-".into(), "-".into()], |gate| [gate.0, gate.1].map(|n| n.to_string()));
         let [low, median, high] = quartiles(&times.ratios[row as usize]);
         println!("{:<44} {count:>12} {:>6} {:>8}   {median:.2} [{low:.2}, {high:.2}]", row.name(), gate[0], gate[1]);

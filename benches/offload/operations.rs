@@ -3,7 +3,7 @@
 use crate::host::{Host, RING, Replay};
 use crate::{floor, timed};
 use connectx_ddp::ddp::contract::{Event, Setup, Teardown};
-use connectx_ddp::ddp::device::Offloads;
+use connectx_ddp::ddp::device::{Offloads, Received};
 use connectx_ddp::dma::IoBuf;
 use connectx_ddp::frame::RxBuffer;
 use connectx_ddp::queue::{CompletionQueue, ReceiveQueue, RxPool};
@@ -97,12 +97,12 @@ pub struct Bench {
     host: Host,
     placed: Replay,
     plain: Replay,
-    received: Received,
+    consumed: Consumed,
     floor: [u64; 128],
 }
 
 /// What the consumer of frames keeps.
-struct Received {
+struct Consumed {
     /// Bytes placed for each tag.
     of_tag: [u64; 128],
     /// Bytes that arrived in the ring.
@@ -111,39 +111,28 @@ struct Received {
     bad: u64,
 }
 
-/// Polls up to a burst of completions: checks each, makes its frame, and consumes that.
+/// Reads up to a burst of completions: checks each, makes its frame, and consumes that.
 #[inline(never)]
 fn region_receive(
     cq: &mut CompletionQueue<OffloadCqe>,
     rq: &mut ReceiveQueue,
     offloads: &mut Offloads,
-    received: &mut Received,
+    consumed: &mut Consumed,
     buffers: &mut [u32; BURST],
-) -> usize {
-    let mut taken = 0;
-    while taken < BURST {
-        let Some(entry) = cq.poll_in_place() else { break };
-        let Ok(arrival) = rq.accept(&entry) else {
-            received.bad += 1;
-            continue;
+) -> u32 {
+    let mut n = 0;
+    offloads.receive_burst(cq, rq, BURST as u32, |received| {
+        let Received::Packet(rebuilt) = received else {
+            consumed.bad += 1;
+            return;
         };
-        let buffer = match offloads.receive(&entry, arrival) {
-            Ok(rebuilt) => {
-                match rebuilt.frame.placed() {
-                    Some((_, len, at)) => received.of_tag[usize::from(at.tag) & 127] += u64::from(len),
-                    None => received.other += u64::from(rebuilt.frame.len()),
-                }
-                rebuilt.frame.into_buffer()
-            }
-            Err(rejected) => {
-                received.bad += 1;
-                rejected.buffer
-            }
-        };
-        buffers[taken] = buffer.0;
-        taken += 1;
-    }
-    taken
+        match rebuilt.frame.placed() {
+            Some((_, len, at)) => consumed.of_tag[usize::from(at.tag) % 128] += u64::from(len),
+            None => consumed.other += u64::from(rebuilt.frame.len()),
+        }
+        buffers[n % BURST] = rebuilt.frame.into_buffer().0;
+        n += 1;
+    })
 }
 
 #[inline(never)]
@@ -190,25 +179,25 @@ impl Bench {
         let mut host = Host::new();
         let (placed, plain) = (host.record(true), host.record(false));
         let (placed, plain) = (Replay::new(&placed), Replay::new(&plain));
-        Bench { host, placed, plain, received: Received::new(), floor: [0; 128] }
+        Bench { host, placed, plain, consumed: Consumed::new(), floor: [0; 128] }
     }
 
     /// One ring of completions: received, their buffers given back, and these posted again.
     fn receive(&mut self, row: Row, sink: Sink<'_>) {
-        let Bench { host, received, .. } = self;
+        let Bench { host, consumed, .. } = self;
         let replay = if row == Row::Placed { &self.placed } else { &self.plain };
         replay.produce(host);
-        let before = received.of_tag.iter().sum::<u64>();
+        let before = consumed.of_tag.iter().sum::<u64>();
         let mut buffers = [[0; BURST]; RING / BURST];
         let mut took = 0;
         let time = timed(|| {
             for burst in &mut buffers {
-                took += region_receive(&mut host.cq, &mut host.rq, &mut host.offloads, received, burst);
+                took += region_receive(&mut host.cq, &mut host.rq, &mut host.offloads, consumed, burst);
             }
         });
         sink(row, time, RING as u64);
-        assert_eq!((took, received.bad), (RING, 0), "every entry is good");
-        assert_eq!(received.of_tag.iter().sum::<u64>() != before, row == Row::Placed);
+        assert_eq!((took as usize, consumed.bad), (RING, 0), "every entry is good");
+        assert_eq!(consumed.of_tag.iter().sum::<u64>() != before, row == Row::Placed);
         let time = timed(|| region_give_back(&mut host.pool, &buffers));
         sink(Row::GiveBack, time, RING as u64);
         let mut posted = 0;
@@ -255,8 +244,8 @@ impl Bench {
     }
 }
 
-impl Received {
-    fn new() -> Received {
-        Received { of_tag: [0; 128], other: 0, bad: 0 }
+impl Consumed {
+    fn new() -> Consumed {
+        Consumed { of_tag: [0; 128], other: 0, bad: 0 }
     }
 }

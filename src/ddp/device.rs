@@ -19,7 +19,7 @@ use crate::command::CommandError;
 use crate::dma::IoBuf;
 use crate::frame::Arrival;
 use crate::platform::{Deadline, Platform};
-use crate::queue::{Base, CqeFields};
+use crate::queue::{Base, CompletionFault, CompletionQueue, CqeFields, ReceiveQueue};
 use crate::steering::{FiveTuple, RuleId, Steering, SteeringError};
 use hw_regs::cqe::OffloadCqe;
 use std::collections::VecDeque;
@@ -82,6 +82,18 @@ struct Entry {
     unflushed: bool,
     waiting: bool,
     eventful: bool,
+}
+
+/// What a completion of the receive queue came to.
+#[derive(Debug)]
+#[must_use = "receive buffers must go back to their pool"]
+pub enum Received {
+    /// A packet.
+    Packet(Rebuilt),
+    /// An entry that cannot be true, counted, and the buffer to be given back.
+    Rejected(Rejected),
+    /// No packet: the receive queue failed, or the entry cannot be one of its.
+    Fault(CompletionFault),
 }
 
 /// The offload queues of one owner, by flow tag.
@@ -155,6 +167,47 @@ impl Offloads {
             Some(published) => published.created.queue.receive_flagged(entry, flags, flow_tag, arrival),
             None => Err(self.count(rebuild::refuse(arrival.into_buffer(), Rejection::NoQueue))),
         }
+    }
+
+    /// Reads completions and makes frames of them, at most `limit`: [`CompletionQueue::poll_in_place`],
+    /// [`ReceiveQueue::accept`] and [`Offloads::receive`] for each, with the same checks, but such that what is true of many
+    /// packets in a row is asked once. Returns how many entries were read; the owner then posts buffers anew.
+    #[inline(always)]
+    pub fn receive_burst(
+        &mut self,
+        cq: &mut CompletionQueue<OffloadCqe>,
+        rq: &mut ReceiveQueue,
+        limit: u32,
+        mut each: impl FnMut(Received),
+    ) -> u32 {
+        let mut taken = 0;
+        while taken < limit {
+            let Some(entry) = cq.poll_in_place() else { break };
+            taken += 1;
+            let rebuilt = match rq.accept(&entry) {
+                Ok(arrival) => self.receive(&entry, arrival),
+                Err(fault) => {
+                    each(Received::Fault(fault));
+                    continue;
+                }
+            };
+            let rebuilt = match rebuilt {
+                Ok(rebuilt) => rebuilt,
+                Err(rejected) => {
+                    each(Received::Rejected(rejected));
+                    continue;
+                }
+            };
+            let (queue, placed) = (rebuilt.frame.queue(), rebuilt.frame.placed().is_some());
+            each(Received::Packet(rebuilt));
+            // More of the same read, probably.
+            if placed && let Some(published) = self.queues.get_mut(queue) {
+                let queue = &mut published.created.queue;
+                let flow_tag = published.id.flow_tag();
+                taken += queue.receive_run(cq, rq, flow_tag, limit - taken, |rebuilt| each(Received::Packet(rebuilt)));
+            }
+        }
+        taken
     }
 
     #[cold]
@@ -428,6 +481,8 @@ mod tests {
     //! | work of many queues: a doorbell for each that has some, events in the order of completion | `queues_share_the_loop` |
     //! | a rule that firmware will not give up keeps the number from reuse | `a_number_in_use_is_not_used_again` |
     //! | unknown queues are errors, and buffers come back | `unknown_queues_are_errors` |
+    mod burst;
+
     use super::super::fake::Fake;
     use super::super::fixture::io;
     use super::*;

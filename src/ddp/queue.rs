@@ -10,7 +10,7 @@ use super::wqe::{self, ConnectionParams};
 use crate::dma::{IoBuf, LIST_GROUP};
 use crate::frame::{Arrival, RxBuffer};
 use crate::platform::Platform;
-use crate::queue::{CqeFields, ErrorCompletion};
+use crate::queue::{CompletionQueue, CqeFields, ErrorCompletion, ReceiveQueue};
 use hw_regs::cqe::OffloadCqe;
 use hw_regs::wqe::Klm;
 use std::collections::VecDeque;
@@ -178,6 +178,37 @@ impl OffloadQueue {
             }
             Err(rejected) => Err(self.count(rejected)),
         }
+    }
+
+    /// Takes packets of this queue, whose flow tag is `flow_tag`, for as long as they are the middle of reads that go well:
+    /// a run was placed where it can be, and nothing else is to be said. At most `limit`; what is not like this stays in
+    /// its ring ([`ReceiveQueue::accept_run`]), and so stays uncounted. Returns how many were taken.
+    #[inline(never)]
+    pub(super) fn receive_run(
+        &mut self,
+        cq: &mut CompletionQueue<OffloadCqe>,
+        rq: &mut ReceiveQueue,
+        flow_tag: u32,
+        limit: u32,
+        mut each: impl FnMut(Rebuilt),
+    ) -> u32 {
+        let digest_ok = self.check_digest;
+        if self.attention.distrusts_digest() {
+            return 0;
+        }
+        let (tags, bytes) = (&self.tags, &mut self.stats.bytes);
+        let taken = rq.accept_run(cq, limit, |entry, arrival| {
+            if rebuild::flow_tag(entry) != flow_tag || !Flags::of(entry).is_usual(digest_ok) {
+                return Err(arrival.into_buffer());
+            }
+            let (frame, len) = rebuild::usual(entry, flow_tag, arrival, tags).map_err(Arrival::into_buffer)?;
+            *bytes += u64::from(len);
+            each(Rebuilt { frame: frame.with_digest_ok(digest_ok), resync: None });
+            Ok(())
+        });
+        self.stats.packets += u64::from(taken);
+        self.stats.digest_ok += if digest_ok { u64::from(taken) } else { 0 };
+        taken
     }
 
     /// Everything but a placed run whose digest mark can be taken as it is.

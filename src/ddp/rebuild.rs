@@ -148,6 +148,14 @@ impl Flags {
         self.0 & (ZERO_COPY | DIGEST_OK | RESYNC) != 0
     }
 
+    /// A run was placed, there is no resync request, and, `with_digest`, the device vouches for the digests: what most
+    /// packets of a read say.
+    #[inline(always)]
+    pub(super) fn is_usual(self, with_digest: bool) -> bool {
+        let digest = if with_digest { DIGEST_OK } else { 0 };
+        self.0 & (ZERO_COPY | RESYNC | digest) == ZERO_COPY | digest
+    }
+
     /// A run was placed, and nothing is to be looked at more closely.
     #[inline(always)]
     pub(super) fn is_just_placed(self, attention: Attention) -> bool {
@@ -275,20 +283,34 @@ pub(super) fn placed(
     arrival: Arrival,
     tags: &TagTable,
 ) -> Result<(Frame, u32), Rejected> {
+    match usual(entry, flow_tag, arrival, tags) {
+        Ok(placed) => Ok(placed),
+        Err(arrival) => {
+            let why = why_not(entry, arrival.len(), tags);
+            Err(refuse(arrival.into_buffer(), why))
+        }
+    }
+}
+
+/// [`placed`], without a reason why not.
+#[inline(always)]
+pub(super) fn usual(
+    entry: &impl CqeFields<OffloadCqe>,
+    flow_tag: u32,
+    arrival: Arrival,
+    tags: &TagTable,
+) -> Result<(Frame, u32), Arrival> {
     let tag = entry.field(OffloadCqe::CCID) as u16;
-    let Some(&Hot { size, generation }) = tags.hot().get(usize::from(tag)) else {
-        return Err(refuse(arrival.into_buffer(), Rejection::TagOutOfRange));
-    };
+    let Some(&Hot { size, generation }) = tags.hot().get(usize::from(tag)) else { return Err(arrival) };
     let run = entry.field(RUN);
     let (cclen, hlen) = (run >> 16, run & 0xffff);
     let ccoff = entry.field(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN);
-    let (marks, bytes) = (entry.field(MARKS), arrival.len());
-    let headers = if marks & L3_TYPE_IPV6 == 0 { MIN_HEADERS } else { min_headers_ipv6() };
+    let marks = entry.field(MARKS);
     // `hlen` and `cclen` have 16 bits, so their sum does not overflow; `ccoff` has 32, hence the wider sum. A run of no
     // bytes wraps to the largest number and so ends beyond every buffer.
     let last = u64::from(ccoff) + u64::from(cclen.wrapping_sub(1));
-    if last >= u64::from(size) || hlen < headers || hlen + cclen > bytes {
-        return Err(refuse(arrival.into_buffer(), reason([cclen, hlen, ccoff, bytes], [size, headers])));
+    if last >= u64::from(size) || is_in_headers(hlen, marks) || hlen + cclen > arrival.len() {
+        return Err(arrival);
     }
     let placed = Placed { tag, generation, offset: ccoff };
     let frame = arrival
@@ -299,23 +321,35 @@ pub(super) fn placed(
     Ok((frame, cclen))
 }
 
+/// True if `hlen` bytes are less than the shortest headers of a packet.
+#[inline(always)]
+fn is_in_headers(hlen: u32, marks: u32) -> bool {
+    hlen < MIN_HEADERS || (marks & L3_TYPE_IPV6 != 0 && is_in_headers_ipv6(hlen))
+}
+
 /// A call, so that a packet over IPv4 pays one branch for the question.
 #[cold]
 #[inline(never)]
-fn min_headers_ipv6() -> u32 {
-    MIN_HEADERS + IPV6_EXTRA
+fn is_in_headers_ipv6(hlen: u32) -> bool {
+    hlen < MIN_HEADERS + IPV6_EXTRA
 }
 
+/// What is wrong with a placed run in a packet of `bytes`. The entry is looked at again; if the device has changed it
+/// meanwhile, one reason is as good as another.
 #[cold]
 #[inline(never)]
-fn reason([cclen, hlen, ccoff, bytes]: [u32; 4], [size, headers]: [u32; 2]) -> Rejection {
+fn why_not<E: CqeFields<OffloadCqe>>(entry: &E, bytes: u32, tags: &TagTable) -> Rejection {
+    let tag = entry.field(OffloadCqe::CCID) as usize;
+    let Some(&Hot { size, .. }) = tags.hot().get(tag) else { return Rejection::TagOutOfRange };
+    let (cclen, hlen) = (entry.field(OffloadCqe::CCLEN), entry.field(OffloadCqe::HLEN));
+    let end = u64::from(entry.field(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN)) + u64::from(cclen);
     if size == 0 {
         Rejection::TagNotBound
     } else if cclen == 0 {
         Rejection::EmptyRun
-    } else if u64::from(ccoff) + u64::from(cclen) > u64::from(size) {
+    } else if end > u64::from(size) {
         Rejection::RunBeyondBuffer
-    } else if hlen < headers {
+    } else if is_in_headers(hlen, entry.field(MARKS)) {
         Rejection::RunInHeaders
     } else {
         debug_assert!(hlen + cclen > bytes);

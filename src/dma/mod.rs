@@ -24,7 +24,7 @@ pub use buffer::{DmaBuf, DmaHold};
 pub use heap::{DmaHeap, DmaMapper};
 pub use io::{IoBuf, LIST_GROUP};
 pub use iova::{Iova, IovaAllocator};
-pub use ring::{BLOCK, DmaRing, Entry, Window};
+pub use ring::{BLOCK, DmaRing, Entries, Entry, Window};
 
 /// Why DMA memory could not be had.
 #[derive(Debug, thiserror::Error)]

@@ -28,6 +28,39 @@ pub struct Entry<'a, E> {
     _entry: PhantomData<fn() -> E>,
 }
 
+/// Some entries of a ring, one after the other. The address is kept here, so that a loop need not look it up again whenever
+/// something was written that the compiler cannot tell apart from the ring.
+#[derive(Debug)]
+pub struct Entries<'a, E> {
+    base: NonNull<u8>,
+    len: usize,
+    _in: PhantomData<&'a DmaBuf>,
+    _entry: PhantomData<fn() -> E>,
+}
+
+impl<'a, E: Layout> Entries<'a, E> {
+    /// How many.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Entry `n`; `None` behind the last.
+    #[inline(always)]
+    pub fn entry(&self, n: usize) -> Option<Entry<'a, E>> {
+        if n >= self.len {
+            return None;
+        }
+        // SAFETY: inside the buffer, as whoever made this has checked, and as checked here.
+        Some(Entry { base: unsafe { self.base.add(n * E::SIZE) }, _in: PhantomData, _entry: PhantomData })
+    }
+}
+
 /// Bytes of a block of a [`Window`].
 pub const BLOCK: usize = 64;
 
@@ -112,6 +145,15 @@ impl<E: Layout> DmaRing<E> {
     /// The memory.
     pub fn memory(&self) -> &DmaBuf {
         &self.memory
+    }
+
+    /// The entries from `first` on, at most `limit`, for a loop over them.
+    #[inline(always)]
+    pub fn entries_from(&self, first: u32, limit: usize) -> Entries<'_, E> {
+        let first = first.min(self.entries);
+        // SAFETY: inside the buffer by the invariant, or its end.
+        let base = unsafe { self.memory.base().add(first as usize * E::SIZE) };
+        Entries { base, len: limit.min((self.entries - first) as usize), _in: PhantomData, _entry: PhantomData }
     }
 
     /// Entry `index`; `None` behind the last.

@@ -142,8 +142,8 @@ pub struct Frame {
 /// Out of line, so that the hot path carries no formatting.
 #[cold]
 #[inline(never)]
-fn outside(what: &str, at: u32, len: u32, end: u32) -> ! {
-    panic!("{what} of {len} bytes at {at} outside a packet of {end}")
+fn outside(at: u32, len: u32, end: u32) -> ! {
+    panic!("a hole of {len} bytes at {at} outside a packet of {end}")
 }
 
 impl Frame {
@@ -169,10 +169,11 @@ impl Frame {
     /// If the hole is not inside the packet: the caller checks what the device said first.
     #[inline(always)]
     pub fn with_placed(mut self, hole: u32, len: u32, placed: Placed) -> Frame {
-        if hole > self.end || len > self.end - hole {
-            outside("a hole", hole, len, self.end);
-        }
-        (self.hole, self.hole_end, self.placed) = (hole, hole + len, placed);
+        let hole_end = match hole.checked_add(len) {
+            Some(end) if end <= self.end => end,
+            _ => outside(hole, len, self.end),
+        };
+        (self.hole, self.hole_end, self.placed) = (hole, hole_end, placed);
         self
     }
 

@@ -241,6 +241,7 @@ impl Interface {
     ///
     /// With [`Checksum::Software`] the IPv4 header checksum is verified here; the TCP checksum covers the payload, so the
     /// caller verifies it with [`verify_tcp`](Self::verify_tcp).
+    #[inline]
     pub fn receive(&mut self, now: Duration, frame_len: u32, head: &[u8], checksum: Checksum) -> Received {
         match self.classify(now, frame_len, head, checksum) {
             Ok(received) => received,
@@ -251,6 +252,7 @@ impl Interface {
         }
     }
 
+    #[inline]
     fn classify(
         &mut self,
         now: Duration,
@@ -313,6 +315,7 @@ impl Interface {
         Ok(())
     }
 
+    #[inline]
     fn on_ipv4(&self, frame_len: u32, packet: &[u8], checksum: Checksum) -> Result<TcpFrame, DropReason> {
         let verify = checksum == Checksum::Software;
         let ip = ipv4::Header::parse(packet, verify).map_err(|error| match error {

@@ -56,6 +56,7 @@ pub enum ParseError {
 impl Header {
     /// Reads a header from the front of `packet`, which may end with the header. `verify`: check its checksum, which the
     /// NIC may have done.
+    #[inline]
     pub fn parse(packet: &[u8], verify: bool) -> Result<Header, ParseError> {
         let have = packet.len();
         let Some(fixed) = super::bytes::<MIN_HEADER_LEN>(packet, 0) else {

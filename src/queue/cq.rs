@@ -2,7 +2,7 @@
 
 use super::ring::{DoorbellRecord, RingMemory};
 use crate::adapter::Handle;
-use crate::dma::{DmaBuf, DmaError, DmaHeap, DmaRing, Entry};
+use crate::dma::{DmaBuf, DmaError, DmaHeap, DmaRing, Entries, Entry};
 use crate::platform::Platform;
 use hw_regs::barrier;
 use hw_regs::cqe::{Cqe64, CqeOpcode, CqeSyndrome, ErrCqe, OffloadCqe};
@@ -16,6 +16,8 @@ use zerocopy::FromBytes;
 const NEVER_WRITTEN: u8 = 0xf1;
 /// Byte 62 of an entry that was never written.
 const NO_SIGNATURE: u8 = 0xff;
+/// Bit of the last byte that says whether the sender asked for an event.
+const SOLICITED: u8 = 2;
 /// Counters are 24 bits wide in doorbells and records.
 const COUNTER_MASK: u32 = 0xff_ffff;
 /// Largest CQ: the lap parity must not be touched by the 24-bit wrap.
@@ -95,6 +97,33 @@ pub struct Polled<'a, E> {
     entry: Entry<'a, E>,
     /// The last byte, with owner bit 0 in every lap.
     op: u8,
+}
+
+/// Entries that are still to be consumed.
+pub(super) struct Ahead<'a, E> {
+    entries: Entries<'a, E>,
+    op: u8,
+    op_own: u8,
+}
+
+impl<'a, E: CqeFormat> Ahead<'a, E> {
+    /// How many places there are, written or not.
+    #[inline(always)]
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Entry `n` from here, if the device has written it and it is of the kind asked for, solicited or not.
+    #[inline(always)]
+    pub(super) fn get(&self, n: usize) -> Option<Polled<'a, E>> {
+        let entry = self.entries.entry(n)?;
+        // Owner, format and opcode in one comparison; no entry that was never written has the opcode of one that was.
+        if entry.acquire_last() & !SOLICITED != self.op_own {
+            return None;
+        }
+        barrier::dma_read();
+        Some(Polled { entry, op: self.op })
+    }
 }
 
 impl<E: CqeFormat> Polled<'_, E> {
@@ -336,6 +365,21 @@ impl<E: CqeFormat> CompletionQueue<E> {
         barrier::dma_read();
         self.next += 1;
         Some(Polled { entry, op })
+    }
+
+    /// The entries to come in this lap, at most `limit`, for a run of completions
+    /// ([`ReceiveQueue::accept_run`](super::ReceiveQueue::accept_run)) that all have the opcode and format of `op`. Nothing
+    /// is consumed.
+    #[inline(always)]
+    pub(super) fn ahead(&self, op: u8, limit: usize) -> Ahead<'_, E> {
+        Ahead { entries: self.ring.entries_from(self.next, limit), op, op_own: op | self.owner }
+    }
+
+    /// Consumes `n` entries that were found [ahead](CompletionQueue::ahead).
+    #[inline(always)]
+    pub(super) fn advance(&mut self, n: u32) {
+        debug_assert!(n <= self.entries() - self.next);
+        self.next += n;
     }
 
     /// Goes back to the ring's first entry.

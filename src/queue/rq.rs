@@ -4,7 +4,7 @@
 //! in the completion (`wqe_counter`); the name is checked against what is posted. There is no doorbell register: the device
 //! reads the doorbell record when a packet arrives (`mlx5-bringup.md` §8.3).
 
-use super::cq::{CqeFields, CqeFormat, ErrorCompletion};
+use super::cq::{CompletionQueue, CqeFields, CqeFormat, ErrorCompletion, Polled};
 use super::pool::RxPool;
 use super::ring::DoorbellRecord;
 use super::{BadCompletion, CompletionFault, Rejections};
@@ -192,6 +192,42 @@ impl ReceiveQueue {
         Ok(Arrival::new(buffer, bytes))
     }
 
+    /// Takes packets in order for as long as they are as they mostly are: at most `limit` entries of `cq` that are written,
+    /// report a received packet, name the next work request and a byte count that fits, and are taken by `each`. An
+    /// entry that is not, and what follows it, stays where it is, for [`CompletionQueue::poll_in_place`] and
+    /// [`ReceiveQueue::accept`] to say what is wrong with it. Returns how many were taken.
+    ///
+    /// `each` sees the entry and the packet, and gives the packet's buffer back if it does not take it.
+    #[inline(always)]
+    pub fn accept_run<E: CqeFormat>(
+        &mut self,
+        cq: &mut CompletionQueue<E>,
+        limit: u32,
+        mut each: impl FnMut(&Polled<'_, E>, Arrival) -> Result<(), RxBuffer>,
+    ) -> u32 {
+        let slots = self.slots.get_mut(self.next as usize..).unwrap_or_default();
+        let entries = cq.ahead(CqeOpcode::RESP_SEND.0 << 4, slots.len().min(limit as usize));
+        let slots = &mut slots[..entries.len()];
+        let size = self.buffer_size;
+        let mut taken = 0;
+        while let (Some(entry), Some(slot)) = (entries.get(taken), slots.get_mut(taken)) {
+            let bytes = entry.base_field(Cqe64::BYTE_CNT);
+            let counter = entry.base_field(Cqe64::WQE_COUNTER) as u16;
+            if slot.awaits != name(counter) || bytes.wrapping_sub(1) >= size {
+                break;
+            }
+            if each(&entry, Arrival::new(RxBuffer(slot.buffer), bytes)).is_err() {
+                break;
+            }
+            *slot = EMPTY;
+            taken += 1;
+        }
+        let taken = taken as u32;
+        self.next += taken;
+        cq.advance(taken);
+        taken
+    }
+
     /// The buffer of work request `counter`, into which the device says it wrote `bytes` bytes. After an error nothing was
     /// taken; a buffer that the device was done with is posted again.
     #[inline(always)]
@@ -321,11 +357,24 @@ pub(super) mod tests {
 
     /// A queue and a pool that no firmware knows.
     pub(crate) fn queue(log_wqes: u32, buffers: u32) -> (ReceiveQueue, RxPool) {
+        queue_of(log_wqes, buffers, SIZE)
+    }
+
+    /// The same with buffers of `size` bytes.
+    pub(crate) fn queue_of(log_wqes: u32, buffers: u32, size: u32) -> (ReceiveQueue, RxPool) {
         let heap = testing::heap();
-        let pool = RxPool::new(&heap, buffers, SIZE).expect("memory");
+        let pool = RxPool::new(&heap, buffers, size).expect("memory");
         let ring = RingMemory::allocate(&heap, WQE_BYTES << log_wqes).expect("memory").into_buffer();
         let record = DoorbellRecord::allocate(&heap).expect("memory");
-        (ReceiveQueue::new(ring, record, testing::handle(ObjectKind::Rq, 0x77), SIZE, 0xabcd), pool)
+        (ReceiveQueue::new(ring, record, testing::handle(ObjectKind::Rq, 0x77), size, 0xabcd), pool)
+    }
+
+    impl ReceiveQueue {
+        /// Counter of the oldest work request that is not complete.
+        pub(crate) fn next_counter(&mut self) -> u32 {
+            self.skip_completed();
+            self.consumer()
+        }
     }
 
     fn packet(counter: u16, bytes: u32) -> Cqe64 {

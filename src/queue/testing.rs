@@ -1,5 +1,7 @@
 //! A function without hardware for the tests of queues: memory that nothing is mapped to, registers that only remember.
 
+pub(crate) use super::cq::tests::{Producer, cq};
+pub(crate) use super::rq::tests::queue_of as rq;
 use crate::adapter::{Handle, ObjectLog};
 use crate::command::{
     CommandError, CommandPort, Fault, FirmwareVersion, Function, ObjectKind, Output, Request, Ticket,

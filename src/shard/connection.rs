@@ -189,7 +189,11 @@ impl Connection {
     }
 
     /// Starts the L5P as soon as TCP has connected: bytes may come with the segment that says so.
+    #[inline]
     pub fn start_if_connected(&mut self, now: Duration) {
+        if !matches!(self.l5p, L5p::Waiting(_)) {
+            return;
+        }
         let connected = !matches!(self.tcp.state(), State::SynSent | State::SynReceived | State::Closed);
         if connected && self.ended.is_none() {
             self.start(now);

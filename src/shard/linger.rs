@@ -113,7 +113,7 @@ impl<P: Platform> Shard<P> {
             tcp.abort();
             if self.dead || !self.tx.has_room() {
                 self.past.tcp += tcp.counters();
-                self.by_tuple.remove(&tuple);
+                self.parties.remove(&tuple);
                 return;
             }
         }
@@ -130,7 +130,7 @@ impl<P: Platform> Shard<P> {
             Some(slot) => *slot = Some(closing),
             None => lingering.slots.push(Some(closing)),
         }
-        self.by_tuple.insert(tuple, Party::Lingering(index));
+        self.parties.insert(tuple, Party::Lingering(index));
         self.sending.push(Party::Lingering(index));
     }
 
@@ -143,7 +143,7 @@ impl<P: Platform> Shard<P> {
         self.past.tcp += closing.tcp.counters();
         self.lingering.free.push(index);
         self.lingering.remember(closing.tuple);
-        self.by_tuple.remove(&closing.tuple);
+        self.parties.remove(&closing.tuple);
         self.timers.set(Party::Lingering(index).key(), None);
     }
 

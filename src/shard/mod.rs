@@ -21,7 +21,7 @@
 //! | `event`, `error` | what the caller is told |
 //! | `connection`, `run` | a connection's protocols and deadlines; how it ends |
 //! | `requests` | a buffer's way from the caller and back |
-//! | `receive` (`completions`, `buffers`), `transmit` | packets |
+//! | `receive` (`completions`, `buffers`, `parties`), `transmit` | packets |
 //! | `linger` | TCP after its owner is gone |
 //! | `failure`, `quarantine` | what goes wrong with the function, and buffers that are not safe |
 //! | `counters`, `observe` | what is counted and noted, and how it looks from outside |
@@ -38,6 +38,7 @@ mod failure;
 mod linger;
 mod observe;
 mod open;
+mod parties;
 mod quarantine;
 mod receive;
 mod requests;
@@ -72,6 +73,7 @@ use completions::RxCompletions;
 use connection::{Connection, Role};
 use linger::{Lingering, Party};
 use open::FIRST_PORT;
+use parties::Parties;
 use quarantine::Quarantined;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
@@ -103,7 +105,7 @@ pub struct Shard<P: Platform> {
     free: Vec<u32>,
     /// Connections opened since the beginning, modulo 2^32.
     opened: u32,
-    by_tuple: HashMap<FourTuple, Party>,
+    parties: Parties,
     /// Connection of each offload queue, by flow tag.
     by_queue: HashMap<u32, u32>,
     lingering: Lingering,
@@ -139,6 +141,8 @@ pub struct Shard<P: Platform> {
     dead: bool,
     /// Payloads that TCP did not keep.
     unused: Vec<crate::frame::Frame>,
+    /// Completions that were read, on their way to TCP within one poll.
+    burst: Vec<crate::ddp::device::Received>,
     /// Bytes on their way from the L5P to TCP.
     scratch: Vec<u8>,
 }
@@ -185,7 +189,7 @@ impl<P: Platform> Shard<P> {
             Some(slot) => *slot = connection,
             None => self.connections.push(connection),
         }
-        self.by_tuple.insert(tuple, Party::Live(index));
+        self.parties.insert(tuple, Party::Live(index));
         self.note(now, Some(id), What::ConnectionOpened { remote: target.into() });
         self.mark(index);
         Ok(id)
@@ -201,7 +205,7 @@ impl<P: Platform> Shard<P> {
         };
         let next = |port: u16| port.checked_add(1).unwrap_or(FIRST_PORT);
         for _ in FIRST_PORT..=u16::MAX {
-            if !self.by_tuple.contains_key(&tuple) {
+            if !self.parties.contains(&tuple) {
                 self.next_port = next(tuple.local_port);
                 return Some(tuple);
             }

@@ -2,6 +2,7 @@
 
 use super::buffers::Buffers;
 use super::completions::RxCompletions;
+use super::parties::Parties;
 use super::{Config, NotOpened, Shard};
 use crate::adapter::Adapter;
 use crate::ddp::create::Capacity;
@@ -78,7 +79,7 @@ impl<P: Platform> Shard<P> {
             connections: Vec::new(),
             free: Vec::new(),
             opened: 0,
-            by_tuple: HashMap::new(),
+            parties: Parties::default(),
             by_queue: HashMap::new(),
             lingering: Default::default(),
             timers: Default::default(),
@@ -101,6 +102,7 @@ impl<P: Platform> Shard<P> {
             broken: None,
             dead: false,
             unused: Vec::new(),
+            burst: Vec::with_capacity(super::receive::BURST as usize),
             scratch: vec![0; SCRATCH],
             config,
         }

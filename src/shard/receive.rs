@@ -6,11 +6,13 @@
 //! leaves that to the next one, which then reaps nothing new.
 
 use super::Shard;
+use super::completions::RxCompletions;
 use super::connection::Connection;
 use super::failure::Cause;
 use super::linger::Party;
+use crate::ddp::device::Received as Completion;
 use crate::ddp::memory::Memory;
-use crate::ddp::rebuild::Rebuilt;
+use crate::ddp::rebuild::{Rebuilt, plain};
 use crate::frame::Frame;
 use crate::net::{Checksum, HEADROOM, Received};
 use crate::observe::What;
@@ -25,6 +27,9 @@ use std::time::Duration;
 /// [`Config::log_rx`](super::Config::log_rx).
 pub const RECEIVE_BUDGET: u32 = 256;
 
+/// Entries that are read before their packets are looked into: what is true of many of them in a row is then asked once.
+pub(super) const BURST: u32 = 64;
+
 impl<P: Platform> Shard<P> {
     /// Reaps the control rings, unless what was reaped last still waits for the receive queue.
     pub(super) fn reap(&mut self) -> bool {
@@ -37,11 +42,20 @@ impl<P: Platform> Shard<P> {
 
     /// Reads the receive queue, at most [`RECEIVE_BUDGET`] entries. True if there were any.
     pub(super) fn poll_receive(&mut self, now: Duration) -> bool {
-        let mut entry = OffloadCqe::zeroed();
         let mut taken = 0;
-        while taken < RECEIVE_BUDGET && self.cq.poll_into(&mut entry) {
-            taken += 1;
-            self.on_completion(now, &entry);
+        while taken < RECEIVE_BUDGET {
+            let limit = BURST.min(RECEIVE_BUDGET - taken);
+            let read = self.read_burst(limit);
+            taken += read;
+            // Taken out, because a packet is everybody's business.
+            let mut burst = std::mem::take(&mut self.burst);
+            for received in burst.drain(..) {
+                self.on_received(now, received);
+            }
+            self.burst = burst;
+            if read < limit {
+                break;
+            }
         }
         let dry = taken < RECEIVE_BUDGET;
         self.unread = if dry { 0 } else { self.unread.saturating_sub(taken) };
@@ -62,24 +76,42 @@ impl<P: Platform> Shard<P> {
         taken != 0
     }
 
-    fn on_completion(&mut self, now: Duration, entry: &OffloadCqe) {
-        let arrival = match self.rq.accept(entry) {
-            Ok(arrival) => arrival,
-            Err(fault) => return self.on_fault(now, fault),
-        };
-        self.counters.packets_rx += 1;
-        self.buffers.note_taken();
-        let rebuilt = match &mut self.offloads {
-            Some(offloads) => offloads.receive(entry, arrival),
-            None => Ok(Rebuilt { frame: crate::ddp::rebuild::plain(entry, arrival), resync: None }),
-        };
-        match rebuilt {
-            Ok(Rebuilt { frame, resync }) => self.on_frame(now, frame, resync),
-            Err(rejected) => {
+    /// Reads at most `limit` entries into `burst`. Returns how many.
+    fn read_burst(&mut self, limit: u32) -> u32 {
+        let (rq, burst) = (&mut self.rq, &mut self.burst);
+        match (&mut self.cq, &mut self.offloads) {
+            (RxCompletions::Offload(cq), Some(offloads)) => {
+                offloads.receive_burst(cq, rq, limit, |received| burst.push(received))
+            }
+            // Nothing is ever placed.
+            (cq, _) => {
+                let mut entry = OffloadCqe::zeroed();
+                let mut taken = 0;
+                while taken < limit && cq.poll_into(&mut entry) {
+                    taken += 1;
+                    burst.push(match rq.accept(&entry) {
+                        Ok(arrival) => Completion::Packet(Rebuilt { frame: plain(&entry, arrival), resync: None }),
+                        Err(fault) => Completion::Fault(fault),
+                    });
+                }
+                taken
+            }
+        }
+    }
+
+    fn on_received(&mut self, now: Duration, received: Completion) {
+        if let Completion::Packet(_) | Completion::Rejected(_) = received {
+            self.counters.packets_rx += 1;
+            self.buffers.note_taken();
+        }
+        match received {
+            Completion::Packet(Rebuilt { frame, resync }) => self.on_frame(now, frame, resync),
+            Completion::Rejected(rejected) => {
                 self.counters.bad_completions += 1;
                 self.note(now, None, What::CompletionRefused { why: rejected.why.name() });
                 self.buffers.give_back(rejected.buffer);
             }
+            Completion::Fault(fault) => self.on_fault(now, fault),
         }
     }
 
@@ -107,24 +139,23 @@ impl<P: Platform> Shard<P> {
         // The hole holds stale bytes: headers are read in front of it only.
         let n = (frame.contiguous_front() as usize).min(HEADROOM);
         self.buffers.pool.read(frame.buffer(), frame.start(), &mut head[..n]);
-        let tcp = match self.interface.receive(now, frame.len(), &head[..n], Checksum::Device) {
-            Received::Tcp(tcp) => tcp,
-            Received::Arp | Received::Dropped(_) => return self.buffers.give_back(frame.into_buffer()),
-        };
+        // Looked at where it is: it is large, and mostly little of it is needed.
+        let received = self.interface.receive(now, frame.len(), &head[..n], Checksum::Device);
+        let Received::Tcp(tcp) = &received else { return self.buffers.give_back(frame.into_buffer()) };
         if !frame.checksum_ok() {
             self.counters.bad_checksums += 1;
             return self.buffers.give_back(frame.into_buffer());
         }
-        let index = match self.by_tuple.get(&tcp.tuple) {
-            Some(&Party::Live(index)) => index,
-            Some(&Party::Lingering(index)) => {
+        let index = match self.parties.find(&tcp.tuple, frame.queue()) {
+            Some(Party::Live(index)) => index,
+            Some(Party::Lingering(index)) => {
                 tcp.trim(&mut frame);
                 return self.on_lingering_segment(now, index, Segment { header: tcp.header, payload: frame });
             }
             None => {
                 self.counters.no_connection += 1;
                 self.buffers.give_back(frame.into_buffer());
-                return self.reset_stranger(now, &tcp);
+                return self.reset_stranger(now, tcp);
             }
         };
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else {
@@ -140,24 +171,35 @@ impl<P: Platform> Shard<P> {
             return self.buffers.give_back(frame.into_buffer());
         }
         // Nor does its word for digests, or a question about another stream.
-        self.counters.foreign_digest_marks += u64::from(!ours && frame.digest_ok());
-        let mut frame = if ours { frame } else { frame.with_digest_ok(false) };
-        tcp.trim(&mut frame);
-        connection.tcp.on_segment(now, Segment { header: tcp.header, payload: frame }, &mut self.unused);
-        for unused in self.unused.drain(..) {
-            self.buffers.give_back(unused.into_buffer());
-        }
-        connection.start_if_connected(now);
-        match (resync, ours, connection.l5p.host_queue()) {
-            (Some(sequence), true, Some(queue)) => {
-                queue.resync_request(sequence);
-                let what = What::ResyncAsked { queue: connection.offload.unwrap_or_default(), sequence };
-                self.log.note(now, Some(connection.id.serial), what);
+        let mut frame = match ours {
+            true => frame,
+            false => {
+                self.counters.foreign_digest_marks += u64::from(frame.digest_ok());
+                frame.with_digest_ok(false)
             }
-            (Some(_), ..) => self.counters.foreign_resyncs += 1,
-            (None, ..) => {}
+        };
+        tcp.trim(&mut frame);
+        let mut next = match connection.tcp.deliver(now, &tcp.header, frame) {
+            Ok(next) => Some(next),
+            Err(payload) => {
+                connection.tcp.on_segment(now, Segment { header: tcp.header, payload }, &mut self.unused);
+                for unused in self.unused.drain(..) {
+                    self.buffers.give_back(unused.into_buffer());
+                }
+                connection.start_if_connected(now);
+                connection.tcp.recv()
+            }
+        };
+        if let Some(sequence) = resync {
+            match (connection.offload.filter(|_| ours), connection.l5p.host_queue()) {
+                (Some(queue), Some(l5p)) => {
+                    l5p.resync_request(sequence);
+                    self.log.note(now, Some(connection.id.serial), What::ResyncAsked { queue, sequence });
+                }
+                _ => self.counters.foreign_resyncs += 1,
+            }
         }
-        while let Some((position, frame)) = connection.tcp.recv() {
+        while let Some((position, frame)) = next {
             if let Some(queue) = connection.l5p.host_queue() {
                 let offloaded = connection.offload.and_then(|q| self.offloads.as_mut()?.memory(q, &self.buffers.pool));
                 let mut memory = match offloaded {
@@ -167,6 +209,7 @@ impl<P: Platform> Shard<P> {
                 queue.receive_frame(position.wire(), &frame, &mut memory);
             }
             self.buffers.give_back(frame.into_buffer());
+            next = connection.tcp.recv();
         }
         self.mark(index);
     }

@@ -66,12 +66,15 @@ pub trait Payload {
 }
 
 impl Payload for crate::frame::Frame {
+    #[inline]
     fn len(&self) -> u32 {
         crate::frame::Frame::len(self)
     }
+    #[inline]
     fn trim_front(&mut self, n: u32) {
         crate::frame::Frame::trim_front(self, n);
     }
+    #[inline]
     fn trim_back(&mut self, n: u32) {
         crate::frame::Frame::trim_back(self, n);
     }

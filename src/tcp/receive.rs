@@ -114,6 +114,19 @@ impl<P: Payload> ReceiveQueue<P> {
         self.ready.len() + self.early.len()
     }
 
+    /// True if nothing is held.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.held() == 0
+    }
+
+    /// The next `len` bytes were received and taken at once.
+    #[inline]
+    pub(super) fn pass(&mut self, len: u32) {
+        debug_assert!(self.is_empty());
+        self.next += len;
+    }
+
     /// Position after the last byte that was accepted.
     pub(super) fn last(&self) -> Position {
         self.islands.last().map_or(self.next, |island| island.end)

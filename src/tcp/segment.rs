@@ -74,8 +74,15 @@ impl SackBlocks {
     }
 
     /// The blocks.
+    #[inline]
     pub fn as_slice(&self) -> &[SackBlock] {
         &self.blocks[..usize::from(self.len)]
+    }
+
+    /// True if there is no block.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
     }
 }
 
@@ -192,13 +199,22 @@ fn be32(bytes: &[u8], at: usize) -> u32 {
 }
 
 impl Options {
-    fn parse(mut bytes: &[u8]) -> Result<Options, ParseError> {
-        let mut options = Options::default();
+    #[inline]
+    fn parse(bytes: &[u8]) -> Result<Options, ParseError> {
         // RFC 7323 appendix A: nearly every segment carries NOP, NOP, timestamps and nothing else.
-        if bytes.len() == 12 && bytes[..4] == [NOP, NOP, TIMESTAMPS, 10] {
-            options.timestamps = Some(Timestamps { value: be32(bytes, 4), echo: be32(bytes, 8) });
-            return Ok(options);
+        match <&[u8; 12]>::try_from(bytes) {
+            _ if bytes.is_empty() => Ok(Options::default()),
+            Ok(usual) if usual[..4] == [NOP, NOP, TIMESTAMPS, 10] => {
+                let timestamps = Timestamps { value: be32(usual, 4), echo: be32(usual, 8) };
+                Ok(Options { timestamps: Some(timestamps), ..Options::default() })
+            }
+            _ => Options::parse_any(bytes),
         }
+    }
+
+    #[inline(never)]
+    fn parse_any(mut bytes: &[u8]) -> Result<Options, ParseError> {
+        let mut options = Options::default();
         while let Some(&kind) = bytes.first() {
             match kind {
                 END => break,
@@ -288,6 +304,7 @@ impl Header {
     /// Reads a header from the front of `bytes`, which may end with the header: the payload is not needed.
     ///
     /// The checksum is not looked at: it covers the payload (see `net`).
+    #[inline]
     pub fn parse(bytes: &[u8]) -> Result<Parsed, ParseError> {
         let have = bytes.len();
         if have < MIN_HEADER_LEN {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::super::receive::Accepted;
 use super::super::recovery::Recovery;
-use super::super::segment::{Flags, Header, Segment};
+use super::super::segment::{Flags, Header, Segment, Timestamps};
 use super::super::{Payload, Position};
 use super::{Connection, ConnectionError, State};
 
@@ -37,6 +37,56 @@ impl<P: Payload> Connection<P> {
             _ => self.synchronized(now, &header, payload, unused),
         };
         unused.extend(payload);
+    }
+
+    /// [`on_segment`](Self::on_segment) and [`recv`](Self::recv) in one, for what most segments of a stream are: the next data,
+    /// all of it inside the window, no news in the acknowledgment, and nothing held that was received before. Of all that RFC
+    /// 9293 §3.10.7.4 asks for, little is left then. The payload comes back with its position.
+    ///
+    /// # Errors
+    /// The payload, if the segment is not like this: nothing has happened, and [`on_segment`](Self::on_segment) is to be
+    /// called.
+    #[inline]
+    pub fn deliver(&mut self, now: Duration, header: &Header, payload: P) -> Result<(Position, P), P> {
+        let (seq, len) = (self.receive.next(), payload.len());
+        if !self.is_expected(header, len) {
+            return Err(payload);
+        }
+        self.counters.segments_in += 1;
+        self.counters.bytes_in += u64::from(len);
+        if let (true, Some(timestamps)) = (self.timestamps, header.options.timestamps) {
+            self.note_timestamp(now, seq, timestamps);
+        }
+        self.set_window(now, header, seq, self.una, false);
+        self.last_heard = now;
+        self.keepalive_sent = 0;
+        self.receive.pass(len);
+        self.on_in_order(now, false);
+        self.on_taken();
+        Ok((seq, payload))
+    }
+
+    /// Whether [`deliver`](Self::deliver) takes a segment with `len` bytes of payload.
+    #[inline]
+    fn is_expected(&self, header: &Header, len: u32) -> bool {
+        let next = self.receive.next();
+        let ordered = match (self.timestamps, header.options.timestamps) {
+            (false, _) => true,
+            (true, Some(timestamps)) => timestamps.value.wrapping_sub(self.ts_recent) as i32 >= 0,
+            (true, None) => false,
+        };
+        self.state == State::Established
+            && header.flags.difference(Flags::PSH) == Flags::ACK
+            && header.seq == next.wire()
+            && self.max.nearest(header.ack) == self.una
+            && u32::from(header.window) << self.window_shift == self.window
+            // No bytes wrap to more than any window has room for.
+            && len.wrapping_sub(1) < self.edge.window_since(next)
+            && ordered
+            && header.options.sack.is_empty()
+            && self.peer_fin.is_none()
+            && self.receive.is_empty()
+            && self.recovery.is_settled()
     }
 
     /// RFC 9293 §3.10.7.3. Data that comes with the SYN is not kept: the peer sends it again. False if the segment was
@@ -154,12 +204,8 @@ impl<P: Payload> Connection<P> {
             return Some(payload);
         }
 
-        // RFC 7323 §4.3 (2).
-        if let (true, Some(timestamps)) = (self.timestamps, header.options.timestamps)
-            && seq <= self.last_ack_sent
-            && (timestamps.value.wrapping_sub(self.ts_recent) as i32) >= 0
-        {
-            (self.ts_recent, self.ts_recent_at) = (timestamps.value, now);
+        if let (true, Some(timestamps)) = (self.timestamps, header.options.timestamps) {
+            self.note_timestamp(now, seq, timestamps);
         }
 
         // Fifth, the acknowledgment.
@@ -212,6 +258,14 @@ impl<P: Payload> Connection<P> {
             self.finish_receiving(now);
         }
         rest
+    }
+
+    /// RFC 7323 §4.3 (2).
+    #[inline]
+    fn note_timestamp(&mut self, now: Duration, seq: Position, timestamps: Timestamps) {
+        if seq <= self.last_ack_sent && (timestamps.value.wrapping_sub(self.ts_recent) as i32) >= 0 {
+            (self.ts_recent, self.ts_recent_at) = (timestamps.value, now);
+        }
     }
 
     /// RFC 5961 §3.2: only a reset at exactly RCV.NXT is believed.
@@ -301,6 +355,7 @@ impl<P: Payload> Connection<P> {
     /// RFC 9293 §3.10.7.4: WL1 and WL2 keep an old segment from changing the window. `news`: it acknowledged new data, so it
     /// is not old, even if it is a retransmission by its sequence number. The RFC would keep the window then, although
     /// SND.UNA moves, and the right edge with it: beyond what the peer ever offered.
+    #[inline]
     fn set_window(&mut self, now: Duration, header: &Header, seq: Position, ack: Position, news: bool) {
         if news || self.wl1 < seq || (self.wl1 == seq && self.wl2 <= ack) {
             let window = u32::from(header.window) << self.window_shift;
@@ -342,15 +397,7 @@ impl<P: Payload> Connection<P> {
             Accepted::InOrder { filled } => {
                 self.counters.bytes_in += self.receive.next().since(before);
                 self.counters.trimmed_front += u64::from(trimmed);
-                self.unacked_segments += 1;
-                self.duplicate_acks = 0;
-                // RFC 5681 §4.2: at least every second segment, and at once when a gap closes.
-                if filled || trimmed || self.unacked_segments >= 2 {
-                    self.ack_now = true;
-                } else if self.ack_at.is_none() {
-                    // RFC 9293 §3.8.6.3.
-                    self.ack_at = Some(now + self.config.ack_delay);
-                }
+                self.on_in_order(now, filled || trimmed);
             }
             Accepted::OutOfOrder => {
                 self.counters.out_of_order += 1;
@@ -365,6 +412,20 @@ impl<P: Payload> Connection<P> {
                 self.counters.dropped_no_room += 1;
                 self.ack_now = true;
             }
+        }
+    }
+
+    /// Data came in order; `at_once`: the peer is to hear of it without delay.
+    #[inline]
+    fn on_in_order(&mut self, now: Duration, at_once: bool) {
+        self.unacked_segments += 1;
+        self.duplicate_acks = 0;
+        // RFC 5681 §4.2: at least every second segment, and at once when a gap closes.
+        if at_once || self.unacked_segments >= 2 {
+            self.ack_now = true;
+        } else if self.ack_at.is_none() {
+            // RFC 9293 §3.8.6.3.
+            self.ack_at = Some(now + self.config.ack_delay);
         }
     }
 
@@ -410,3 +471,7 @@ impl<P: Payload> Connection<P> {
         self.linger_at = Some(now + 2 * self.config.msl);
     }
 }
+
+#[cfg(test)]
+#[path = "input_tests.rs"]
+mod tests;

@@ -353,10 +353,18 @@ impl<P: Payload> Connection<P> {
             return None;
         }
         let taken = self.receive.take();
-        if taken.is_some() && self.may_receive() && self.edge_if_opened() > self.edge {
-            self.ack_now = true;
+        if taken.is_some() {
+            self.on_taken();
         }
         taken
+    }
+
+    /// The window may open.
+    #[inline]
+    fn on_taken(&mut self) {
+        if !self.ack_now && self.may_receive() && self.edge_if_opened() > self.edge {
+            self.ack_now = true;
+        }
     }
 
     /// Queues bytes to be sent; returns how many fitted, 0 once the connection is closing.

@@ -31,3 +31,14 @@ pub(super) enum Recovery {
     /// The peer sends selective acknowledgments.
     Sack(Box<SackRecovery>),
 }
+
+impl Recovery {
+    /// True if an acknowledgment with data that says once more what the last one said changes nothing here.
+    pub(super) fn is_settled(&self) -> bool {
+        match self {
+            // Without SACK only news and bare duplicates are looked at.
+            Recovery::NewReno(_) => true,
+            Recovery::Sack(sack) => sack.is_settled(),
+        }
+    }
+}

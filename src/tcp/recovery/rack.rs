@@ -126,6 +126,11 @@ impl Rack {
         self.window = if !self.reordering_seen && believe { 0 } else { self.patience(round.smoothed) };
     }
 
+    /// True if no round trip with a duplicate is going on, whose end would be noted.
+    pub(super) fn is_settled(&self) -> bool {
+        self.dsack_round.is_none()
+    }
+
     /// How late a segment may be if reordering is possible.
     fn patience(&self, smoothed: u64) -> u64 {
         let (minimum, _) = self.minimum.unwrap_or_default();

@@ -104,6 +104,8 @@ pub(in crate::tcp) struct SackRecovery {
     /// RFC 6675 §4, RescueRxt: SND.UNA when the last rescue was sent.
     rescued: Option<Position>,
     sent_again: Option<SentAgain>,
+    /// See [`is_settled`](SackRecovery::is_settled).
+    settled: bool,
     /// Where the first byte of the stream is.
     origin: Position,
 }
@@ -123,6 +125,7 @@ impl SackRecovery {
             recover: start,
             rescued: None,
             sent_again: None,
+            settled: false,
             origin: start,
         }
     }
@@ -153,8 +156,16 @@ impl SackRecovery {
         }
     }
 
+    /// True if the last acknowledgment brought no news and left nothing to look for, and only new data was sent since: the
+    /// same acknowledgment once more, with data, changes nothing. What was sent since comes after all that has arrived, so
+    /// RACK does not miss it.
+    pub(in crate::tcp) fn is_settled(&self) -> bool {
+        self.settled
+    }
+
     /// `segment` was sent again.
     pub(in crate::tcp) fn on_sent_again(&mut self, now: Duration, segment: Resend) {
+        self.settled = false;
         let Resend { number, start, len } = segment;
         let end = start + len;
         self.board.sent_again(number, nanos(now));
@@ -213,6 +224,7 @@ impl SackRecovery {
 
     /// A probe was sent; everything sent lies between `una` and `nxt` now. `again`: it was not new.
     pub(in crate::tcp) fn on_probe_sent(&mut self, una: Position, nxt: Position, again: bool) {
+        self.settled = false;
         match self.is_fast() {
             true => self.rescued = Some(una),
             false => self.tlp.on_sent(nxt, again),
@@ -286,6 +298,9 @@ impl SackRecovery {
                 congestion.on_ack(ack.now, acked, ack.smoothed.unwrap_or_default(), limited);
             }
         }
+        let known = (self.board.sacked(), self.board.lost(), delivered) == (0, 0, 0);
+        let quiet = self.phase == Phase::Open && self.sent_again.is_none() && !self.tlp.is_out();
+        self.settled = known && quiet && acked == 0 && loss_at.is_none() && self.rack.is_settled();
         Outcome {
             rtt: rtt.map(Duration::from_nanos),
             progress: delivered > 0,
@@ -377,6 +392,7 @@ impl SackRecovery {
         now: Duration,
         una: Position,
     ) -> Option<Duration> {
+        self.settled = false;
         let pipe = self.board.pipe();
         let (lost, loss_at) = self.rack.detect(&mut self.board, nanos(now));
         counters.lost_segments += u64::from(lost);
@@ -399,6 +415,7 @@ impl SackRecovery {
         una: Position,
         again: bool,
     ) {
+        self.settled = false;
         if self.board.head_is_sacked() {
             // RFC 2018 §8: the peer may throw away what it did not acknowledge cumulatively, and seems to have.
             counters.sack_reneges += 1;
