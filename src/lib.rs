@@ -28,6 +28,7 @@ pub mod nvme;
 pub mod observe;
 pub mod platform;
 pub mod queue;
+pub mod session;
 pub mod shard;
 pub mod steering;
 pub mod tcp;

@@ -344,7 +344,7 @@ fn a_drop_keeps_the_memory_until_a_reset() {
 fn reset_and_again() {
     let platform = platform(Nic::default());
     for _ in 0..5 {
-        let adapter = up(&platform);
+        let mut adapter = up(&platform);
         let heap = adapter.heap().clone();
         assert!(heap.usage().1 > 256 * 4096);
         adapter.reset(soon(&platform)).expect("a reset");

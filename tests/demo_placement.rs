@@ -17,7 +17,8 @@
 
 mod demo_support;
 
-use connectx_ddp::demo::{self, Config, DemoError, NoTap};
+use connectx_ddp::ddp::why::Why;
+use connectx_ddp::demo::{self, Config, DemoError, NoTap, Outcome};
 use connectx_ddp::shard::OffloadPolicy;
 use demo_support::oracle::Oracle;
 use demo_support::{assert_clean, assert_nothing_left, run, scripted, small};
@@ -45,6 +46,12 @@ fn lesser(edit: impl Fn(&mut virtual_nic::Capabilities)) -> virtual_nic::Config 
     device
 }
 
+/// Reads that were not bound.
+fn unbound(outcome: &Outcome) -> u64 {
+    let unbound = Why::ALL.into_iter().filter(|why| why.is_unbound());
+    unbound.filter_map(|why| outcome.copied.get(why.name())).map(|copied| copied.reads).sum()
+}
+
 const ALL_RUNS: [WhichRun; 3] = [WhichRun::First, WhichRun::Last, WhichRun::Longest];
 
 /// PDUs of many sizes, small ones among them: packets with several runs.
@@ -68,7 +75,9 @@ fn one_run_of_every_packet_is_placed() {
             let mut oracle = Oracle::new(which);
             let outcome = demo::run_tapped(&config, device(which), &mut oracle, &mut |_| {}).expect("good options");
             assert_clean(&config, &outcome);
-            assert_eq!(outcome.not_offloaded.len(), 0, "{:?}", outcome.not_offloaded);
+            assert_eq!(unbound(&outcome), 0, "{:?}", outcome.copied);
+            let second_runs = outcome.copied.get("second-run").map_or(0, |copied| copied.bytes);
+            assert_eq!(outcome.bytes_copied, second_runs, "in order, nothing else is copied: {:?}", outcome.copied);
             assert_eq!(oracle.io_queues(), config.queues as usize);
             assert_eq!(oracle.payload, config.size);
             let placed = (outcome.bytes_placed, outcome.packets_placed);
@@ -170,8 +179,12 @@ fn prefer_copies_where_the_offload_is_impossible() {
         assert_clean(&config, &outcome);
         assert_eq!((outcome.bytes_placed, outcome.bytes_copied, outcome.queues_offloaded), (0, config.size, 0));
         assert_eq!((outcome.digests_hw, outcome.digests_sw), (0, outcome.reads));
-        let reasons: Vec<_> = outcome.not_offloaded.iter().collect();
-        assert!(matches!(reasons[..], [(why, 2)] if why.contains(word)), "{reasons:?}");
+        for queue in &outcome.per_queue {
+            assert_eq!((queue.offloaded, queue.reason), (false, Some("not-capable")));
+            assert!(queue.detail.as_ref().is_some_and(|detail| detail.contains(word)), "{queue:?}");
+        }
+        let copied = &outcome.copied["queue-not-offloaded"];
+        assert_eq!((copied.reads, copied.bytes), (outcome.reads, config.size));
     }
 }
 
@@ -307,9 +320,9 @@ proptest! {
         prop_assert_eq!(outcome.queues_offloaded, config.queues);
         prop_assert_eq!(outcome.digests_sw, 0);
         // A read that the control ring had no room for is copied, and said to be.
-        match outcome.not_offloaded.is_empty() {
+        match unbound(&outcome) == 0 {
             true => prop_assert_eq!((outcome.bytes_placed, outcome.packets_placed), (oracle.placeable, oracle.packets)),
-            false => prop_assert!(outcome.bytes_placed < oracle.placeable, "{:?}", outcome.not_offloaded),
+            false => prop_assert!(outcome.bytes_placed < oracle.placeable, "{:?}", outcome.copied),
         }
         let setups = outcome.counters["rx_nvmeotcp_ddp_setup"] + outcome.counters["rx_nvmeotcp_ddp_setup_fail"];
         prop_assert_eq!(setups, outcome.reads);

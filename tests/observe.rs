@@ -262,7 +262,7 @@ fn the_text_is_openmetrics() {
         let mut snapshot = Snapshot::empty();
         let address = "0000:01:00.0 \"quoted\" \\ and\na second line é";
         snapshot.function.address = address.to_owned();
-        snapshot.shards[0].tcp.bytes_in = u64::MAX;
+        snapshot.shards[0].totals.tcp.bytes_in = u64::MAX;
         let families = openmetrics::parse(&render(&snapshot, detail)).expect("strict");
         let (_, labels) = families["cxddp_function"].samples.keys().next().expect("one");
         assert_eq!(labels["address"], address);
@@ -339,14 +339,15 @@ fn numbers_only_grow() {
     let last = watch.last.expect("closing");
     let shard = &last.shards[0];
     assert!(shard.connections.is_empty(), "all have ended");
-    assert_eq!(shard.counters.connections_opened, shard.counters.connections_ended.total());
-    assert_eq!(shard.tcp.segments_in, shard.interface.tcp_in - shard.counters.no_connection);
+    let totals = &shard.totals;
+    assert_eq!(totals.shard.connections_opened, totals.shard.connections_ended.total());
+    assert_eq!(totals.tcp.segments_in, totals.interface.tcp_in - totals.shard.no_connection);
     assert_eq!(
-        shard.nvme.bytes_placed + shard.nvme.bytes_copied,
+        totals.nvme.bytes_placed + totals.nvme.bytes_copied,
         8 << 20,
         "all of the image, of connections that ended"
     );
-    assert_eq!(shard.nvme.submitted, shard.nvme.completed);
+    assert_eq!(totals.nvme.submitted, totals.nvme.completed);
 }
 
 #[test]
@@ -357,7 +358,7 @@ fn events_tell_the_story() {
     assert_eq!((count("connection-opened"), count("connection-ready"), count("connection-ended")), (3, 3, 3));
     assert_eq!((count("offload-added"), count("offload-removed")), (2, 2));
     let last = watch.last.expect("closing");
-    let offload = &last.shards[0].offload;
+    let offload = &last.shards[0].totals.offload;
     assert!(offload.resync > 0 && count("resync-asked") as u64 == offload.resync, "{}", offload.resync);
     assert_eq!(count("resync-confirmed") as u64, offload.resync_confirmed);
     assert_eq!(watch.ring, RingCounters { noted: names.len() as u64, forgotten: 0 });
@@ -412,7 +413,7 @@ fn a_run_can_be_watched() {
         let outcome = demo::run_watched(&config, &mut watch, &mut |_| {}).expect("good options");
         assert!(outcome.verified);
         let last = watch.last.expect("closing");
-        let packets = last.shards[0].counters.packets_rx;
+        let packets = last.shards[0].totals.shard.packets_rx;
         let part = Part { at: last.at, function: Some(last.function), shard: last.shards.into_iter().next() };
         watch.publisher.expect("still there").finish(part);
         stop.store(true, Ordering::Release);

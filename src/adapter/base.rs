@@ -37,6 +37,10 @@ pub(super) struct Base<P> {
     pub stage: Stage,
 }
 
+/// Proof that a function was reset, so that it holds nothing that it was told of before: no object, no memory.
+#[derive(Debug)]
+pub struct FunctionReset(());
+
 /// What a teardown did, and what it could not do.
 #[derive(Debug, Default)]
 pub struct Teardown {
@@ -185,13 +189,13 @@ impl<P: Platform> Base<P> {
     }
 
     /// Function-level reset: firmware forgets everything, so all memory is free.
-    pub fn reset(&mut self, deadline: Deadline) -> Result<(), AdapterError> {
+    pub fn reset(&mut self, deadline: Deadline) -> Result<FunctionReset, AdapterError> {
         self.platform.reset()?;
         wait_ready(&*self.platform, deadline, "after a function-level reset")?;
         self.firmware.forget();
         self.log.forget();
         self.stage = Stage::Down;
-        Ok(())
+        Ok(FunctionReset(()))
     }
 }
 

@@ -28,6 +28,13 @@ pub enum Ailment {
     },
     /// The function is disabled, or somebody asked firmware for a reset.
     Interface(NicInterface),
+    /// Somebody reset the function: it does not know the command queue any more.
+    Reset {
+        /// What the registers with its address held at the first look.
+        was: u64,
+        /// What they hold now.
+        is: u64,
+    },
     /// The health counter does not move.
     Still {
         /// For how long.
@@ -48,6 +55,8 @@ reasons! {
         Interface "interface",
         /// The health counter does not move.
         Still "still",
+        /// The function was reset by somebody else.
+        Reset "reset",
     }
 }
 
@@ -59,6 +68,7 @@ impl Ailment {
             Ailment::Syndrome { .. } => AilmentKind::Syndrome,
             Ailment::Interface(_) => AilmentKind::Interface,
             Ailment::Still { .. } => AilmentKind::Still,
+            Ailment::Reset { .. } => AilmentKind::Reset,
         }
     }
 }
@@ -82,6 +92,9 @@ impl fmt::Display for Ailment {
                 f.write_str(if *reset_needed { "; it asks for a reset" } else { "" })
             }
             Ailment::Interface(state) => write!(f, "the function's interface is {state}: it must be brought up again"),
+            Ailment::Reset { was, is } => {
+                write!(f, "somebody reset the function: the address of the command queue is {is:#x}, was {was:#x}")
+            }
             Ailment::Still { time, counter } => {
                 write!(f, "the health counter stands at {counter:#x} for {time:?}: firmware does not run")
             }
@@ -94,6 +107,9 @@ impl fmt::Display for Ailment {
 pub(super) struct Monitor {
     /// Last counter, and since when it has this value.
     counter: Option<(u32, Duration)>,
+    /// The registers with the command queue's address, as they read at the first look. What they should read is not relied
+    /// on, only that it stays the same.
+    queue: Option<u64>,
     counters: HealthCounters,
 }
 
@@ -134,6 +150,11 @@ impl Monitor {
         let interface = NicInterface(field_of(InitSegment::CMDQ_ADDR_L_SZ_NIC_INTERFACE, word) as u8);
         if interface == NicInterface::DISABLED || interface == NicInterface::SW_RESET {
             return Err(Ailment::Interface(interface));
+        }
+        let is = u64::from(platform.read32(register(InitSegment::CMDQ_ADDR_H))) << 32 | u64::from(word);
+        let was = *self.queue.get_or_insert(is);
+        if was != is {
+            return Err(Ailment::Reset { was, is });
         }
         let word = platform.read32(register(InitSegment::HEALTH_COUNTER));
         let (counter, now) = (field_of(InitSegment::HEALTH_COUNTER_COUNTER_24, word), platform.now());

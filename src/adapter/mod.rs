@@ -28,7 +28,7 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-pub use base::Teardown;
+pub use base::{FunctionReset, Teardown};
 pub use capabilities::{Capabilities, OffloadCaps, Reason};
 pub use error::AdapterError;
 pub use event::{Event, EventCounters};
@@ -122,10 +122,27 @@ impl<P: Platform> Adapter<P> {
         self.base.teardown(deadline)
     }
 
-    /// Resets the function (FLR): firmware forgets everything, and all memory is free again. The function can then be
-    /// brought up anew.
-    pub fn reset(mut self, deadline: Deadline) -> Result<(), AdapterError> {
+    /// Resets the function (FLR): firmware forgets everything, and all memory is free again. Nothing can be done with the
+    /// adapter then but to drop it; the function can be brought up anew. If the function cannot be reset, it may be tried
+    /// again.
+    pub fn reset(&mut self, deadline: Deadline) -> Result<FunctionReset, AdapterError> {
         self.base.reset(deadline)
+    }
+
+    /// [`Adapter::teardown`]. If that leaves anything behind, or `reset` says so, [`Adapter::reset`] follows, under the
+    /// time-out of bring-up.
+    pub fn take_down(
+        mut self,
+        deadline: Deadline,
+        reset: bool,
+    ) -> (Teardown, Option<Result<FunctionReset, AdapterError>>) {
+        let report = self.base.teardown(deadline);
+        if report.is_clean() && !reset {
+            return (report, None);
+        }
+        let deadline = Deadline::after(&*self.base.platform, self.config.ready_timeout);
+        let reset = self.base.reset(deadline);
+        (report, Some(reset))
     }
 
     /// Creates a firmware object and logs it. See [`ObjectLog::create`].

@@ -1,10 +1,11 @@
 //! `cxddp demo`: the progress bar, the summary, and the JSON object.
 
-use super::options::{DemoArgs, OffloadChoice, Towards};
+use super::options::{DemoArgs, OffloadChoice, PeerChoice, Towards};
 use super::text::{bytes, count, share};
 use super::watch::Watch;
-use connectx_ddp::demo::{self, Config, Impairments, Outcome, Phase, Progress, WireConfig};
+use connectx_ddp::demo::{self, Config, Impairments, Outcome, Peer, Phase, Progress, WireConfig};
 use connectx_ddp::shard::OffloadPolicy;
+use connectx_ddp::tcp::CongestionControl;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nvme_target::{Script, Segmentation};
 use std::io::{IsTerminal, Write};
@@ -44,6 +45,10 @@ pub(super) fn config(args: &DemoArgs) -> Config {
         write: args.write,
         pcap: args.pcap.clone(),
         seed: args.seed,
+        peer: match args.peer {
+            PeerChoice::Smoltcp => Peer::Smoltcp,
+            PeerChoice::Own => Peer::Own(CongestionControl::default()),
+        },
         script: Script { segmentation, seed: args.seed, ..Script::default() },
         wire: WireConfig {
             to_target: lane(args.towards != Towards::Host),
@@ -162,6 +167,9 @@ fn summary(out: &mut impl Write, config: &Config, o: &Outcome) -> std::io::Resul
     )?;
     row("  placed", part(o.bytes_placed, "by the NIC, into the reader's buffer"))?;
     row("  copied", part(o.bytes_copied, "by software"))?;
+    for (reason, copied) in o.copied.iter().filter(|(_, copied)| copied.bytes != 0) {
+        row("", format!("{:>10}  {:>8}  {reason}", bytes(copied.bytes), share(copied.bytes, o.bytes)))?;
+    }
     let digests = match (o.digests_hw, o.digests_sw) {
         (0, 0) if config.data_digest => "none".to_owned(),
         (0, 0) => "not negotiated (--data-digest)".to_owned(),
@@ -189,8 +197,10 @@ fn summary(out: &mut impl Write, config: &Config, o: &Outcome) -> std::io::Resul
         format!("{} commands; left: {} objects, {} pages", count(o.commands), o.objects_left, o.pages_left),
     )?;
     row("I/O queues", format!("{} of {} offloaded", o.queues_offloaded, o.queues))?;
-    for (why, times) in &o.not_offloaded {
-        row("not offloaded", format!("{} × {why}", count(*times)))?;
+    for queue in &o.per_queue {
+        if let (Some(reason), Some(detail)) = (queue.reason, &queue.detail) {
+            row("", format!("queue {}: {reason}: {detail}", queue.queue))?;
+        }
     }
     for (n, (name, value)) in o.counters.iter().enumerate() {
         row(if n == 0 { "counters" } else { "" }, format!("{name:<28} {:>14}", count(*value)))?;

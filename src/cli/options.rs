@@ -88,6 +88,9 @@ pub struct DemoArgs {
     /// Cut what the target sends into segments of random size.
     #[arg(long, conflicts_with = "align_pdus")]
     pub segment: bool,
+    /// The target's TCP: smoltcp is the independent judge, which after a loss goes back; ours has selective acknowledgments.
+    #[arg(long, value_enum, default_value_t = PeerChoice::Smoltcp)]
+    pub peer: PeerChoice,
     /// Which way frames suffer all that.
     #[arg(long, value_enum, default_value_t = Towards::Both)]
     pub towards: Towards,
@@ -148,6 +151,15 @@ pub enum Towards {
     Target,
     /// All.
     Both,
+}
+
+/// `--peer`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PeerChoice {
+    /// smoltcp.
+    Smoltcp,
+    /// The driver's own TCP, as the target's.
+    Own,
 }
 
 /// `--offload`.

@@ -18,8 +18,8 @@
 //! The driver never calls up: its `poll` returns [`Event`]s, and the owner loop calls the L5P's methods with them
 //! ([`OffloadEvents::on_event`]).
 
-use super::stats::NotOffloaded;
 use super::tags::{NotPinned, Released, TagError};
+use super::why::Why;
 use crate::dma::IoBuf;
 use crate::queue::ErrorCompletion;
 
@@ -61,7 +61,7 @@ pub enum Setup {
     /// The device will place payload into it.
     Offloaded,
     /// Payload will arrive in the receive ring and be copied.
-    NotOffloaded(NotOffloaded),
+    NotOffloaded(Why),
 }
 
 /// How a buffer comes back.

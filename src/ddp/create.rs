@@ -15,6 +15,7 @@ use super::icosq::{Icosq, NotPosted};
 use super::queue::{Binding, OffloadQueue};
 use super::stats::Stats;
 use super::tags::{Quiesced, Released, TagTable};
+use super::why::WhyNoOffload;
 use super::wqe::{self, ConnectionParams, KLMS_PER_BLOCK};
 use crate::adapter::{Adapter, Handle, OffloadCaps};
 use crate::command::{CommandError, ObjectKind, Request};
@@ -129,6 +130,22 @@ impl<P: Platform> ManyObjects for Adapter<P> {
     }
 }
 
+impl CreateError {
+    /// The same in a word.
+    pub fn why(&self) -> WhyNoOffload {
+        match self {
+            CreateError::Tags { .. } => WhyNoOffload::TagsAboveTable,
+            CreateError::Alignment(_) => WhyNoOffload::Alignment,
+            CreateError::Command { what: Part::TagBufferTable, .. } => WhyNoOffload::TableRefused,
+            CreateError::Command { what: Part::Tir, .. } => WhyNoOffload::TirRefused,
+            CreateError::Command { what: Part::MemoryKeys, .. } => WhyNoOffload::KeysRefused,
+            CreateError::Queue(_) => WhyNoOffload::ControlRingRefused,
+            CreateError::Refused(_) => WhyNoOffload::ContextRefused,
+            CreateError::TimedOut { .. } => WhyNoOffload::TimedOut,
+        }
+    }
+}
+
 /// What a queue is to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
@@ -146,6 +163,27 @@ pub struct Plan {
     pub log_ring: Option<u32>,
     /// Reads of fewer bytes are not offloaded.
     pub threshold: u32,
+}
+
+/// Firmware objects of a queue, but for its control ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// Where the device finds the memory key of each tag.
+    TagBufferTable,
+    /// The TIR with the offload context.
+    Tir,
+    /// One key per tag.
+    MemoryKeys,
+}
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Part::TagBufferTable => "tag buffer table",
+            Part::Tir => "TIR",
+            Part::MemoryKeys => "tag memory keys",
+        })
+    }
 }
 
 /// Why a queue could not be created. Nothing is left behind, unless the log says so.
@@ -168,7 +206,7 @@ pub enum CreateError {
     #[error("{what}: {error}")]
     Command {
         /// What was to be created.
-        what: &'static str,
+        what: Part,
         /// Why not.
         error: CommandError,
     },
@@ -190,7 +228,7 @@ pub enum CreateError {
     },
 }
 
-fn command(what: &'static str) -> impl FnOnce(CommandError) -> CreateError {
+fn command(what: Part) -> impl FnOnce(CommandError) -> CreateError {
     move |error| CreateError::Command { what, error }
 }
 
@@ -323,7 +361,7 @@ fn build(
     ring: &mut Option<Icosq>,
 ) -> Result<OffloadQueue, CreateError> {
     let began = platform.now();
-    let table = create_table(objects, plan.tags, deadline).map_err(command("tag buffer table"))?;
+    let table = create_table(objects, plan.tags, deadline).map_err(command(Part::TagBufferTable))?;
     let table_id = table.number();
     handles.table = Some(table);
 
@@ -351,7 +389,7 @@ fn build(
     };
     // Through an RQT, so that the receive queue can be replaced without touching the TIR (§3.3).
     let params = TirParams { offload: Some(offload), ..TirParams::new(Target::First { rqtn: plan.rqtn }) };
-    let tir = create_tir(objects, base, &params, deadline).map_err(command("TIR"))?;
+    let tir = create_tir(objects, base, &params, deadline).map_err(command(Part::Tir))?;
     let tirn = tir.number();
     handles.tir = Some(tir);
 
@@ -361,7 +399,7 @@ fn build(
     icosq.flush(platform);
 
     handles.keys =
-        create_keys(objects, base, plan.tags, capacity.max_entries, deadline).map_err(command("tag memory keys"))?;
+        create_keys(objects, base, plan.tags, capacity.max_entries, deadline).map_err(command(Part::MemoryKeys))?;
     // An index has 24 bits and the low 8 bits of a key are the driver's own; it uses 0.
     let keys: Box<[u32]> = handles.keys.iter().map(|key| key.number() << 8).collect();
     let chunks = keys.chunks(capacity.per_wqe);

@@ -14,6 +14,7 @@ use super::memory::{Memory, RingBytes};
 use super::queue::OffloadQueue;
 use super::rebuild::{self, Flags, Rebuilt, Rejected, Rejection};
 use super::stats::Stats;
+use super::why::WhyNoOffload;
 use super::wqe::ConnectionParams;
 use crate::command::CommandError;
 use crate::dma::IoBuf;
@@ -71,6 +72,18 @@ pub enum AddError {
     /// The connection could not be steered.
     #[error("steering rule of the offload queue: {0}")]
     Rule(#[from] SteeringError),
+}
+
+impl AddError {
+    /// The same in a word.
+    pub fn why(&self) -> WhyNoOffload {
+        match self {
+            AddError::NoId(_) => WhyNoOffload::QueueLimit,
+            AddError::Create(error) => error.why(),
+            AddError::Rule(SteeringError::Full { .. }) => WhyNoOffload::SteeringFull,
+            AddError::Rule(_) => WhyNoOffload::SteeringRefused,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -234,8 +247,10 @@ impl Offloads {
 
     /// The memory of a queue's payload: what arrived in `ring` and what the device placed.
     pub fn memory<'a, R: RingBytes>(&'a mut self, queue: u32, ring: &'a R) -> Option<Memory<'a, R>> {
-        let (tags, stats) = self.queues.get_mut(queue)?.created.queue.tags_and_stats();
-        Some(Memory::new(ring, tags, stats))
+        let queue = &mut self.queues.get_mut(queue)?.created.queue;
+        let digests = queue.checks_digests();
+        let (tags, stats) = queue.tags_and_stats();
+        Some(Memory::new(ring, tags, stats).with_digests(digests))
     }
 
     #[inline(always)]

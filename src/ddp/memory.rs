@@ -13,9 +13,10 @@
 
 use super::stats::Stats;
 use super::tags::TagTable;
+use super::why::Why;
 use crate::dma::IoBuf;
-use crate::frame::{Placed, Range};
-use crate::nvme::{Delivery, PayloadError, PayloadMemory};
+use crate::frame::{Bypass, Placed, Range};
+use crate::nvme::{Cause, Delivery, PayloadError, PayloadMemory};
 use crate::queue::RxPool;
 
 /// Bytes that move through the stack at a time where a copy may overlap itself.
@@ -46,12 +47,20 @@ pub struct Memory<'a, R> {
     ring: &'a R,
     tags: &'a mut TagTable,
     stats: &'a mut Stats,
+    /// The device checks data digests.
+    digests: bool,
 }
 
 impl<'a, R: RingBytes> Memory<'a, R> {
     /// The memory that these receive buffers and this tag table are.
     pub fn new(ring: &'a R, tags: &'a mut TagTable, stats: &'a mut Stats) -> Memory<'a, R> {
-        Memory { ring, tags, stats }
+        Memory { ring, tags, stats, digests: false }
+    }
+
+    /// The same for a queue whose data digests the device checks, or not.
+    #[must_use]
+    pub fn with_digests(self, digests: bool) -> Memory<'a, R> {
+        Memory { digests, ..self }
     }
 
     /// The buffer of a tag, if `[offset, offset + len)` lies in it.
@@ -96,6 +105,23 @@ impl<'a, R: RingBytes> Memory<'a, R> {
     }
 }
 
+/// What the stream tells, as a reason.
+fn why_not_done(cause: Cause) -> Why {
+    match cause {
+        Cause::Bypass(Bypass::Late) => Why::LatePacket,
+        Cause::Bypass(Bypass::Refused) => Why::RefusedCompletion,
+        Cause::Bypass(Bypass::Unsteered) => Why::NotSteered,
+        Cause::Searching => Why::FramingLost,
+        Cause::Asked => Why::ResyncPending,
+        Cause::Hole => Why::Hole,
+        Cause::SecondRun => Why::SecondRun,
+        Cause::Misplaced => Why::Misplaced,
+        Cause::Doubted => Why::DigestAfterResync,
+        Cause::Mismatch => Why::DigestMismatch,
+        Cause::Bypass(Bypass::No) | Cause::Unknown { .. } => Why::NotTold,
+    }
+}
+
 impl<R: RingBytes> PayloadMemory for Memory<'_, R> {
     fn peek(&self, range: Range, out: &mut [u8]) -> Result<(), PayloadError> {
         match range {
@@ -122,6 +148,31 @@ impl<R: RingBytes> PayloadMemory for Memory<'_, R> {
                 Ok(Delivery::Copied)
             }
         }
+    }
+
+    #[cold]
+    fn copied(&mut self, tag: u16, len: u32, cause: Cause) {
+        let unbound = self.tags.why_unbound(tag);
+        let Some(reasons) = self.tags.copied_mut(tag) else { return };
+        let why = match (unbound, cause) {
+            (Some(why), _) => why,
+            (None, Cause::Unknown { early: true }) => return reasons.add_early(len),
+            (None, cause) => why_not_done(cause),
+        };
+        let new = reasons.add(why, len);
+        self.stats.count_copied(why, u64::from(new), u64::from(len));
+    }
+
+    #[cold]
+    fn digested(&mut self, tag: u16, cause: Cause) {
+        // A device that was told nothing of a read can check its digests all the same.
+        let why = match (self.tags.why_unbound(tag), self.digests, cause) {
+            (_, _, Cause::Mismatch) => Why::DigestMismatch,
+            (Some(Why::QueueNotOffloaded), ..) => Why::QueueNotOffloaded,
+            (_, false, _) => Why::DigestNotOffloaded,
+            (_, true, cause) => why_not_done(cause),
+        };
+        self.stats.count_digested(why);
     }
 
     fn digest(&self, tag: u16, offset: u32, len: u32) -> Result<u32, PayloadError> {

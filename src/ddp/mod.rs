@@ -10,7 +10,8 @@
 //!      │     └── wqe     the bytes of these WQEs
 //!      ├── rebuild   128-byte CQE + receive buffer + tags ─► Frame, or a rejection
 //!      ├── memory    where the L5P finds and puts payload (`nvme::PayloadMemory`)
-//!      └── stats     counters, under the names that people know
+//!      ├── stats     counters, under the names that people know
+//!      └── why       why something was not offloaded, or not placed
 //!   lookup     flow tag ─► queue
 //! ```
 //!
@@ -55,6 +56,7 @@ pub mod queue;
 pub mod rebuild;
 pub mod stats;
 pub mod tags;
+pub mod why;
 pub mod wqe;
 
 #[cfg(test)]

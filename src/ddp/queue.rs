@@ -4,8 +4,9 @@
 use super::contract::{Event, Setup, Teardown};
 use super::icosq::{Completed, Icosq, NotPosted};
 use super::rebuild::{self, Attention, Flags, Rebuilt, Rejected};
-use super::stats::{NotOffloaded, Stats};
+use super::stats::Stats;
 use super::tags::{NotPinned, State, TagError, TagTable};
+use super::why::Why;
 use super::wqe::{self, ConnectionParams};
 use crate::dma::{IoBuf, LIST_GROUP};
 use crate::frame::{Arrival, RxBuffer};
@@ -50,13 +51,13 @@ impl Binding {
     }
 
     /// Why a buffer is not within the limits; `None` if it is.
-    fn why_not(&self, buffer: &IoBuf) -> Option<NotOffloaded> {
+    fn why_not(&self, buffer: &IoBuf) -> Option<Why> {
         if buffer.len() < self.threshold {
-            Some(NotOffloaded::BelowThreshold)
+            Some(Why::BelowThreshold)
         } else if buffer.len() - self.threshold > self.span {
-            Some(NotOffloaded::TooLong)
+            Some(Why::BufferTooLong)
         } else if buffer.device_list().len() > self.room {
-            Some(NotOffloaded::TooManyEntries)
+            Some(Why::ScatterListTooLong)
         } else {
             None
         }
@@ -125,6 +126,11 @@ impl OffloadQueue {
     /// The buffers and the counters of this queue, for [`Memory`](super::memory::Memory).
     pub fn tags_and_stats(&mut self) -> (&mut TagTable, &mut Stats) {
         (&mut self.tags, &mut self.stats)
+    }
+
+    /// True if the device checks data digests, and they were negotiated.
+    pub fn checks_digests(&self) -> bool {
+        self.check_digest
     }
 
     /// Counters.
@@ -233,8 +239,10 @@ impl OffloadQueue {
         match rebuilt {
             Ok(Rebuilt { frame, resync }) => {
                 self.stats.resync += u64::from(resync.is_some());
-                let digest_ok = self.credit(flags.digest_ok() && resync.is_none());
-                Ok(Rebuilt { frame: frame.with_digest_ok(digest_ok), resync })
+                let claimed = flags.digest_ok() && resync.is_none();
+                let digest_ok = self.credit(claimed);
+                let doubted = claimed && !digest_ok && self.check_digest;
+                Ok(Rebuilt { frame: frame.with_digest_ok(digest_ok).with_digest_doubted(doubted), resync })
             }
             Err(rejected) => Err(self.count(rejected)),
         }
@@ -292,12 +300,13 @@ impl OffloadQueue {
     #[cold]
     #[inline(never)]
     fn hold_only(&mut self, tag: u16, buffer: IoBuf) -> Result<Setup, NotPinned> {
-        let why = self.binding.why_not(&buffer).unwrap_or(NotOffloaded::Busy);
+        let why = self.binding.why_not(&buffer).unwrap_or(Why::Draining);
         self.tags.pin(tag, buffer)?;
-        Ok(self.not_offloaded(why))
+        Ok(self.not_offloaded(tag, why))
     }
 
-    fn not_offloaded(&mut self, why: NotOffloaded) -> Setup {
+    fn not_offloaded(&mut self, tag: u16, why: Why) -> Setup {
+        self.tags.not_bound(tag, why);
         self.stats.count_not_offloaded(why);
         Setup::NotOffloaded(why)
     }
@@ -307,11 +316,11 @@ impl OffloadQueue {
     #[inline(never)]
     fn bind_late(&mut self, tag: u16, why: NotPosted) -> Setup {
         if why == NotPosted::Failed {
-            return self.not_offloaded(NotOffloaded::QueueError);
+            return self.not_offloaded(tag, Why::ControlRingFailed);
         }
         self.poll();
         let (Some(buffer), Some(key)) = (self.tags.buffer(tag), self.tags.key(tag)) else {
-            return self.not_offloaded(NotOffloaded::QueueError);
+            return self.not_offloaded(tag, Why::ControlRingFailed);
         };
         match self.icosq.bind(tag, key, buffer.len() as u32, buffer.device_list(), self.binding.mask) {
             Ok(posted) => match self.tags.bind(posted) {
@@ -321,11 +330,11 @@ impl OffloadQueue {
                 }
                 Err(error) => {
                     log::error!("{error}");
-                    self.not_offloaded(NotOffloaded::QueueError)
+                    self.not_offloaded(tag, Why::ControlRingFailed)
                 }
             },
-            Err(NotPosted::Full) => self.not_offloaded(NotOffloaded::Busy),
-            Err(NotPosted::Failed) => self.not_offloaded(NotOffloaded::QueueError),
+            Err(NotPosted::Full) => self.not_offloaded(tag, Why::ControlRingFull),
+            Err(NotPosted::Failed) => self.not_offloaded(tag, Why::ControlRingFailed),
         }
     }
 

@@ -1,56 +1,19 @@
 //! What the offload counts, under the names that people know (`nvme-tcp-offload.md` §9).
 
 use super::rebuild::Rejection;
+use super::why::Why;
 use crate::observe::counter::{Family, Kind, Reading, Readings, Reason, Unit, counters, reasons};
 use crate::queue::BadCompletion;
 
-/// Why a read went un-offloaded. Its payload arrives in the receive ring and is copied: slower, never wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum NotOffloaded {
-    /// Smaller than the configured threshold: registering would cost more than copying.
-    #[error("the read is smaller than the offload threshold")]
-    BelowThreshold,
-    /// More device-contiguous pieces than a tag's memory key holds.
-    #[error("the buffer has more pieces than a tag's memory key holds")]
-    TooManyEntries,
-    /// Longer than a memory key entry can say.
-    #[error("the buffer is longer than a memory key entry can say")]
-    TooLong,
-    /// The control ring has no room until the device completes earlier work.
-    #[error("the control ring is full until the device completes earlier work")]
-    Busy,
-    /// The control ring failed; the queue should be removed.
-    #[error("the control ring is in error")]
-    QueueError,
-}
-
-impl NotOffloaded {
-    /// All of them, in the order in which [`Stats`] keeps them.
-    pub const ALL: [NotOffloaded; 5] = [
-        NotOffloaded::BelowThreshold,
-        NotOffloaded::TooManyEntries,
-        NotOffloaded::TooLong,
-        NotOffloaded::Busy,
-        NotOffloaded::QueueError,
-    ];
-}
-
-impl Reason for NotOffloaded {
-    fn all() -> &'static [NotOffloaded] {
-        &NotOffloaded::ALL
-    }
-    fn index(self) -> usize {
-        self as usize
-    }
-    fn name(self) -> &'static str {
-        match self {
-            NotOffloaded::BelowThreshold => "below-threshold",
-            NotOffloaded::TooManyEntries => "too-many-entries",
-            NotOffloaded::TooLong => "too-long",
-            NotOffloaded::Busy => "busy",
-            NotOffloaded::QueueError => "queue-error",
-        }
-    }
+/// What software did for one reason in the device's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Copied {
+    /// Reads of which payload was copied. A read with more than one reason counts for each.
+    pub reads: u64,
+    /// Bytes copied, each for one reason.
+    pub bytes: u64,
+    /// Data digests computed, each for one reason.
+    pub digests: u64,
 }
 
 impl Reason for Rejection {
@@ -101,8 +64,14 @@ counters! {
         pub sk_del: Queues,
         /// Tags bound: KLM UMRs posted.
         pub setup: Tags,
-        /// Reads that went un-offloaded. Those below the threshold are not failures.
-        not_offloaded: Requests by NotOffloaded,
+        /// Reads that went un-offloaded, counted when they began. Those below the threshold are not failures.
+        not_offloaded: Requests by Why,
+        /// Reads of which software copied payload. A read with more than one reason counts for each.
+        copied_reads: Requests by Why,
+        /// Bytes that software copied in the device's place.
+        copied_bytes: Bytes by Why,
+        /// Data digests that software computed in the device's place.
+        copied_digests: Digests by Why,
         /// Tags unbound: invalidates posted.
         pub teardown: Tags,
         /// Invalidates completed.
@@ -134,8 +103,21 @@ counters! {
 
 impl Stats {
     /// Counts a read that went un-offloaded.
-    pub fn count_not_offloaded(&mut self, why: NotOffloaded) {
+    pub fn count_not_offloaded(&mut self, why: Why) {
         self.not_offloaded.count(why);
+    }
+
+    /// Counts bytes that software copied for this reason, and the reads for which it is the first of this reason.
+    #[cold]
+    pub fn count_copied(&mut self, why: Why, reads: u64, bytes: u64) {
+        self.copied_reads.add(why, reads);
+        self.copied_bytes.add(why, bytes);
+    }
+
+    /// Counts a data digest that software computed for this reason.
+    #[cold]
+    pub fn count_digested(&mut self, why: Why) {
+        self.copied_digests.count(why);
     }
 
     /// Counts a refused completion entry.
@@ -144,9 +126,21 @@ impl Stats {
         self.rejected.count(why);
     }
 
-    /// Reads that went un-offloaded for this reason.
-    pub fn not_offloaded(&self, why: NotOffloaded) -> u64 {
+    /// Reads that went un-offloaded for this reason, on an offloaded queue.
+    pub fn not_offloaded(&self, why: Why) -> u64 {
         self.not_offloaded.get(why)
+    }
+
+    /// What software did for this reason.
+    pub fn copied(&self, why: Why) -> Copied {
+        let digests = self.copied_digests.get(why);
+        Copied { reads: self.copied_reads.get(why), bytes: self.copied_bytes.get(why), digests }
+    }
+
+    /// What software did, by reason; reasons for which it did something. The bytes add up to all that was copied, but for
+    /// reads under way whose reason shows in the end.
+    pub fn by_reason(&self) -> impl Iterator<Item = (Why, Copied)> + '_ {
+        Why::ALL.into_iter().map(|why| (why, self.copied(why))).filter(|(_, copied)| *copied != Copied::default())
     }
 
     /// Completion entries that were refused for this reason.
@@ -159,9 +153,9 @@ impl Stats {
         self.rejected.total()
     }
 
-    /// Reads that should have been offloaded and were not: every reason but the threshold.
+    /// Reads that should have been offloaded and were not: every reason but the threshold ([`Why::is_failure`]).
     pub fn setup_fail(&self) -> u64 {
-        NotOffloaded::ALL.iter().filter(|w| **w != NotOffloaded::BelowThreshold).map(|w| self.not_offloaded(*w)).sum()
+        Why::ALL.iter().filter(|why| why.is_failure()).map(|why| self.not_offloaded(*why)).sum()
     }
 
     /// The nine counters under the names of the seed (patch series v4). `drop` counts every refused entry; Linux, which
@@ -282,9 +276,9 @@ mod tests {
     #[test]
     fn the_threshold_is_not_a_failure() {
         let mut stats = Stats::default();
-        stats.count_not_offloaded(NotOffloaded::BelowThreshold);
-        assert_eq!((stats.setup_fail(), stats.not_offloaded(NotOffloaded::BelowThreshold)), (0, 1));
-        stats.count_not_offloaded(NotOffloaded::Busy);
+        stats.count_not_offloaded(Why::BelowThreshold);
+        assert_eq!((stats.setup_fail(), stats.not_offloaded(Why::BelowThreshold)), (0, 1));
+        stats.count_not_offloaded(Why::ControlRingFull);
         assert_eq!(stats.setup_fail(), 1);
     }
 }

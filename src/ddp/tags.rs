@@ -8,6 +8,8 @@
 //! use that is, and a range that outlives it is recognized as stale.
 
 use super::icosq::{BindPosted, UnbindCompleted, UnbindPosted};
+use super::why::{Reasons, Why};
+use crate::adapter::FunctionReset;
 use crate::dma::IoBuf;
 use crate::frame::Placed;
 use crate::platform::{Platform, PlatformError};
@@ -61,6 +63,10 @@ struct Slot {
     suspect: bool,
     /// Memory key through which the device finds the buffer.
     key: u32,
+    /// Why the buffer is not bound, while it is pinned.
+    unbound: Why,
+    /// Why payload was copied into the buffer.
+    copied: Reasons,
 }
 
 /// A step in a tag's life that its state does not allow. The caller's order is wrong; nothing was changed.
@@ -132,6 +138,7 @@ pub struct Released {
     generation: u32,
     buffer: IoBuf,
     suspect: bool,
+    copied: Reasons,
 }
 
 impl Released {
@@ -151,6 +158,11 @@ impl Released {
         self.suspect
     }
 
+    /// Why payload was copied into the buffer.
+    pub fn copied(&self) -> &Reasons {
+        &self.copied
+    }
+
     /// The buffer.
     pub fn into_buffer(self) -> IoBuf {
         self.buffer
@@ -164,6 +176,11 @@ pub struct Quiesced(());
 impl Quiesced {
     /// The queue's TIR, tag buffer table and tag memory keys were destroyed, each confirmed by firmware.
     pub(super) fn keys_destroyed() -> Quiesced {
+        Quiesced(())
+    }
+
+    /// The function was reset: it has forgotten every object.
+    pub fn after(_: &FunctionReset) -> Quiesced {
         Quiesced(())
     }
 
@@ -222,7 +239,14 @@ impl TagTable {
     /// [`TagTable::new`].
     pub(super) fn with_keys(keys: &[u32]) -> TagTable {
         assert!(DEPTHS.contains(&(keys.len() as u32)), "a queue of depth {}", keys.len());
-        let slot = |key: &u32| Slot { state: State::Free, buffer: None, suspect: false, key: *key };
+        let slot = |key: &u32| Slot {
+            state: State::Free,
+            buffer: None,
+            suspect: false,
+            key: *key,
+            unbound: Why::QueueNotOffloaded,
+            copied: Reasons::default(),
+        };
         TagTable {
             hot: vec![Hot::default(); keys.len()].into(),
             slots: keys.iter().map(slot).collect(),
@@ -312,7 +336,7 @@ impl TagTable {
         let (slot, hot) = (self.slots.get_mut(usize::from(tag)), self.hot.get_mut(usize::from(tag)));
         match (slot, hot) {
             // Only a free tag has no buffer.
-            (Some(Slot { buffer: place @ None, state, suspect, key }), Some(hot)) => {
+            (Some(Slot { buffer: place @ None, state, suspect, key, .. }), Some(hot)) => {
                 debug_assert!(!buffer.is_empty() && u32::try_from(buffer.len()).is_ok());
                 let buffer = place.insert(buffer);
                 (*state, *suspect) = (State::Pinned, false);
@@ -410,7 +434,9 @@ impl TagTable {
         // Wraps after 4 Gi uses of one tag; a range that old cannot exist, because the stream delivers in order.
         *hot = Hot { size: 0, generation: generation.wrapping_add(1) };
         self.held -= 1;
-        Some(Released { tag, generation, buffer, suspect: slot.suspect })
+        slot.unbound = Why::QueueNotOffloaded;
+        let copied = std::mem::take(&mut slot.copied);
+        Some(Released { tag, generation, buffer, suspect: slot.suspect, copied })
     }
 
     /// Notes that the device wrote where it should not have: the buffer of this tag cannot be trusted.
@@ -418,6 +444,24 @@ impl TagTable {
         if let Some(slot) = self.slots.get_mut(usize::from(tag)) {
             slot.suspect = true;
         }
+    }
+
+    /// Notes why a pinned buffer is not bound.
+    pub(super) fn not_bound(&mut self, tag: u16, why: Why) {
+        if let Some(slot) = self.slots.get_mut(usize::from(tag)) {
+            slot.unbound = why;
+        }
+    }
+
+    /// Why the device could not place into a tag's buffer; `None` if it could.
+    pub(super) fn why_unbound(&self, tag: u16) -> Option<Why> {
+        let slot = self.slots.get(usize::from(tag))?;
+        (slot.state == State::Pinned).then_some(slot.unbound)
+    }
+
+    /// Why payload was copied into a tag's buffer, to be added to.
+    pub(super) fn copied_mut(&mut self, tag: u16) -> Option<&mut Reasons> {
+        self.slots.get_mut(usize::from(tag)).map(|slot| &mut slot.copied)
     }
 
     /// Gives all buffers up at once: nothing is left in the device that could write them.

@@ -25,8 +25,8 @@ use super::fake::Fake;
 use super::fixture::{capacity, io};
 use super::queue::OffloadQueue;
 use super::rebuild::Rejection;
-use super::stats::NotOffloaded;
 use super::tags::{Quiesced, State};
+use super::why::Why;
 use super::wqe::ConnectionParams;
 use crate::adapter::ObjectLog;
 use crate::dma::{DmaHeap, IoBuf};
@@ -278,9 +278,9 @@ fn what_cannot_be_offloaded_is_held() {
     let buffer = io(&world.heap, &[40; 128]);
     assert_eq!(queue.setup(0, buffer).expect("free"), Setup::Offloaded, "128 pieces");
     let buffer = io(&world.heap, &[40; 129]);
-    assert_eq!(queue.setup(1, buffer).expect("free"), Setup::NotOffloaded(NotOffloaded::TooManyEntries));
+    assert_eq!(queue.setup(1, buffer).expect("free"), Setup::NotOffloaded(Why::ScatterListTooLong));
     let buffer = io(&world.heap, &[4095]);
-    assert_eq!(queue.setup(2, buffer).expect("free"), Setup::NotOffloaded(NotOffloaded::BelowThreshold));
+    assert_eq!(queue.setup(2, buffer).expect("free"), Setup::NotOffloaded(Why::BelowThreshold));
     let stats = queue.stats();
     assert_eq!((stats.setup, stats.setup_fail()), (1, 1));
     assert_eq!(queue.tags().state(1), Ok(State::Pinned));
@@ -347,10 +347,10 @@ fn a_full_ring_loses_nothing() {
     let outcomes: Vec<_> = (0..32).map(|tag| queue.setup(tag, io(&world.heap, &[4096])).expect("free")).collect();
     let bound = outcomes.iter().filter(|o| **o == Setup::Offloaded).count();
     assert!(
-        bound > 0 && outcomes[bound..].iter().all(|o| *o == Setup::NotOffloaded(NotOffloaded::Busy)),
+        bound > 0 && outcomes[bound..].iter().all(|o| *o == Setup::NotOffloaded(Why::ControlRingFull)),
         "{outcomes:?}"
     );
-    assert_eq!(queue.stats().not_offloaded(NotOffloaded::Busy), 32 - bound as u64);
+    assert_eq!(queue.stats().not_offloaded(Why::ControlRingFull), 32 - bound as u64);
     // All are asked back while nothing moves.
     for tag in 0..32 {
         let at_once = matches!(queue.teardown(tag).expect("held"), Teardown::Done(_));
@@ -546,7 +546,7 @@ fn a_failed_ring_is_told_and_removed() {
     assert!(queue.has_failed());
     assert_eq!(
         queue.setup(5, io(&world.heap, &[64])).expect("free"),
-        Setup::NotOffloaded(NotOffloaded::QueueError),
+        Setup::NotOffloaded(Why::ControlRingFailed),
         "reads go on un-offloaded"
     );
     assert!(matches!(queue.teardown(1), Ok(Teardown::Pending)));

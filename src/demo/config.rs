@@ -1,5 +1,6 @@
 //! What a demonstration is to do, and the one clear line that an impossible wish gets.
 
+use super::peer::Peer;
 use super::world::WireConfig;
 use crate::shard::OffloadPolicy;
 use std::path::PathBuf;
@@ -39,6 +40,8 @@ pub struct Config {
     pub pcap: Option<PathBuf>,
     /// Seed of everything random.
     pub seed: u64,
+    /// Which TCP the target has.
+    pub peer: Peer,
     /// How the target lays out its PDUs.
     pub script: nvme_target::Script,
     /// What the wire does to frames; its seed is [`Config::seed`].
@@ -62,6 +65,7 @@ impl Default for Config {
             write: false,
             pcap: None,
             seed: 1,
+            peer: Peer::default(),
             script: nvme_target::Script::default(),
             wire: WireConfig::default(),
             pieces: 1,

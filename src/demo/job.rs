@@ -2,11 +2,13 @@
 
 use super::config::{BLOCK, BadOption, Config};
 use super::image::{self, Expected, Overlay};
-use super::outcome::{Outcome, peak_rss};
+use super::outcome::{CopiedFor, Outcome, QueueOutcome, peak_rss};
+use super::peer::PeerError;
 use super::random::Random;
 use super::wire::Lane;
 use super::world::{Both, Moment, NoTap, PcapTap, Tap, WireConfig, World};
 use crate::adapter::{self, Adapter, AdapterError};
+use crate::ddp::why::Why;
 use crate::dma::{DmaBuf, DmaError, DmaHeap, IoBuf};
 use crate::nvme::command::{BadLength, Request};
 use crate::nvme::controller::ControllerConfig;
@@ -15,7 +17,7 @@ use crate::platform::virtual_nic::VirtualPlatform;
 use crate::shard::{
     self, Completion, ConnectionId, Disconnect, Event, NotOpened, OffloadPolicy, OffloadRefused, Refused, Shard,
 };
-use nvme_target::{Backing, Target};
+use nvme_target::Backing;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -58,7 +60,7 @@ pub enum DemoError {
     NotOpened(#[from] Box<NotOpened>),
     /// The target does not take its configuration.
     #[error("target: {0}")]
-    Target(#[from] nvme_target::ConfigError),
+    Target(#[from] PeerError),
     /// No memory for the buffers.
     #[error(transparent)]
     Memory(#[from] DmaError),
@@ -80,6 +82,18 @@ pub enum DemoError {
         queue: u32,
         /// Why not.
         why: OffloadRefused,
+    },
+    /// The offload was required, and a read cannot be bound.
+    #[error("--offload require: the read of {bytes} bytes at byte {offset} on queue {queue}: {why}; {}", .why.advice())]
+    NotBound {
+        /// Which I/O queue.
+        queue: u32,
+        /// First byte of the read in the namespace.
+        offset: u64,
+        /// Bytes of the read.
+        bytes: u64,
+        /// Why not.
+        why: Why,
     },
     /// The controller is not as the demonstration needs it.
     #[error("controller: {0}")]
@@ -186,7 +200,7 @@ pub fn run_tapped(
     let address = SocketAddrV4::new(target_config.ip, target_config.port);
     let subsystem = target_config.subsystem_nqn.clone();
     let wire = WireConfig { seed: config.seed, ..config.wire };
-    let world = World::new(device, Target::new(target_config, backing)?, wire);
+    let world = World::new(device, config.peer.target(target_config, backing)?, wire);
 
     tap.device(&mut world.platform.nic());
     let began = Instant::now();
@@ -209,7 +223,8 @@ pub fn run_tapped(
     let mut secret = [0; 16];
     secret[..8].copy_from_slice(&config.seed.to_le_bytes());
     secret[8..].copy_from_slice(&config.seed.rotate_left(17).to_be_bytes());
-    let shard = Shard::open(adapter, shard::Config::new(HOST_IP, secret)).map_err(Box::new)?;
+    let shard_config = shard::Config { offload: config.offload, ..shard::Config::new(HOST_IP, secret) };
+    let shard = Shard::open(adapter, shard_config).map_err(Box::new)?;
 
     let mut job = Job {
         config,
@@ -389,11 +404,6 @@ impl Job<'_> {
     }
 
     fn offload_queues(&mut self) -> Result<(), DemoError> {
-        if self.config.offload == OffloadPolicy::Off {
-            *self.outcome.not_offloaded.entry("queue: switched off (--offload off)".into()).or_default() +=
-                u64::from(self.config.queues);
-            return Ok(());
-        }
         for index in 0..self.queues.len() {
             let id = self.queues[index].id;
             match self.shard().offload(id) {
@@ -401,10 +411,8 @@ impl Job<'_> {
                 Err(why) if self.config.offload == OffloadPolicy::Require => {
                     return Err(DemoError::Offload { queue: index as u32 + 1, why });
                 }
-                Err(why) => {
-                    log::warn!("queue {} is not offloaded: {why}", index + 1);
-                    *self.outcome.not_offloaded.entry(format!("queue: {why}")).or_default() += 1;
-                }
+                Err(OffloadRefused::Off) => {}
+                Err(why) => log::warn!("queue {} is not offloaded: {why}", index + 1),
             }
         }
         Ok(())
@@ -488,6 +496,13 @@ impl Job<'_> {
                     self.queues[queue].free.push(buffer);
                     refused += 1;
                 }
+                Err((Refused::NotBound(why), buffer)) if why.passes() => {
+                    self.queues[queue].free.push(buffer);
+                    refused += 1;
+                }
+                Err((Refused::NotBound(why), _)) => {
+                    return Err(DemoError::NotBound { queue: queue as u32 + 1, offset: next, bytes: len, why });
+                }
                 // The event that says why comes next.
                 Err((Refused::NotReady, _)) => return Ok(next),
                 Err((why, _)) => return Err(why.into()),
@@ -565,9 +580,10 @@ impl Job<'_> {
         let ids: Vec<_> = self.queues.iter().map(|queue| queue.id).collect();
         let Some(shard) = &self.shard else { return };
         let outcome = &mut self.outcome;
-        for id in ids {
-            let Some(queue) = shard.queue(id) else { continue };
+        for (index, id) in ids.into_iter().enumerate() {
+            let (Some(queue), Some(stats)) = (shard.queue(id), shard.queue_stats(id)) else { continue };
             let counters = queue.counters();
+            outcome.per_queue.push(QueueOutcome::new(index as u32 + 1, shard.why_no_offload(id), counters, &stats));
             outcome.digests_hw += counters.digests_hardware;
             outcome.digests_sw += counters.digests_software;
             outcome.pdus_rx += counters.pdus_received;
@@ -582,15 +598,8 @@ impl Job<'_> {
         outcome.frames_reordered = to_target.reordered + to_host.reordered;
         outcome.frames_corrupted = to_target.corrupted + to_host.corrupted;
         outcome.frames_duplicated = to_target.duplicated + to_host.duplicated;
-        let stats = shard.offload_stats();
         outcome.doorbells = shard.doorbells();
-        outcome.packets_placed = stats.packets;
-        for why in crate::ddp::stats::NotOffloaded::ALL {
-            let reads = stats.not_offloaded(why);
-            if reads != 0 {
-                outcome.not_offloaded.insert(format!("read: {why}"), reads);
-            }
-        }
+        outcome.packets_placed = shard.offload_stats().packets;
     }
 
     /// Closes the I/O queues, then shuts the controller down.
@@ -634,6 +643,7 @@ impl Job<'_> {
         let Some(shard) = self.shard.take() else { return };
         let stats = shard.offload_stats();
         self.outcome.counters = stats.seed().into_iter().collect();
+        self.outcome.copied = CopiedFor::table(&stats);
         let counters = shard.counters();
         (self.outcome.packets_rx, self.outcome.packets_tx) = (counters.packets_rx, counters.packets_tx);
         for (count, what) in [

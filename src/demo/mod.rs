@@ -1,7 +1,7 @@
 //! The demonstration: reads through a virtual ConnectX whose offload places the payload, every byte verified.
 //!
 //! ```text
-//! job ── shard ── adapter ── VirtualPlatform ── virtual ConnectX ── wire (tap) ── target (smoltcp) ── image
+//! job ── shard ── adapter ── VirtualPlatform ── virtual ConnectX ── wire (tap) ── target (smoltcp or ours) ── image
 //!  └──────────────── compares every buffer with ────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -11,13 +11,15 @@ mod config;
 mod image;
 mod job;
 mod outcome;
+mod peer;
 mod random;
 mod wire;
 mod world;
 
 pub use config::{BLOCK, BadOption, Config, MAX_IO};
 pub use job::{DemoError, Phase, Progress, run, run_tapped, run_watched};
-pub use outcome::{Outcome, peak_rss};
+pub use outcome::{CopiedFor, Outcome, QueueOutcome, peak_rss};
+pub use peer::{OwnStack, Peer, PeerError};
 pub use wire::{Impairments, Lane, LaneCounters};
 pub use world::{Both, Moment, NoTap, PcapTap, Tap, WireConfig, World};
 

@@ -1,5 +1,9 @@
 //! What a demonstration found.
 
+use crate::ddp::stats::{Copied, Stats};
+use crate::ddp::why::Why;
+use crate::nvme::queue::Counters;
+use crate::shard::NoOffload;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -57,8 +61,11 @@ pub struct Outcome {
     pub queues_offloaded: u32,
     /// I/O queues.
     pub queues: u32,
-    /// Why queues or reads were not offloaded, and how often.
-    pub not_offloaded: BTreeMap<String, u64>,
+    /// What software copied, and the digests that it computed, by reason ([`Why::name`]). The bytes add up to those of all
+    /// reads, the failed ones too.
+    pub copied: BTreeMap<&'static str, CopiedFor>,
+    /// Each I/O queue.
+    pub per_queue: Vec<QueueOutcome>,
     /// Firmware objects that the device still holds after teardown.
     pub objects_left: u64,
     /// Pages that firmware still holds after teardown.
@@ -75,6 +82,78 @@ pub struct Outcome {
     pub counters: BTreeMap<&'static str, u64>,
     /// What went wrong, a line each.
     pub problems: Vec<String>,
+}
+
+/// What software did for one reason in the device's place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct CopiedFor {
+    /// Reads of which something was copied for this reason.
+    pub reads: u64,
+    /// Bytes copied.
+    pub bytes: u64,
+    /// Data digests computed.
+    pub digests: u64,
+}
+
+impl CopiedFor {
+    /// All reasons for which software did something.
+    pub fn table(stats: &Stats) -> BTreeMap<&'static str, CopiedFor> {
+        let row =
+            |(why, Copied { reads, bytes, digests }): (Why, Copied)| (why.name(), CopiedFor { reads, bytes, digests });
+        stats.by_reason().map(row).collect()
+    }
+}
+
+/// What became of one I/O queue.
+#[derive(Clone, Debug, Serialize)]
+pub struct QueueOutcome {
+    /// Which, from 1 on.
+    pub queue: u32,
+    /// It has an offload context.
+    pub offloaded: bool,
+    /// Why not, if so ([`WhyNoOffload::name`](crate::ddp::why::WhyNoOffload::name)).
+    pub reason: Option<&'static str>,
+    /// The same in full: the missing capability, or firmware's status and syndrome.
+    pub detail: Option<String>,
+    /// What to do about it.
+    pub advice: Option<&'static str>,
+    /// Reads that were bound.
+    pub bound: u64,
+    /// Payload of completed reads that the device placed.
+    pub bytes_placed: u64,
+    /// Payload of completed reads that software copied.
+    pub bytes_copied: u64,
+    /// Data digests that the device checked.
+    pub digests_hw: u64,
+    /// Data digests that software checked.
+    pub digests_sw: u64,
+    /// Resync requests of the device.
+    pub resyncs: u64,
+    /// Of these, the ones that the stream confirmed.
+    pub resyncs_confirmed: u64,
+    /// As [`Outcome::copied`].
+    pub copied: BTreeMap<&'static str, CopiedFor>,
+}
+
+impl QueueOutcome {
+    /// Queue number `queue`, from what the shard knows of it.
+    pub fn new(queue: u32, no: Option<&NoOffload>, counters: &Counters, stats: &Stats) -> QueueOutcome {
+        QueueOutcome {
+            queue,
+            offloaded: no.is_none(),
+            reason: no.map(|no| no.why.name()),
+            detail: no.map(|no| no.detail.clone()),
+            advice: no.map(|no| no.why.advice()),
+            bound: stats.setup,
+            bytes_placed: counters.bytes_placed,
+            bytes_copied: counters.bytes_copied,
+            digests_hw: counters.digests_hardware,
+            digests_sw: counters.digests_software,
+            resyncs: stats.resync,
+            resyncs_confirmed: stats.resync_confirmed,
+            copied: CopiedFor::table(stats),
+        }
+    }
 }
 
 impl Outcome {

@@ -76,6 +76,20 @@ pub struct Placed {
     pub offset: u32,
 }
 
+/// Why the device cannot have placed anything of a packet, as far as software sees; for telling why, nothing else.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bypass {
+    /// Nothing is known against it.
+    #[default]
+    No,
+    /// Later bytes of the stream came before it: the device passes it through (`nvme-tcp-offload.md` §6.2).
+    Late,
+    /// It came before, and was dropped because what the device said of it could not be true.
+    Refused,
+    /// It did not come by the connection's steering rule: the offload context has not seen it.
+    Unsteered,
+}
+
 /// One contiguous run of a packet's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
@@ -136,8 +150,13 @@ pub struct Frame {
     /// Offload queue that the device named (its flow tag), 0 for none.
     queue: u32,
     digest_ok: bool,
+    /// The device vouches for the digests, and is not believed.
+    digest_doubted: bool,
     checksum_ok: bool,
+    bypass: Bypass,
 }
+
+const _: () = assert!(size_of::<Frame>() <= 40, "a frame is a few words");
 
 /// Out of line, so that the hot path carries no formatting.
 #[cold]
@@ -159,7 +178,9 @@ impl Frame {
             placed: Placed { tag: 0, generation: 0, offset: 0 },
             queue: 0,
             digest_ok: false,
+            digest_doubted: false,
             checksum_ok: false,
+            bypass: Bypass::No,
         }
     }
 
@@ -188,6 +209,20 @@ impl Frame {
     #[inline(always)]
     pub fn with_digest_ok(mut self, ok: bool) -> Frame {
         self.digest_ok = ok;
+        self
+    }
+
+    /// Records that the device vouched for the digests and is not believed: a resync came just before (§6.3).
+    #[inline(always)]
+    pub fn with_digest_doubted(mut self, doubted: bool) -> Frame {
+        self.digest_doubted = doubted;
+        self
+    }
+
+    /// Records why the device cannot have placed anything.
+    #[inline(always)]
+    pub fn with_bypass(mut self, bypass: Bypass) -> Frame {
+        self.bypass = bypass;
         self
     }
 
@@ -220,6 +255,18 @@ impl Frame {
     #[inline(always)]
     pub fn digest_ok(&self) -> bool {
         self.digest_ok
+    }
+
+    /// True if the device vouched for the digests and is not believed.
+    #[inline(always)]
+    pub fn digest_doubted(&self) -> bool {
+        self.digest_doubted
+    }
+
+    /// Why the device cannot have placed anything, if that is known.
+    #[inline(always)]
+    pub fn bypass(&self) -> Bypass {
+        self.bypass
     }
 
     /// True if the device found the L3 and L4 checksums right.

@@ -279,6 +279,13 @@ impl Interface {
         }
     }
 
+    /// Where a TCP frame that is given up lies in its stream, if `head` is the front of one: for telling later what became
+    /// of it. Nothing is counted, checked or learned.
+    pub fn locate(&self, head: &[u8]) -> Option<TcpFrame> {
+        ethernet::Header::parse(head).filter(|frame| frame.ether_type == ethernet::IPV4)?;
+        self.on_ipv4(u32::MAX, &head[ethernet::HEADER_LEN..], Checksum::Device).ok()
+    }
+
     /// RFC 826, "Packet Reception".
     fn on_arp(&mut self, now: Duration, packet: &[u8]) -> Result<(), DropReason> {
         let packet = Packet::parse(packet).ok_or(DropReason::Arp)?;

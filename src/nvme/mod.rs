@@ -36,7 +36,7 @@ pub mod queue;
 pub mod status;
 
 pub use controller::{Controller, ControllerConfig, ControllerError, ControllerEvent};
-pub use payload::{Delivery, PayloadError, PayloadMemory};
+pub use payload::{Cause, Delivery, PayloadError, PayloadMemory};
 pub use queue::{Completion, DigestBy, Event, HostQueue, QueueConfig, Reason};
 pub use status::Status;
 

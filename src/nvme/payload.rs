@@ -1,6 +1,6 @@
 //! The seam between the protocol and the memory that payload lies in.
 
-use crate::frame::Range;
+use crate::frame::{Bypass, Range};
 
 /// Where a delivered run of payload was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +9,33 @@ pub enum Delivery {
     InPlace,
     /// Software copied it.
     Copied,
+}
+
+/// Why the device had not placed a run of payload, or not checked a digest, as far as the stream tells. Whether it could
+/// have placed anything of the command at all the payload memory knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The packet could not be: see [`Bypass`].
+    Bypass(Bypass),
+    /// A header before it came late, and the device has not found another.
+    Searching,
+    /// The device has asked whether a PDU begins at a place that the run comes after, and placed nothing since.
+    Asked,
+    /// Bytes of the same PDU came late.
+    Hole,
+    /// Another run of the packet was placed.
+    SecondRun,
+    /// The run was placed, elsewhere.
+    Misplaced,
+    /// The device vouched for the digest, and is not believed.
+    Doubted,
+    /// The digest does not match.
+    Mismatch,
+    /// None of these.
+    Unknown {
+        /// Nothing of the command had been placed before.
+        early: bool,
+    },
 }
 
 /// Why a run of payload could not be read or delivered. The connection ends: the stream can no longer be trusted.
@@ -51,6 +78,16 @@ pub trait PayloadMemory {
     /// Makes the bytes of `range` be at `offset` of the destination buffer of `tag` (a command identifier), by copying
     /// unless source equals destination.
     fn deliver(&mut self, tag: u16, offset: u32, range: Range) -> Result<Delivery, PayloadError>;
+
+    /// `len` bytes for `tag` were copied, and this is why, as far as the stream tells; for those who count.
+    fn copied(&mut self, tag: u16, len: u32, cause: Cause) {
+        let _ = (tag, len, cause);
+    }
+
+    /// Software computed a data digest for `tag`, and this is why.
+    fn digested(&mut self, tag: u16, cause: Cause) {
+        let _ = (tag, cause);
+    }
 
     /// CRC32C of `[offset, offset + len)` of the destination buffer of `tag`.
     fn digest(&self, tag: u16, offset: u32, len: u32) -> Result<u32, PayloadError>;

@@ -12,9 +12,9 @@ impl Status {
     pub const SUCCESS: Status = Status(0);
     /// Non-fatal transport error: a data digest did not match (NVMe/TCP, digests). Set by the host for reads.
     pub const TRANSIENT_TRANSPORT_ERROR: Status = Status(0x022);
-    /// The connection ended before the command did. Set by the host.
+    /// The connection ended before the command did, and the controller may have seen it. Set by the host.
     pub const HOST_PATHING_ERROR: Status = Status(0x370);
-    /// The command was cancelled before any byte of it was sent. Set by the host.
+    /// The command was cancelled, or its connection ended, before any byte of it was sent. Set by the host.
     pub const ABORTED_BY_HOST: Status = Status(0x371);
     /// Fabrics Connect: a parameter was refused; the result says which.
     pub const CONNECT_INVALID_PARAMETERS: Status = Status(0x182);

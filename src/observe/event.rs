@@ -40,7 +40,9 @@ pub enum What {
     },
     /// It was not added to the offload, and goes on without.
     OffloadRefused {
-        /// Why not.
+        /// Why not, in a word ([`WhyNoOffload`](crate::ddp::why::WhyNoOffload)).
+        kind: &'static str,
+        /// The same in full.
         why: Box<str>,
     },
     /// It was taken off the offload.
@@ -186,14 +188,16 @@ impl What {
         match self {
             What::ConnectionReady => {}
             What::ConnectionOpened { remote } => each("remote", Value::Text(&remote.to_string())),
-            What::ConnectionEnded { kind, why } | What::Unhealthy { kind, why } => {
+            What::ConnectionEnded { kind, why }
+            | What::OffloadRefused { kind, why }
+            | What::Unhealthy { kind, why } => {
                 each("kind", Value::Text(kind));
                 each("why", Value::Text(why));
             }
             What::OffloadAdded { queue } | What::OffloadRemoved { queue } | What::ForeignPlacement { queue } => {
                 number("queue", *queue);
             }
-            What::OffloadRefused { why } | What::Broken { why } | What::PagesFailed { why } => {
+            What::Broken { why } | What::PagesFailed { why } => {
                 each("why", Value::Text(why));
             }
             What::Quarantined { queue, buffers } => {

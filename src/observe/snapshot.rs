@@ -5,10 +5,8 @@ use super::event::RingCounters;
 use crate::adapter::{EventCounters, Gauges as FunctionGauges, HealthCounters};
 use crate::command::CommandCounters;
 use crate::ddp::stats::{KernelNames, SeedNames, Stats};
-use crate::net::Counters as InterfaceCounters;
 use crate::nvme::queue::Counters as QueueCounters;
-use crate::queue::Rejections;
-use crate::shard::{ConnectionGauges, Counters as ShardCounters, Gauges as ShardGauges};
+use crate::shard::{ConnectionGauges, Gauges as ShardGauges, Totals};
 use crate::tcp::Counters as TcpCounters;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -42,27 +40,15 @@ pub struct FunctionStats {
     pub health: HealthCounters,
 }
 
-/// Numbers of a shard. Those of TCP, NVMe and the offload are sums over its connections, the ended ones included.
+/// Numbers of a shard.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ShardStats {
     /// Which shard of the function.
     pub shard: u32,
     /// What it has at the moment.
     pub gauges: ShardGauges,
-    /// The shard itself.
-    pub counters: ShardCounters,
-    /// Completions of the receive queue that were not believed.
-    pub receive_queue: Rejections,
-    /// Completions of the send queue that were not believed.
-    pub send_queue: Rejections,
-    /// Ethernet, ARP and IP.
-    pub interface: InterfaceCounters,
-    /// TCP.
-    pub tcp: TcpCounters,
-    /// NVMe/TCP.
-    pub nvme: QueueCounters,
-    /// The offload.
-    pub offload: Stats,
+    /// What was counted, and never goes back.
+    pub totals: Totals,
     /// The event ring.
     pub events: RingCounters,
     /// Connections that have not ended.
@@ -247,24 +233,13 @@ impl ShardStats {
     /// Calls `visit` for each set of numbers, those of connections last.
     pub fn walk(&self, visit: &mut Visit<'_>) {
         // No `..`: a set that is added must be visited.
-        let ShardStats {
-            shard,
-            gauges,
-            counters,
-            receive_queue,
-            send_queue,
-            interface,
-            tcp,
-            nvme,
-            offload,
-            events,
-            connections,
-        } = self;
+        let ShardStats { shard, gauges, totals, events, connections } = self;
+        let Totals { shard: own, receive_queue, send_queue, interface, tcp, nvme, offload } = totals;
         let node = Node::Shard(self);
         visit(node, Group::State, gauges);
         visit(node, Group::Seed, &SeedNames(offload));
         visit(node, Group::Kernel, &KernelNames(offload));
-        visit(node, Group::Loop, counters);
+        visit(node, Group::Loop, own);
         visit(node, Group::Offload, offload);
         visit(node, Group::Nvme, nvme);
         visit(node, Group::Tcp, tcp);

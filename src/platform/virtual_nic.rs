@@ -134,7 +134,13 @@ impl Platform for VirtualPlatform {
     }
 
     fn reset(&self) -> Result<(), PlatformError> {
-        self.nic().reset();
+        let mut nic = self.nic();
+        if nic.faults().is_gone() {
+            let cause = "it does not answer: it is off the bus".to_owned();
+            return Err(PlatformError::Reset { function: self.identity.clone(), cause });
+        }
+        nic.reset();
+        drop(nic);
         self.fired.iter().for_each(|flag| flag.store(false, Ordering::Release));
         Ok(())
     }

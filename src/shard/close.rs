@@ -1,7 +1,7 @@
 //! How a shard goes away.
 
-use super::{Disconnect, Event, Shard};
-use crate::adapter::Teardown;
+use super::{Event, Quarantine, Shard, Totals};
+use crate::adapter::{Adapter, AdapterError, Teardown};
 use crate::command::CommandError;
 use crate::ddp::tags::Quiesced;
 use crate::dma::IoBuf;
@@ -20,23 +20,51 @@ pub struct Closed {
     /// Buffers that came back with no completion, because the device could write them until the function was reset: with
     /// the tokens of their requests.
     pub buffers: Vec<(u64, IoBuf)>,
+    /// Everything that was counted.
+    pub totals: Totals,
+}
+
+/// The function that a shard ran on, when the shard is gone.
+#[must_use = "buffers come back with it"]
+pub struct Retired<P: Platform> {
+    /// The function. It still holds what firmware did not destroy.
+    pub adapter: Adapter<P>,
+    /// False if the function must be reset: it does not work any more, or kept what it was told to give back.
+    pub works: bool,
+    /// What went wrong, a line each.
+    pub problems: Vec<String>,
+    /// What the caller had not taken, and the end of connections that were open.
+    pub events: Vec<Event>,
+    /// Buffers that the device may write until it is reset.
+    pub quarantine: Quarantine,
+    /// Everything that was counted.
+    pub totals: Totals,
+    /// Local port that the next connection would have had.
+    pub next_port: u16,
 }
 
 impl<P: Platform> Shard<P> {
-    /// Takes everything down in reverse order and disables the function; one that does not work any more is reset.
+    /// Takes everything down in reverse order and disables the function; one that does not work any more, or keeps anything, is
+    /// reset.
     /// Connections should be closed before; those that are not are cut off. Those that only wait for the peer to hear of
     /// their end ([`Shard::closing`]) are forgotten.
-    pub fn close(mut self, deadline: Deadline) -> Closed {
+    pub fn close(self, deadline: Deadline) -> Closed {
+        let dead = self.dead;
+        self.retire(deadline).close(dead, deadline)
+    }
+
+    /// Takes the shard off its function, which stays as it is for another one. Connections as with [`Shard::close`].
+    pub fn retire(mut self, deadline: Deadline) -> Retired<P> {
         let now = self.platform.now();
         let mut problems = Vec::new();
         self.health_at = now;
         self.look_at_health(now);
         for index in 0..self.connections.len() as u32 {
             if let Some(Some(connection)) = self.connections.get_mut(index as usize) {
-                problems.push(format!("connection {index} was still open"));
-                connection.end(Disconnect::Closed, now);
-                connection.tcp.abort();
-                self.finish(index, now);
+                if connection.ended.is_none() {
+                    problems.push(format!("connection {index} was still open"));
+                }
+                self.cut_off(index, now);
             }
         }
         // The peers of those hear of it, as far as one packet can tell.
@@ -47,38 +75,65 @@ impl<P: Platform> Shard<P> {
         if self.frames_held() != 0 {
             problems.push(format!("{} receive buffers were not given back", self.frames_held()));
         }
-        let Shard { adapter, mut rq, cq, buffers: pool, tx, steering, offloads, base, quarantine, platform, .. } = self;
-        let mut adapter = adapter;
-        let teardown = match self.dead {
+        let totals = self.totals();
+        let Shard { mut adapter, mut rq, cq, buffers, path, tx, steering, quarantine, .. } = self;
+        let mut buffers = buffers;
+        let mut works = !self.dead;
+        if works {
+            let mut note = |what: &str, result: Result<(), CommandError>| {
+                works &= result.is_ok();
+                problems.extend(result.err().map(|error| format!("{what}: {error}")));
+            };
+            note("steering", steering.destroy(&mut adapter, deadline));
+            note("send queue", tx.destroy(&mut adapter, deadline));
+            if !rq.has_failed() {
+                note("receive queue", rq.stop(&mut adapter, deadline));
+            }
+            // Each refers to the one behind it.
+            for (what, handle) in [("TIS", path.tis), ("TIR", path.tir), ("receive queue table", path.rqt)] {
+                note(what, adapter.destroy(handle, deadline));
+            }
+            note("receive queue", cq.destroy(rq, &mut adapter, &mut buffers.pool, deadline));
+        }
+        works &= quarantine.is_empty();
+        // What firmware did not destroy is in the adapter's log, which holds its memory, whoever lets go of it here.
+        Retired { adapter, works, problems, events: self.events.into(), quarantine, totals, next_port: self.next_port }
+    }
+}
+
+impl<P: Platform> Retired<P> {
+    /// Takes the function down. One that is `dead` is reset, and so is one that keeps buffers when it is down.
+    fn close(self, dead: bool, deadline: Deadline) -> Closed {
+        let Retired { mut adapter, mut problems, events, quarantine, totals, .. } = self;
+        let (teardown, proof) = match dead {
             true => {
-                problems.push("the function did not work any more and was reset".to_owned());
-                problems.extend(adapter.reset(deadline).err().map(|error| error.to_string()));
-                Teardown::default()
+                let reset = adapter.reset(deadline).map(|proof| Quiesced::after(&proof));
+                problems.push(match reset {
+                    Ok(_) => "the function did not work any more and was reset".to_owned(),
+                    Err(_) => "the function does not work any more and cannot be reset".to_owned(),
+                });
+                (Teardown::default(), Some(reset.map_err(|error| error.to_string())))
             }
             false => {
-                let mut note = |what: &str, result: Result<(), CommandError>| {
-                    problems.extend(result.err().map(|error| format!("{what}: {error}")));
+                let (teardown, reset) = adapter.take_down(deadline, !quarantine.is_empty());
+                let proof = |reset: Result<_, AdapterError>| match reset {
+                    Ok(proof) => Ok(Quiesced::after(&proof)),
+                    Err(error) => Err(error.to_string()),
                 };
-                note("steering", steering.destroy(&mut adapter, deadline));
-                note("send queue", tx.destroy(&mut adapter, deadline));
-                // TIR and RQT refer to the receive queue: they, it and its CQ go with the log, in reverse order of creation.
-                if !rq.has_failed() {
-                    note("receive queue", rq.stop(&mut adapter, deadline));
-                }
-                adapter.teardown(deadline)
+                (teardown, reset.map(proof))
             }
         };
         let mut buffers = Vec::new();
-        if !quarantine.is_empty() {
-            // Whatever teardown achieved: after a reset the device has forgotten everything.
-            match Quiesced::by_reset(&*platform) {
-                Ok(proof) => buffers = quarantine.into_iter().flat_map(|held| held.release(&proof)).collect(),
-                Err(error) => problems.push(format!("buffers stay with the device for ever: {error}")),
+        match proof {
+            Some(Ok(proof)) => buffers = quarantine.release(&proof),
+            Some(Err(error)) => {
+                problems.push(error);
+                if !quarantine.is_empty() {
+                    problems.push(format!("{} buffers stay with the device for ever", quarantine.len()));
+                }
             }
+            None => {}
         }
-        // Buffers before the last hold on the heap, so that it finds its memory free.
-        drop((rq, cq, pool, offloads));
-        drop(base);
-        Closed { teardown, problems, events: self.events.into(), buffers }
+        Closed { teardown, problems, events, buffers, totals }
     }
 }

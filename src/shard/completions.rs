@@ -4,6 +4,7 @@
 //! bytes only (`cqe_128_always`, `nvme-tcp-offload.md` §2.1): there the half that says nothing is added while reading.
 
 use crate::adapter::Adapter;
+use crate::command::CommandError;
 use crate::platform::{Deadline, Platform};
 use crate::queue::{Base, CompletionQueue, QueueError, ReceiveQueue, RxPool};
 use hw_regs::cqe::{Cqe64, OffloadCqe};
@@ -74,6 +75,25 @@ impl RxCompletions {
         match self {
             RxCompletions::Offload(cq) => cq.discarded(),
             RxCompletions::Plain(cq) => cq.discarded(),
+        }
+    }
+
+    /// Destroys both queues; the buffers of the receive queue go back to `pool`. What firmware refuses to destroy stays
+    /// logged, and keeps its memory.
+    pub fn destroy<P: Platform>(
+        self,
+        rq: ReceiveQueue,
+        adapter: &mut Adapter<P>,
+        pool: &mut RxPool,
+        deadline: Deadline,
+    ) -> Result<(), CommandError> {
+        match self {
+            RxCompletions::Offload(mut cq) => {
+                rq.destroy(adapter, &mut cq, pool, deadline).and_then(|()| cq.destroy(adapter, deadline))
+            }
+            RxCompletions::Plain(mut cq) => {
+                rq.destroy(adapter, &mut cq, pool, deadline).and_then(|()| cq.destroy(adapter, deadline))
+            }
         }
     }
 

@@ -8,9 +8,10 @@ pub enum OffloadPolicy {
     /// Use it where possible.
     #[default]
     Prefer,
-    /// Fail where it is not possible.
+    /// Fail where it is not possible: a read that would be copied for any reason but its size is refused
+    /// ([`Refused::NotBound`](super::Refused::NotBound)).
     Require,
-    /// Do not use it.
+    /// Do not use it: no queue is offloaded.
     Off,
 }
 
@@ -39,6 +40,12 @@ pub struct Config {
     pub tx_buffer: u32,
     /// Secret from which initial sequence numbers and ports are derived; random bytes in production.
     pub secret: [u8; 16],
+    /// What to do about the offload.
+    pub offload: OffloadPolicy,
+    /// The first local port to be taken, 49152 or more; `None` for one that depends on the secret. A shard that follows
+    /// another one goes on where that one stopped ([`Retired::next_port`](super::Retired::next_port)): the peer may not have
+    /// noticed yet that the old connections are gone.
+    pub first_port: Option<u16>,
     /// Reads of fewer bytes are not offloaded; 0 for none.
     pub offload_threshold: u32,
     /// Events that are kept ([`Shard::event_log`](super::Shard::event_log)); about 100 bytes each.
@@ -59,6 +66,8 @@ impl Config {
             rx_window: 512 << 10,
             tx_buffer: 256 << 10,
             secret,
+            offload: OffloadPolicy::Prefer,
+            first_port: None,
             offload_threshold: 0,
             events: 1024,
         }

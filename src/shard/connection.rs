@@ -10,9 +10,10 @@
 //!
 //! Every wait ends: see [`Connection::deadline`].
 
-use super::error::Disconnect;
+use super::error::{Disconnect, NoOffload};
 use crate::ddp::stats::Stats;
 use crate::ddp::tags::TagTable;
+use crate::ddp::why::WhyNoOffload;
 use crate::frame::Frame;
 use crate::nvme::controller::{Controller, ControllerConfig};
 use crate::nvme::queue::{self, HostQueue, QueueConfig};
@@ -26,6 +27,9 @@ pub(super) const CONNECT_PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const FORGET_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the L5P's last words (H2CTermReq) may wait for room in TCP's send buffer.
 pub(super) const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Packets whose completion was refused that a connection remembers, to say why they were copied when they came again.
+const REFUSED_PACKETS: usize = 8;
 
 /// Names a connection of a shard; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +63,51 @@ pub(super) struct Pending {
     pub done: Option<queue::Completion>,
 }
 
+/// What the offload context of a connection has seen of the stream: to say why something was not placed.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// End of all that came with the queue's flow tag.
+    end: u32,
+    /// Packets whose completion was refused, the last few: first sequence number and bytes.
+    refused: [(u32, u32); REFUSED_PACKETS],
+    next_refused: usize,
+}
+
+impl Seen {
+    /// The context expects the stream to go on at `seq`.
+    pub fn start(&mut self, seq: u32) {
+        self.end = seq;
+    }
+
+    /// `len` bytes at `seq` came, at most `window` behind what was received in order (`next`): the context has seen them.
+    /// True if it had seen later ones before.
+    #[inline(always)]
+    pub fn packet(&mut self, seq: u32, len: u32, next: u32, window: u32) -> bool {
+        let late = seq.wrapping_sub(self.end).cast_signed() < 0;
+        let end = seq.wrapping_add(len);
+        // What lies outside of the window is nobody's word for anything.
+        if end.wrapping_sub(self.end).cast_signed() > 0 && end.wrapping_sub(next) <= window {
+            self.end = end;
+        }
+        late
+    }
+
+    /// A packet with these bytes was dropped because what the device said of it could not be true.
+    pub fn refuse(&mut self, seq: u32, len: u32) {
+        self.refused[self.next_refused] = (seq, len);
+        self.next_refused = (self.next_refused + 1) % REFUSED_PACKETS;
+    }
+
+    /// True if any of these bytes was in a packet that was refused.
+    #[cold]
+    pub fn was_refused(&self, seq: u32, len: u32) -> bool {
+        // Each begins behind the start of the other by less than that has.
+        self.refused
+            .iter()
+            .any(|&(start, bytes)| bytes != 0 && (seq.wrapping_sub(start) < bytes || start.wrapping_sub(seq) < len))
+    }
+}
+
 pub(super) struct Connection {
     pub id: ConnectionId,
     pub tuple: FourTuple,
@@ -66,9 +115,12 @@ pub(super) struct Connection {
     pub l5p: L5p,
     /// Number of the offload queue.
     pub offload: Option<u32>,
+    /// Why there is none, if so.
+    pub no_offload: NoOffload,
     /// Buffers of requests without an offload queue.
     pub tags: TagTable,
     pub stats: Stats,
+    pub seen: Seen,
     pub requests: Box<[Option<Pending>]>,
     /// Requests that have not come back.
     pub under_way: u32,
@@ -110,8 +162,10 @@ impl Connection {
             tcp,
             l5p: L5p::Waiting(role),
             offload: None,
+            no_offload: NoOffload { why: WhyNoOffload::NotAsked, detail: WhyNoOffload::NotAsked.to_string() },
             tags: TagTable::new(depth),
             stats: Stats::default(),
+            seen: Seen::default(),
             requests: (0..depth).map(|_| None).collect(),
             under_way: 0,
             draining: 0,

@@ -1,7 +1,14 @@
 //! What a shard counts, beside what its layers do.
 
 use super::error::DisconnectKind;
+use crate::ddp::stats::Stats;
+use crate::ddp::why::WhyNoOffload;
+use crate::net::Counters as InterfaceCounters;
+use crate::nvme::queue::Counters as QueueCounters;
 use crate::observe::counter::{counters, gauges};
+use crate::queue::Rejections;
+use crate::tcp::Counters as TcpCounters;
+use std::ops::AddAssign;
 
 counters! {
     /// What a shard has counted.
@@ -55,14 +62,48 @@ counters! {
         pub connections_opened: Connections,
         /// Connections that ended, by what ended them.
         pub connections_ended: Connections by DisconnectKind,
-        /// Connections that were to be offloaded and were not, for whatever reason.
-        pub offload_refused: Connections,
+        /// Connections that were to be offloaded and were not.
+        pub offload_refused: Connections by WhyNoOffload,
         /// Reads that failed because the device wrote into their buffer what does not belong there, or may still write it.
         pub suspect_reads: Requests,
         /// Buffers that stayed with the device because it did not say that it has forgotten them.
         pub quarantined: Buffers,
         /// Doorbell registers written by send and control queues.
         pub doorbells: Doorbells,
+    }
+}
+
+/// Everything that a shard counts. Those of TCP, NVMe and the offload are sums over its connections, the ended ones
+/// included: none ever goes back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// The shard itself.
+    pub shard: Counters,
+    /// Completions of the receive queue that were not believed.
+    pub receive_queue: Rejections,
+    /// Completions of the send queue that were not believed.
+    pub send_queue: Rejections,
+    /// Ethernet, ARP and IP.
+    pub interface: InterfaceCounters,
+    /// TCP.
+    pub tcp: TcpCounters,
+    /// NVMe/TCP, of admin and I/O queues.
+    pub nvme: QueueCounters,
+    /// The offload.
+    pub offload: Stats,
+}
+
+impl AddAssign<&Totals> for Totals {
+    fn add_assign(&mut self, other: &Totals) {
+        // Taken apart, so that a new one is not forgotten.
+        let Totals { shard, receive_queue, send_queue, interface, tcp, nvme, offload } = other;
+        self.shard += shard;
+        self.receive_queue += receive_queue;
+        self.send_queue += send_queue;
+        self.interface += interface;
+        self.tcp += tcp;
+        self.nvme += nvme;
+        self.offload += offload;
     }
 }
 

@@ -1,7 +1,9 @@
 //! What can be refused, and why connections end.
 
+use crate::adapter::Reason as Lack;
 use crate::command::CommandError;
 use crate::ddp::device::AddError;
+use crate::ddp::why::{Why, WhyNoOffload};
 use crate::dma::DmaError;
 use crate::net::InterfaceError;
 use crate::nvme::controller::ControllerError;
@@ -41,7 +43,7 @@ impl NotOpened {
 }
 
 /// Why a connection or a request was not begun. Nothing was changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
     /// The shard is broken.
     #[error("the function has failed: {0}")]
@@ -78,6 +80,10 @@ pub enum Refused {
     /// The queue does not take the command.
     #[error(transparent)]
     Submit(#[from] SubmitError),
+    /// The read cannot be bound, and the offload is required ([`OffloadPolicy::Require`](super::OffloadPolicy::Require)).
+    /// If the reason passes ([`Why::passes`]) poll, and try again.
+    #[error("the offload is required, and {0}")]
+    NotBound(Why),
     /// The tag table does not take the buffer.
     #[error(transparent)]
     Tag(#[from] crate::ddp::tags::TagError),
@@ -86,15 +92,49 @@ pub enum Refused {
 /// Why a queue was not offloaded. It goes on without.
 #[derive(Debug, thiserror::Error)]
 pub enum OffloadRefused {
+    /// The shard is not to use the offload ([`OffloadPolicy::Off`](super::OffloadPolicy::Off)).
+    #[error("the offload is switched off")]
+    Off,
     /// The function cannot.
-    #[error("the function cannot offload NVMe/TCP: {}", .0.join("; "))]
-    NotPossible(Vec<String>),
+    #[error("the function cannot offload NVMe/TCP: {}", .0.iter().map(Lack::to_string).collect::<Vec<_>>().join("; "))]
+    NotPossible(Vec<Lack>),
+    /// The function, or a queue that all connections share, has failed.
+    #[error("the function has failed: {0}")]
+    Failed(String),
     /// The connection is not a ready I/O queue at a PDU boundary without outstanding requests.
     #[error("the connection is not a ready I/O queue without outstanding requests")]
     NotReady,
     /// Firmware or steering refused.
     #[error(transparent)]
     Refused(#[from] Box<AddError>),
+}
+
+impl OffloadRefused {
+    /// The same in a word.
+    pub fn why(&self) -> WhyNoOffload {
+        match self {
+            OffloadRefused::Off => WhyNoOffload::PolicyOff,
+            OffloadRefused::NotPossible(_) => WhyNoOffload::NotCapable,
+            OffloadRefused::Failed(_) => WhyNoOffload::FunctionFailed,
+            OffloadRefused::NotReady => WhyNoOffload::NotReady,
+            OffloadRefused::Refused(error) => error.why(),
+        }
+    }
+}
+
+/// Why a connection has no offload, to be told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoOffload {
+    /// In a word.
+    pub why: WhyNoOffload,
+    /// What exactly: the missing capability, firmware's status and syndrome ...
+    pub detail: String,
+}
+
+impl From<&OffloadRefused> for NoOffload {
+    fn from(error: &OffloadRefused) -> NoOffload {
+        NoOffload { why: error.why(), detail: error.to_string() }
+    }
 }
 
 /// Why a connection ended.
@@ -201,7 +241,7 @@ impl Disconnect {
     }
 
     /// True if the device cannot be relied on to say that it has forgotten the connection's buffers.
-    pub(super) fn is_of_device(&self) -> bool {
+    pub fn is_of_device(&self) -> bool {
         use Disconnect::{ControlQueue, Function, NotForgotten, Offload};
         matches!(self, Offload(_) | ControlQueue { .. } | NotForgotten { .. } | Function(_))
     }

@@ -1,6 +1,7 @@
 //! What a shard tells its caller.
 
 use super::{ConnectionId, Disconnect};
+use crate::ddp::why::Reasons;
 use crate::dma::IoBuf;
 use crate::nvme::queue::DigestBy;
 use crate::nvme::status::Status;
@@ -16,6 +17,8 @@ pub struct Completion {
     pub placed: u32,
     /// Bytes of a read that software copied.
     pub copied: u32,
+    /// Why software copied them.
+    pub why_copied: Reasons,
     /// Who checked the data digests.
     pub digest_by: DigestBy,
     /// The caller's buffer. `None` only if the device may still write it (firmware refused to destroy its memory key, or

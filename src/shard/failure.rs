@@ -4,7 +4,7 @@
 //! |---|---|
 //! | send or receive queue in the error state | taken back to work (`mlx5-bringup.md` §8.7); packets are lost, TCP asks again |
 //! | the same again and again; a failed completion queue; a send queue that stands still | the shard is *broken*: every connection ends, objects are destroyed, buffers come back |
-//! | the function is gone or unhealthy | the shard is *dead*: every connection ends; bound buffers stay in quarantine until a reset |
+//! | the function is gone or unhealthy, or a command missed its deadline | the shard is *dead*: every connection ends; bound buffers stay in quarantine until a reset |
 
 use super::{Disconnect, Shard};
 use crate::adapter::{AdapterError, Event as AdapterEvent};
@@ -131,6 +131,27 @@ impl<P: Platform> Shard<P> {
                 _ => "unknown",
             };
             self.note(now, None, What::Unhealthy { kind, why: crate::observe::text(&error) });
+            return self.fail(now, error.to_string());
+        }
+        let timed_out = self.adapter.command_counters().timed_out;
+        if timed_out != 0 {
+            // Nobody knows what firmware did, or will do, about them.
+            self.dead = true;
+            let function = self.adapter.function();
+            self.fail(
+                now,
+                format!("{function}: {timed_out} commands missed their deadline: the function must be reset"),
+            );
+        }
+    }
+
+    /// Asks firmware for a sign of life: what its registers say may be the truth about another life of the function.
+    pub(crate) fn ask_firmware(&mut self, now: Duration) {
+        let deadline = self.adapter.command_deadline();
+        if self.broken.is_none()
+            && let Err(error) = self.adapter.link_is_up(deadline)
+        {
+            self.dead = true;
             self.fail(now, error.to_string());
         }
     }

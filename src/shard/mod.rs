@@ -48,12 +48,13 @@ mod tests;
 mod timers;
 mod transmit;
 
-pub use close::Closed;
+pub use close::{Closed, Retired};
 pub use config::{Config, OffloadPolicy};
 pub use connection::ConnectionId;
-pub use counters::{ConnectionGauges, Counters, Gauges};
-pub use error::{Disconnect, DisconnectKind, NotOpened, OffloadRefused, Refused};
+pub use counters::{ConnectionGauges, Counters, Gauges, Totals};
+pub use error::{Disconnect, DisconnectKind, NoOffload, NotOpened, OffloadRefused, Refused};
 pub use event::{Completion, Event};
+pub use quarantine::Quarantine;
 pub use receive::RECEIVE_BUDGET;
 
 use crate::adapter::Adapter;
@@ -72,9 +73,8 @@ use buffers::Buffers;
 use completions::RxCompletions;
 use connection::{Connection, Role};
 use linger::{Lingering, Party};
-use open::FIRST_PORT;
+use open::{FIRST_PORT, Path};
 use parties::Parties;
-use quarantine::Quarantined;
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
@@ -93,7 +93,7 @@ pub struct Shard<P: Platform> {
     cq: RxCompletions,
     rq: ReceiveQueue,
     buffers: Buffers,
-    rqtn: u32,
+    path: Path,
     tx: SendQueue,
     steering: Steering,
     offloads: Option<Offloads>,
@@ -121,7 +121,7 @@ pub struct Shard<P: Platform> {
     events: VecDeque<Event>,
     counters: Counters,
     /// Counters of connections that are gone, and doorbells of their control rings.
-    past: observe::Totals,
+    past: observe::Gone,
     past_doorbells: u64,
     /// What happened, for whoever looks later.
     log: EventRing,
@@ -134,7 +134,7 @@ pub struct Shard<P: Platform> {
     health_at: Duration,
     /// Queues taken back to work in the time that began then.
     recoveries: (Duration, u32),
-    quarantine: Vec<Quarantined>,
+    quarantine: Quarantine,
     /// The function or a queue of the shard failed for good.
     broken: Option<String>,
     /// The function executes no commands any more.
@@ -224,6 +224,17 @@ impl<P: Platform> Shard<P> {
         }
     }
 
+    /// Ends a connection at once: requests that are under way fail, the peer gets a reset. [`Event::Disconnected`] follows.
+    pub fn abort_connection(&mut self, id: ConnectionId) {
+        let now = self.platform.now();
+        let Some(index) = self.find(id) else { return };
+        if let Some(Some(connection)) = self.connections.get_mut(index) {
+            connection.end(Disconnect::Closed, now);
+            connection.tcp.abort();
+            self.mark(index as u32);
+        }
+    }
+
     /// Where a connection is, if it still is.
     fn find(&self, id: ConnectionId) -> Option<usize> {
         let index = id.index as usize;
@@ -244,30 +255,38 @@ impl<P: Platform> Shard<P> {
         self.connection(id)?.io_queue()
     }
 
-    /// Why the function cannot offload at all; empty if it can.
-    pub fn why_no_offload(&self) -> Vec<String> {
-        self.adapter.capabilities().offload().why_not().iter().map(ToString::to_string).collect()
-    }
-
-    /// Adds the offload to a ready I/O queue without outstanding requests (`sk_add`). On failure the queue goes on without.
+    /// Adds the offload to a ready I/O queue without outstanding requests (`sk_add`). On failure the queue goes on without,
+    /// and [`Shard::why_no_offload`] says why.
     pub fn offload(&mut self, id: ConnectionId) -> Result<(), OffloadRefused> {
-        let added = self.add_offload(id);
-        let what = match &added {
+        let offloaded = self.try_offload(id);
+        let what = match &offloaded {
             Ok(queue) => What::OffloadAdded { queue: *queue },
-            Err(why) => {
-                self.counters.offload_refused += 1;
-                What::OffloadRefused { why: crate::observe::text(why) }
+            Err(error) => {
+                let no = NoOffload::from(error);
+                self.counters.offload_refused.count(no.why);
+                let what = What::OffloadRefused { kind: no.why.name(), why: crate::observe::text(&no.detail) };
+                if let Some(index) = self.find(id)
+                    && let Some(Some(connection)) = self.connections.get_mut(index)
+                {
+                    connection.no_offload = no;
+                }
+                what
             }
         };
         self.note(self.platform.now(), Some(id), what);
-        added.map(drop)
+        offloaded.map(drop)
     }
 
-    fn add_offload(&mut self, id: ConnectionId) -> Result<u32, OffloadRefused> {
-        let why = self.broken.clone().map_or_else(|| self.why_no_offload(), |why| vec![why]);
+    fn try_offload(&mut self, id: ConnectionId) -> Result<u32, OffloadRefused> {
+        if self.config.offload == OffloadPolicy::Off {
+            return Err(OffloadRefused::Off);
+        }
+        if let Some(why) = &self.broken {
+            return Err(OffloadRefused::Failed(why.clone()));
+        }
         let index = self.find(id).ok_or(OffloadRefused::NotReady)?;
-        let Some(offloads) = self.offloads.as_mut().filter(|_| self.broken.is_none()) else {
-            return Err(OffloadRefused::NotPossible(why));
+        let Some(offloads) = &mut self.offloads else {
+            return Err(OffloadRefused::NotPossible(self.adapter.capabilities().offload().why_not()));
         };
         let Some(Some(connection)) = self.connections.get_mut(index) else { return Err(OffloadRefused::NotReady) };
         if connection.closing || connection.ended.is_some() || connection.under_way != 0 {
@@ -288,7 +307,7 @@ impl<P: Platform> Shard<P> {
             header_digest: negotiated.header_digest,
             data_digest: negotiated.data_digest,
             queue_size: u32::from(queue.config().depth),
-            rqtn: self.rqtn,
+            rqtn: self.path.rqt.number(),
         };
         let socket = Socket {
             tuple: FiveTuple {
@@ -300,6 +319,7 @@ impl<P: Platform> Shard<P> {
         let mut device = offloads.with(&mut self.adapter, &mut self.steering, &*self.platform, &self.base);
         let queue = device.sk_add(&socket, &config).map_err(Box::new)?;
         connection.offload = Some(queue);
+        connection.seen.start(rcv_nxt);
         self.by_queue.insert(queue, id.index);
         Ok(queue)
     }
@@ -307,6 +327,21 @@ impl<P: Platform> Shard<P> {
     /// True if the connection has an offload queue.
     pub fn is_offloaded(&self, id: ConnectionId) -> bool {
         self.connection(id).is_some_and(|connection| connection.offload.is_some())
+    }
+
+    /// Why a connection has no offload; `None` if it has, or if there is no such connection.
+    pub fn why_no_offload(&self, id: ConnectionId) -> Option<&NoOffload> {
+        self.connection(id).filter(|connection| connection.offload.is_none()).map(|connection| &connection.no_offload)
+    }
+
+    /// Counters of one connection's offload, and of its copied payload.
+    pub fn queue_stats(&self, id: ConnectionId) -> Option<Stats> {
+        let connection = self.connection(id)?;
+        let mut sum = connection.stats;
+        if let (Some(queue), Some(offloads)) = (connection.offload, &self.offloads) {
+            sum += offloads.queue(queue)?.stats();
+        }
+        Some(sum)
     }
 
     /// Does everything that can be done now. Returns true if anything was done: poll again; else nothing happens before
@@ -356,6 +391,11 @@ impl<P: Platform> Shard<P> {
     /// Why the shard takes no more connections, if so: the function or one of its queues has failed for good.
     pub fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
+    }
+
+    /// True if the function executes no commands any more: it must be reset.
+    pub fn is_dead(&self) -> bool {
+        self.dead
     }
 
     /// Connections whose end the peer has not confirmed, or that are in TIME-WAIT.

@@ -1,7 +1,7 @@
 //! A shard as it looks from outside: its numbers when somebody asks, and what it notes for whoever looks later.
 
 use super::connection::{Connection, L5p};
-use super::{ConnectionGauges, ConnectionId, Gauges, Shard};
+use super::{ConnectionGauges, ConnectionId, Gauges, Shard, Totals};
 use crate::ddp::device::Offloads;
 use crate::ddp::stats::Stats;
 use crate::nvme::queue::Counters as QueueCounters;
@@ -11,9 +11,9 @@ use crate::tcp::Counters as TcpCounters;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Counters that belong to connections, summed over several.
+/// Counters of connections that are gone.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Totals {
+pub(super) struct Gone {
     pub tcp: TcpCounters,
     pub nvme: QueueCounters,
     pub offload: Stats,
@@ -79,17 +79,32 @@ impl<P: Platform> Shard<P> {
         &self.log
     }
 
+    /// Everything that the shard has counted.
+    pub fn totals(&self) -> Totals {
+        let (mut tcp, mut nvme) = (self.past.tcp, self.past.nvme);
+        for connection in self.connections.iter().flatten() {
+            tcp += connection.tcp.counters();
+            if let Some(counters) = connection.queue_counters() {
+                nvme += counters;
+            }
+        }
+        self.lingering.slots.iter().flatten().for_each(|closing| tcp += closing.tcp.counters());
+        Totals {
+            shard: self.counters(),
+            receive_queue: *self.rq.rejected(),
+            send_queue: *self.tx.rejected(),
+            interface: *self.interface.counters(),
+            tcp,
+            nvme,
+            offload: self.offload_stats(),
+        }
+    }
+
     /// All numbers of the shard and of its connections, as shard number `shard` of its function. It costs memory for each
     /// connection, so it is for when somebody asks.
     pub fn stats(&self, shard: u32) -> ShardStats {
         let offloads = self.offloads.as_ref();
         let connections: Vec<_> = self.connections.iter().flatten().map(|c| c.stats(offloads)).collect();
-        let (mut tcp, mut nvme) = (self.past.tcp, self.past.nvme);
-        for connection in &connections {
-            tcp += &connection.tcp;
-            nvme += &connection.nvme;
-        }
-        self.lingering.slots.iter().flatten().for_each(|closing| tcp += closing.tcp.counters());
         ShardStats {
             shard,
             gauges: Gauges {
@@ -103,13 +118,7 @@ impl<P: Platform> Shard<P> {
                 quarantines: self.quarantine.len() as u64,
                 broken: self.broken.is_some().into(),
             },
-            counters: self.counters(),
-            receive_queue: *self.rq.rejected(),
-            send_queue: *self.tx.rejected(),
-            interface: *self.interface.counters(),
-            tcp,
-            nvme,
-            offload: self.offload_stats(),
+            totals: self.totals(),
             events: self.log.counters(),
             connections,
         }

@@ -4,7 +4,7 @@ use super::buffers::Buffers;
 use super::completions::RxCompletions;
 use super::parties::Parties;
 use super::{Config, NotOpened, Shard};
-use crate::adapter::Adapter;
+use crate::adapter::{Adapter, Handle};
 use crate::ddp::create::Capacity;
 use crate::ddp::device::{Offloads, Settings};
 use crate::dma::DmaError;
@@ -28,13 +28,22 @@ pub(super) const FIRST_PORT: u16 = 49152;
 /// Range in which the first port of a shard lies.
 const PORT_SPREAD: u16 = 8192;
 
+/// Objects between the port and the queues.
+pub(super) struct Path {
+    /// The receive queue table, with the one receive queue.
+    pub rqt: Handle,
+    /// Where packets go that no connection's rule takes.
+    pub tir: Handle,
+    pub tis: Handle,
+}
+
 /// What [`create`] made.
 struct Parts {
     base: Base,
     cq: RxCompletions,
     rq: ReceiveQueue,
     buffers: Buffers,
-    rqtn: u32,
+    path: Path,
     tx: SendQueue,
     steering: Steering,
     offloads: Option<Offloads>,
@@ -43,15 +52,16 @@ struct Parts {
 
 impl<P: Platform> Shard<P> {
     /// Creates the queues, steering and interface of a shard on a function that is up. On failure the function is torn
-    /// down.
+    /// down, or reset if that cannot be done.
     pub fn open(mut adapter: Adapter<P>, config: Config) -> Result<Shard<P>, NotOpened> {
         match create(&mut adapter, &config) {
             Ok(parts) => Ok(Shard::assemble(adapter, config, parts)),
             Err(error) => {
                 let deadline = adapter.command_deadline();
-                let teardown = adapter.teardown(deadline);
-                if !teardown.is_clean() {
+                let (teardown, reset) = adapter.take_down(deadline, false);
+                if let Some(reset) = reset {
                     log::error!("{teardown}");
+                    reset.err().iter().for_each(|error| log::error!("{error}"));
                 }
                 Err(error)
             }
@@ -59,9 +69,10 @@ impl<P: Platform> Shard<P> {
     }
 
     fn assemble(adapter: Adapter<P>, config: Config, parts: Parts) -> Shard<P> {
-        let Parts { base, cq, rq, buffers, rqtn, tx, steering, offloads, interface } = parts;
+        let Parts { base, cq, rq, buffers, path, tx, steering, offloads, interface } = parts;
         // The first port depends on the secret, so that a restart does not meet its own old connections.
-        let next_port = FIRST_PORT + u16::from_le_bytes([config.secret[0], config.secret[1]]) % PORT_SPREAD;
+        let spread = u16::from_le_bytes([config.secret[0], config.secret[1]]) % PORT_SPREAD;
+        let next_port = config.first_port.unwrap_or(FIRST_PORT + spread).max(FIRST_PORT);
         Shard {
             platform: Arc::clone(adapter.platform()),
             adapter,
@@ -69,7 +80,7 @@ impl<P: Platform> Shard<P> {
             cq,
             rq,
             buffers,
-            rqtn,
+            path,
             tx,
             steering,
             offloads,
@@ -98,7 +109,7 @@ impl<P: Platform> Shard<P> {
             ring_full_since: None,
             health_at: Default::default(),
             recoveries: Default::default(),
-            quarantine: Vec::new(),
+            quarantine: Default::default(),
             broken: None,
             dead: false,
             unused: Vec::new(),
@@ -149,5 +160,5 @@ fn create<P: Platform>(adapter: &mut Adapter<P>, config: &Config) -> Result<Part
     let offloads = caps.possible().then(|| Capacity::new(&caps, log_max_sq)).flatten().map(|capacity| {
         Offloads::new(capacity, Settings { threshold: config.offload_threshold, ..Settings::new(eqn) })
     });
-    Ok(Parts { base, cq, rq, buffers, rqtn: rqt.number(), tx, steering, offloads, interface })
+    Ok(Parts { base, cq, rq, buffers, path: Path { rqt, tir, tis }, tx, steering, offloads, interface })
 }

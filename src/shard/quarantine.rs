@@ -17,9 +17,33 @@ pub(super) struct Quarantined {
     pub tokens: Box<[Option<u64>]>,
 }
 
-impl Quarantined {
+/// Buffers that the device may still write. Dropping it keeps their memory from reuse for ever.
+#[derive(Default)]
+pub struct Quarantine(Vec<Quarantined>);
+
+impl Quarantine {
+    pub(super) fn push(&mut self, held: Quarantined) {
+        self.0.push(held);
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Number of buffers.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|held| held.tags.held() as usize).sum()
+    }
+
     /// The buffers, with the tokens of their requests.
-    pub fn release(self, proof: &Quiesced) -> impl Iterator<Item = (u64, IoBuf)> {
+    pub fn release(self, proof: &Quiesced) -> Vec<(u64, IoBuf)> {
+        self.0.into_iter().flat_map(|held| held.release(proof)).collect()
+    }
+}
+
+impl Quarantined {
+    fn release(self, proof: &Quiesced) -> impl Iterator<Item = (u64, IoBuf)> {
         let tokens = self.tokens;
         self.tags.quiesce(proof).into_iter().map(move |released| {
             let token = tokens.get(usize::from(released.tag())).copied().flatten();

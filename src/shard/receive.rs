@@ -12,8 +12,8 @@ use super::failure::Cause;
 use super::linger::Party;
 use crate::ddp::device::Received as Completion;
 use crate::ddp::memory::Memory;
-use crate::ddp::rebuild::{Rebuilt, plain};
-use crate::frame::Frame;
+use crate::ddp::rebuild::{Rebuilt, Rejected, plain};
+use crate::frame::{Bypass, Frame};
 use crate::net::{Checksum, HEADROOM, Received};
 use crate::observe::What;
 use crate::platform::Platform;
@@ -106,13 +106,27 @@ impl<P: Platform> Shard<P> {
         }
         match received {
             Completion::Packet(Rebuilt { frame, resync }) => self.on_frame(now, frame, resync),
-            Completion::Rejected(rejected) => {
-                self.counters.bad_completions += 1;
-                self.note(now, None, What::CompletionRefused { why: rejected.why.name() });
-                self.buffers.give_back(rejected.buffer);
-            }
+            Completion::Rejected(rejected) => self.on_rejected(now, rejected),
             Completion::Fault(fault) => self.on_fault(now, fault),
         }
+    }
+
+    /// The packet comes again, late to the device; that it was refused before is remembered until then.
+    #[cold]
+    fn on_rejected(&mut self, now: Duration, rejected: Rejected) {
+        self.counters.bad_completions += 1;
+        self.note(now, None, What::CompletionRefused { why: rejected.why.name() });
+        let mut head = [0; HEADROOM];
+        self.buffers.pool.read(rejected.buffer.0, 0, &mut head);
+        if let Some(tcp) = self.interface.locate(&head)
+            && let Some(Party::Live(index)) = self.parties.find(&tcp.tuple, 0)
+            && let Some(Some(connection)) = self.connections.get_mut(index as usize)
+        {
+            let next = connection.tcp.rcv_nxt().wire();
+            connection.seen.packet(tcp.header.seq, tcp.payload_len, next, self.config.rx_window);
+            connection.seen.refuse(tcp.header.seq, tcp.payload_len);
+        }
+        self.buffers.give_back(rejected.buffer);
     }
 
     #[cold]
@@ -172,10 +186,17 @@ impl<P: Platform> Shard<P> {
         }
         // Nor does its word for digests, or a question about another stream.
         let mut frame = match ours {
-            true => frame,
+            true => {
+                let (seq, len, next) = (tcp.header.seq, tcp.payload_len, connection.tcp.rcv_nxt().wire());
+                match connection.seen.packet(seq, len, next, self.config.rx_window) {
+                    false => frame,
+                    true if connection.seen.was_refused(seq, len) => frame.with_bypass(Bypass::Refused),
+                    true => frame.with_bypass(Bypass::Late),
+                }
+            }
             false => {
                 self.counters.foreign_digest_marks += u64::from(frame.digest_ok());
-                frame.with_digest_ok(false)
+                frame.with_digest_ok(false).with_bypass(Bypass::Unsteered)
             }
         };
         tcp.trim(&mut frame);

@@ -7,9 +7,10 @@
 //! ```
 
 use super::connection::{L5p, Pending};
-use super::{Completion, ConnectionId, Event, Refused, Shard};
-use crate::ddp::contract::{SetupError, Teardown};
+use super::{Completion, ConnectionId, Event, OffloadPolicy, Refused, Shard};
+use crate::ddp::contract::{Setup, SetupError, Teardown};
 use crate::ddp::tags::Released;
+use crate::ddp::why::{Reasons, Why};
 use crate::dma::IoBuf;
 use crate::nvme::command::{Data, Request};
 use crate::nvme::queue::{self, DigestBy, SubmitError};
@@ -77,30 +78,48 @@ impl<P: Platform> Shard<P> {
         if !(1..=most).contains(&len) {
             return Err((SubmitError::Length { len, least: 1, most }.into(), buffer));
         }
+        let required = self.config.offload == OffloadPolicy::Require && direction == Direction::Read;
+        if required && connection.offload.is_none() {
+            return Err((Refused::NotBound(Why::QueueNotOffloaded), buffer));
+        }
         let Some(cid) = queue.allocate_cid() else { return Err((Refused::Busy, buffer)) };
         // The tag is bound before the command exists: the answer cannot overtake the binding.
         let held = match (connection.offload, &mut self.offloads, direction) {
             (Some(offload), Some(offloads), Direction::Read) => {
-                let held = offloads.setup(offload, cid, buffer).map(drop);
+                let held = offloads.setup(offload, cid, buffer);
                 // A full control ring was reaped to make room: the receive queue must be read before anything that came
                 // of it is given out.
                 if offloads.queue(offload).is_some_and(|queue| queue.has_events()) {
                     self.unread = self.cq.entries();
                 }
-                held
+                held.map(|setup| match setup {
+                    Setup::NotOffloaded(why) if required && why.is_failure() => Some(why),
+                    Setup::NotOffloaded(_) | Setup::Offloaded => None,
+                })
             }
-            (Some(offload), Some(offloads), Direction::Write) => offloads.hold(offload, cid, buffer),
-            _ => connection.tags.pin(cid, buffer).map_err(SetupError::from),
+            (Some(offload), Some(offloads), Direction::Write) => offloads.hold(offload, cid, buffer).map(|()| None),
+            _ => connection.tags.pin(cid, buffer).map(|()| None).map_err(SetupError::from),
         };
-        if let Err(error) = held {
-            let (why, buffer) = match error {
-                SetupError::NoSuchQueue { buffer, .. } => (Refused::NotReady, buffer),
-                SetupError::NotPinned(refused) => (Refused::Tag(refused.why), refused.buffer),
-            };
+        let refused = match held {
+            Ok(None) => None,
+            Ok(Some(why)) => {
+                match connection.offload.zip(self.offloads.as_mut()).map(|(q, all)| all.teardown(q, cid)) {
+                    Some(Ok(Teardown::Done(released))) => Some((Refused::NotBound(why), released.into_buffer())),
+                    // The device knows nothing of the buffer: this cannot be, and the read goes on without the offload.
+                    other => {
+                        log::error!("the buffer of command {cid}, which was not bound, does not come back: {other:?}");
+                        None
+                    }
+                }
+            }
+            Err(SetupError::NoSuchQueue { buffer, .. }) => Some((Refused::NotReady, buffer)),
+            Err(SetupError::NotPinned(refused)) => Some((Refused::Tag(refused.why), refused.buffer)),
+        };
+        if let Some(refused) = refused {
             if let Err(error) = queue.release(cid) {
                 log::error!("{error}");
             }
-            return Err((why, buffer));
+            return Err(refused);
         }
         connection.requests[usize::from(cid)] = Some(Pending { token, done: None });
         connection.under_way += 1;
@@ -142,12 +161,20 @@ impl<P: Platform> Shard<P> {
 
     /// A buffer that the device cannot write any more goes back to the caller, with the answer of its command.
     pub(super) fn give_out(&mut self, index: u32, released: Released, now: Duration) {
-        let (cid, suspect) = (released.tag(), released.is_suspect());
-        self.complete(index, cid, suspect, Some(released.into_buffer()), now);
+        let (cid, suspect, copied) = (released.tag(), released.is_suspect(), *released.copied());
+        self.complete(index, cid, suspect, copied, Some(released.into_buffer()), now);
     }
 
     /// A request is over.
-    pub(super) fn complete(&mut self, index: u32, cid: u16, suspect: bool, buffer: Option<IoBuf>, now: Duration) {
+    pub(super) fn complete(
+        &mut self,
+        index: u32,
+        cid: u16,
+        suspect: bool,
+        mut copied: Reasons,
+        buffer: Option<IoBuf>,
+        now: Duration,
+    ) {
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
         let Some(Some(pending)) = connection.requests.get_mut(usize::from(cid)).map(Option::take) else {
             return log::error!("the buffer of command {cid} came back without a request");
@@ -166,7 +193,11 @@ impl<P: Platform> Shard<P> {
         }
         let read_ok = pending.done.as_ref().is_some_and(|done| done.status.is_success());
         self.counters.suspect_reads += u64::from(read_ok && (suspect || buffer.is_none()));
-        self.events.push_back(Event::Completed(connection.id, completion(pending, suspect, buffer)));
+        if let Some((why, bytes)) = copied.settle(pending.done.as_ref().map_or(0, |done| done.placed)) {
+            let new = copied.add(why, bytes);
+            connection.stats.count_copied(why, new.into(), bytes.into());
+        }
+        self.events.push_back(Event::Completed(connection.id, completion(pending, suspect, copied, buffer)));
     }
 }
 
@@ -177,7 +208,7 @@ fn aborted(cid: u16) -> queue::Completion {
     queue::Completion { cid, status, result: 0, placed: 0, copied: 0, digest_by, cancelled: false }
 }
 
-fn completion(pending: Pending, suspect: bool, buffer: Option<IoBuf>) -> Completion {
+fn completion(pending: Pending, suspect: bool, why_copied: Reasons, buffer: Option<IoBuf>) -> Completion {
     let (status, placed, copied, digest_by) = match &pending.done {
         Some(done) => (done.status, done.placed, done.copied, done.digest_by),
         None => (Status::HOST_PATHING_ERROR, 0, 0, DigestBy::None),
@@ -185,5 +216,5 @@ fn completion(pending: Pending, suspect: bool, buffer: Option<IoBuf>) -> Complet
     // A buffer into which the device wrote what does not belong there, or that it may still write, cannot be a success.
     let failed = (suspect || buffer.is_none()) && status.is_success();
     let status = if failed { Status::TRANSIENT_TRANSPORT_ERROR } else { status };
-    Completion { token: pending.token, status, placed, copied, digest_by, buffer }
+    Completion { token: pending.token, status, placed, copied, why_copied, digest_by, buffer }
 }

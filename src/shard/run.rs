@@ -7,6 +7,7 @@ use super::receive::RECEIVE_BUDGET;
 use super::{Disconnect, Event, Shard};
 use crate::ddp::contract::Offload;
 use crate::ddp::create::Removed;
+use crate::ddp::why::Reasons;
 use crate::nvme::controller::ControllerEvent;
 use crate::nvme::queue;
 use crate::observe::What;
@@ -153,6 +154,17 @@ impl<P: Platform> Shard<P> {
         late || deaf || !connection.host_queue().is_some_and(|queue| queue.has_output())
     }
 
+    /// Ends a connection that nobody waits for any more.
+    pub(super) fn cut_off(&mut self, index: u32, now: Duration) {
+        if let Some(Some(connection)) = self.connections.get_mut(index as usize) {
+            connection.end(Disconnect::Closed, now);
+            connection.tcp.abort();
+            connection.l5p.connection_closed();
+            self.poll_l5p(index, now);
+            self.finish(index, now);
+        }
+    }
+
     /// Ends a connection: it is taken off the offload, its requests come back, its TCP goes on alone until the peer knows.
     pub(super) fn finish(&mut self, index: u32, now: Duration) {
         self.remove_offload(index, now);
@@ -167,7 +179,7 @@ impl<P: Platform> Shard<P> {
             let released = connection.tags.release(cid as u16).ok();
             match released {
                 Some(released) => self.give_out(index, released, now),
-                None => self.complete(index, cid as u16, true, None, now),
+                None => self.complete(index, cid as u16, true, Reasons::default(), None, now),
             }
         }
         let Some(mut connection) = self.connections.get_mut(index as usize).and_then(Option::take) else { return };

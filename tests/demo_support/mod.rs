@@ -3,8 +3,9 @@
 
 pub mod oracle;
 
-use connectx_ddp::demo::{self, Config, DemoError, Outcome, Tap};
+use connectx_ddp::demo::{self, Config, CopiedFor, DemoError, Outcome, QueueOutcome, Tap};
 use nvme_target::script::Script;
+use std::collections::BTreeMap;
 
 /// A demonstration that is over quickly: 1 MiB in 4 KiB reads, one queue of 8.
 pub fn small() -> Config {
@@ -28,7 +29,27 @@ pub fn assert_clean(config: &Config, outcome: &Outcome) {
     assert_eq!(outcome.problems, [] as [String; 0], "{config:?}");
     assert_eq!(outcome.bytes_placed + outcome.bytes_copied, outcome.bytes, "{config:?}");
     assert_eq!((outcome.failed, outcome.bytes_wrong), (0, 0), "{config:?}");
+    assert_explained(config, outcome);
     assert_nothing_left(config, outcome);
+}
+
+/// Every byte that software copied and every digest that it computed has a reason, on each queue and in all; every queue
+/// without an offload has one.
+#[track_caller]
+pub fn assert_explained(config: &Config, outcome: &Outcome) {
+    let sum = |copied: &BTreeMap<&str, CopiedFor>| {
+        copied.values().fold((0, 0), |(bytes, digests), row| (bytes + row.bytes, digests + row.digests))
+    };
+    let (all, told) = (&outcome.copied, (outcome.bytes_copied, outcome.digests_sw));
+    assert_eq!(sum(all), told, "{config:?}\n{all:#?}");
+    assert_eq!(outcome.per_queue.len(), config.queues as usize);
+    for queue in &outcome.per_queue {
+        assert_eq!(sum(&queue.copied), (queue.bytes_copied, queue.digests_sw), "{config:?}\n{queue:#?}");
+        assert_eq!(queue.offloaded, queue.reason.is_none(), "{config:?}\n{queue:#?}");
+    }
+    let queues = |of: fn(&QueueOutcome) -> u64| outcome.per_queue.iter().map(of).sum::<u64>();
+    assert_eq!(queues(|queue| queue.bytes_placed), outcome.bytes_placed, "{config:?}");
+    assert_eq!(queues(|queue| queue.bytes_copied), outcome.bytes_copied, "{config:?}");
 }
 
 /// The device holds nothing any more, and nobody can write into a buffer of the caller.

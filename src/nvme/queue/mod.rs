@@ -20,6 +20,7 @@
 
 mod commands;
 mod counters;
+mod following;
 mod reason;
 mod receive;
 mod transmit;
@@ -390,6 +391,7 @@ impl HostQueue {
             return;
         }
         self.counters.failed.count(reason.kind());
+        let begun = self.sender.begun();
         self.sender.terminate(reason.terminate(), self.receiver.header_so_far());
         let connecting = match self.phase {
             Phase::Connecting(cid) => Some(cid),
@@ -403,9 +405,13 @@ impl HostQueue {
                 self.counters.completed_with_error += 1;
                 self.commands.finish(cid);
                 let _ = self.commands.release(cid);
-            } else {
-                self.finish(cid, Status::HOST_PATHING_ERROR, 0);
+                continue;
             }
+            // Whoever wants to submit a command again has to know whether the controller may have seen it.
+            let queued = self.commands.get(cid).is_some_and(|command| command.state == State::Queued);
+            let unseen = queued && begun != Some(cid);
+            let status = if unseen { Status::ABORTED_BY_HOST } else { Status::HOST_PATHING_ERROR };
+            self.finish(cid, status, 0);
         }
     }
 }

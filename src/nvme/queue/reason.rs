@@ -6,8 +6,8 @@ use crate::nvme::status::Status;
 use crate::observe::counter::reasons;
 use std::time::Duration;
 
-/// Why a queue failed. Every command that was outstanding completes with
-/// [`Status::HOST_PATHING_ERROR`] after this.
+/// Why a queue failed. Every command that was outstanding completes after this, with [`Status::ABORTED_BY_HOST`] if no byte
+/// of it was sent, else with [`Status::HOST_PATHING_ERROR`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// A PDU broke the protocol.

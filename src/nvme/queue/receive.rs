@@ -10,10 +10,11 @@
 //! payload memory range by range and never looked at: that is where "source equals destination" saves the copy.
 
 use super::commands::{BadRun, Kind, State};
+use super::following::{Following, Told};
 use super::{Event, HostQueue, Phase, Reason};
 use crate::frame::{Frame, Range};
 use crate::nvme::crc32c;
-use crate::nvme::payload::{Delivery, PayloadMemory};
+use crate::nvme::payload::{Cause, Delivery, PayloadMemory};
 use crate::nvme::pdu::{
     Allowed, C2hData, CapsuleResp, CommonHeader, DIGEST_LEN, FatalStatus, FieldError, HEADER_MAX, HEADER_MIN, IcResp,
     Pdu, PduType, R2t, digest_option, header_len,
@@ -59,10 +60,14 @@ pub(super) struct Receiver {
     left: u32,
     /// Every frame with data or digest of the current PDU so far had its digests vouched for by the device.
     credit: bool,
+    /// Why not, as long as `credit` is false.
+    no_credit: Cause,
     digest: [u8; DIGEST_LEN],
     digest_have: usize,
     /// A place of the stream where the device believes that a PDU starts.
     resync: Option<u32>,
+    /// Where the device is.
+    following: Following,
 }
 
 impl Receiver {
@@ -83,9 +88,11 @@ impl Receiver {
             datal: 0,
             left: 0,
             credit: false,
+            no_credit: Cause::Unknown { early: false },
             digest: [0; DIGEST_LEN],
             digest_have: 0,
             resync: None,
+            following: Following::default(),
         }
     }
 
@@ -102,13 +109,22 @@ impl Receiver {
         }
     }
 
+    /// Bytes of the PDU's data or digest come in a packet of this kind.
+    #[inline(always)]
+    fn take_credit(&mut self, told: &Told) {
+        if self.credit && !told.digest_ok {
+            self.no_credit = self.following.why_not_checked(self.position.unwrap_or(self.pdu_start), told);
+        }
+        self.credit &= told.digest_ok;
+    }
+
     fn next_pdu(&mut self) {
         (self.stage, self.have, self.need) = (Stage::Header, 0, HEADER_MIN);
     }
 }
 
 /// True if `a` comes before `b` in the sequence space (RFC 9293 3.4).
-fn before(a: u32, b: u32) -> bool {
+pub(super) fn before(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) < 0
 }
 
@@ -116,7 +132,7 @@ impl HostQueue {
     /// Takes the next bytes of the stream: those of a received frame, in order. The frame's buffer may be given back when
     /// this returns. `seq` is the TCP sequence number of its first byte.
     pub fn receive_frame<M: PayloadMemory + ?Sized>(&mut self, seq: u32, frame: &Frame, memory: &mut M) {
-        self.receive(seq, frame.digest_ok(), frame.ranges(), memory);
+        self.receive_told(seq, Told::of(frame), frame.ranges(), memory);
     }
 
     /// Takes the next bytes of the stream. `digest_ok` says that the device vouches for every data digest, or part of one,
@@ -128,11 +144,23 @@ impl HostQueue {
         ranges: impl IntoIterator<Item = Range>,
         memory: &mut M,
     ) {
+        self.receive_told(seq, Told { digest_ok, ..Told::default() }, ranges, memory);
+    }
+
+    #[inline]
+    fn receive_told<M: PayloadMemory + ?Sized>(
+        &mut self,
+        seq: u32,
+        told: Told,
+        ranges: impl IntoIterator<Item = Range>,
+        memory: &mut M,
+    ) {
         if self.phase == Phase::Failed {
             self.counters.bytes_after_failure += ranges.into_iter().map(|range| u64::from(range.len())).sum::<u64>();
             return;
         }
-        if let Err(reason) = self.consume(seq, digest_ok, ranges, memory) {
+        self.receiver.following.packet(seq, &told);
+        if let Err(reason) = self.consume(seq, &told, ranges, memory) {
             self.fail(reason);
         }
     }
@@ -140,7 +168,7 @@ impl HostQueue {
     fn consume<M: PayloadMemory + ?Sized>(
         &mut self,
         seq: u32,
-        digest_ok: bool,
+        told: &Told,
         ranges: impl IntoIterator<Item = Range>,
         memory: &mut M,
     ) -> Result<(), Reason> {
@@ -154,10 +182,10 @@ impl HostQueue {
                 // A range mostly holds nothing but data of one PDU: it is passed on as it is.
                 let rest = if at == 0 { range } else { range.slice(at, len - at) };
                 let n = match self.receiver.stage {
-                    Stage::Data => self.take_data(rest, digest_ok, memory)?,
-                    Stage::Header => self.take_header(rest, position, memory)?,
+                    Stage::Data => self.take_data(rest, told, memory)?,
+                    Stage::Header => self.take_header(rest, position, told, memory)?,
                     Stage::Padding => self.take_padding(rest),
-                    Stage::Digest => self.take_digest(rest, digest_ok, memory)?,
+                    Stage::Digest => self.take_digest(rest, told, memory)?,
                 };
                 at += n;
                 position = position.wrapping_add(n);
@@ -172,12 +200,14 @@ impl HostQueue {
         &mut self,
         range: Range,
         position: u32,
+        told: &Told,
         memory: &mut M,
     ) -> Result<u32, Reason> {
         let rx = &mut self.receiver;
         if rx.have == 0 {
             rx.pdu_start = position;
         }
+        rx.following.header(position, told);
         let n = (rx.need - rx.have).min(range.len() as usize);
         memory.peek(range.slice(0, n as u32), &mut rx.header[rx.have..rx.have + n])?;
         rx.have += n;
@@ -194,6 +224,7 @@ impl HostQueue {
             }
         }
         self.header_complete()?;
+        self.receiver.following.header_complete();
         Ok(n as u32)
     }
 
@@ -306,21 +337,32 @@ impl HostQueue {
     fn take_data<M: PayloadMemory + ?Sized>(
         &mut self,
         range: Range,
-        digest_ok: bool,
+        told: &Told,
         memory: &mut M,
     ) -> Result<u32, Reason> {
         let rx = &mut self.receiver;
         let n = rx.left.min(range.len());
         let (cid, offset) = (rx.cid, rx.datao + (rx.datal - rx.left));
         let range = if n == range.len() { range } else { range.slice(0, n) };
-        rx.credit &= digest_ok;
+        rx.take_credit(told);
         match rx.target {
             Target::Memory => {
                 let delivery = memory.deliver(cid, offset, range)?;
                 if let Some(command) = self.commands.get_mut(cid) {
                     match delivery {
                         Delivery::InPlace => command.placed += n,
-                        Delivery::Copied => command.copied += n,
+                        Delivery::Copied => {
+                            let early = command.placed == 0;
+                            command.copied += n;
+                            let cause = match range {
+                                Range::Placed { .. } => Cause::Misplaced,
+                                Range::Ring { .. } => {
+                                    let position = rx.position.unwrap_or(rx.pdu_start);
+                                    rx.following.why_not_placed(position, told, early)
+                                }
+                            };
+                            memory.copied(cid, n, cause);
+                        }
                     }
                 }
             }
@@ -348,12 +390,12 @@ impl HostQueue {
     fn take_digest<M: PayloadMemory + ?Sized>(
         &mut self,
         range: Range,
-        digest_ok: bool,
+        told: &Told,
         memory: &mut M,
     ) -> Result<u32, Reason> {
         let rx = &mut self.receiver;
         let n = (DIGEST_LEN - rx.digest_have).min(range.len() as usize);
-        rx.credit &= digest_ok;
+        rx.take_credit(told);
         // A whole digest that the device has checked need not be read.
         if n < DIGEST_LEN || !rx.credit {
             memory.peek(range.slice(0, n as u32), &mut rx.digest[rx.digest_have..rx.digest_have + n])?;
@@ -386,7 +428,12 @@ impl HostQueue {
                     }
                 };
                 self.counters.digests_software += 1;
-                computed == u32::from_le_bytes(rx.digest)
+                let good = computed == u32::from_le_bytes(rx.digest);
+                if target == Target::Memory {
+                    let cause = if good { rx.no_credit } else { Cause::Mismatch };
+                    memory.digested(cid, cause);
+                }
+                good
             }
         };
         if let Some(command) = self.commands.get_mut(cid) {
@@ -494,6 +541,7 @@ impl HostQueue {
             return;
         }
         self.counters.resync_replaced += u64::from(self.receiver.resync.replace(seq).is_some());
+        self.receiver.following.asked(seq);
         let rx = &self.receiver;
         match (rx.stage, rx.position) {
             (_, None) => {}

@@ -68,6 +68,11 @@ impl Sender {
         true
     }
 
+    /// The command of which some bytes were handed out, but not all.
+    pub(super) fn begun(&self) -> Option<u16> {
+        self.current
+    }
+
     pub(super) fn is_idle(&self) -> bool {
         self.turns.is_empty() && self.icreq.is_none() && self.at_boundary()
     }

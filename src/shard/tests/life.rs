@@ -14,7 +14,7 @@
 //! | connections that are open when the shard is closed come back whole | `an_open_connection_is_cut_off_safely` |
 use super::world::{BLOCK, World};
 use crate::adapter::{self, Adapter};
-use crate::ddp::stats::NotOffloaded;
+use crate::ddp::why::{Why, WhyNoOffload};
 use crate::nvme::command::Request;
 use crate::platform::virtual_nic::VirtualPlatform;
 use crate::shard::{Config, ConnectionId, Refused, Shard};
@@ -131,7 +131,10 @@ fn a_full_control_ring_loses_nothing() {
     });
     assert!(world.done.values().all(|completion| completion.status.is_success()));
     let stats = world.shard.offload_stats();
-    assert!(stats.not_offloaded(NotOffloaded::Busy) > 0 && stats.setup > 0, "{stats:?}");
+    assert!(
+        stats.not_offloaded(Why::ControlRingFull) + stats.not_offloaded(Why::Draining) > 0 && stats.setup > 0,
+        "{stats:?}"
+    );
     world.close_all(&[id, admin]);
     world.close_clean();
 }
@@ -146,7 +149,12 @@ fn a_function_without_the_offload_serves() {
     let mut world = World::on(device, &[], |_| {});
     let admin = world.admin();
     let id = world.io(admin, 1, 8, false);
-    assert!(world.shard.offload(id).is_err() && !world.shard.why_no_offload().is_empty());
+    let why = |world: &World| world.shard.why_no_offload(id).map(|no| no.why);
+    assert_eq!(why(&world), Some(WhyNoOffload::NotAsked));
+    assert!(world.shard.offload(id).is_err());
+    assert_eq!(why(&world), Some(WhyNoOffload::NotCapable));
+    let detail = &world.shard.why_no_offload(id).expect("a reason").detail;
+    assert!(detail.contains("cmd_hca_cap.cqe_128_always"), "{detail}");
     for token in 0..8 {
         world.read(id, token * 100, 100);
     }

@@ -5,10 +5,12 @@
 //! * [`life`]: opening, reading and closing; identifiers, counters, order of work.
 //! * [`ending`]: every way in which a connection ends gives everything back in time, and says why.
 //! * [`device`]: so does every way in which the device fails.
+//! * [`hostile`]: and all the while the device writes wherever it still may.
 //! * [`numbers`]: everything that is received is counted somewhere, and what is refused has a name.
 
 mod device;
 mod ending;
+mod hostile;
 mod life;
 mod numbers;
 mod world;

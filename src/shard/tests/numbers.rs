@@ -62,7 +62,7 @@ fn noted(world: &World, name: &str) -> usize {
 
 /// How often something was refused by the offload for a reason.
 fn rejected(stats: &ShardStats, why: Rejection) -> u64 {
-    stats.offload.rejected(why)
+    stats.totals.offload.rejected(why)
 }
 
 #[test]
@@ -70,15 +70,15 @@ fn a_refused_completion_has_a_name() {
     type Change = fn(&mut OffloadCqe);
     type Count = fn(&ShardStats) -> u64;
     let cases: [(&str, Change, Count); 8] = [
-        ("completion-refused", |e| e.0[127] = e.0[127] & 1 | 0x70, |s| s.receive_queue.opcode),
-        ("completion-refused", |e| e.set(OffloadCqe::CQE64_WQE_COUNTER, 0xfff0), |s| s.receive_queue.not_posted),
-        ("completion-refused", |e| e.0[108..112].fill(0xff), |s| s.receive_queue.length),
+        ("completion-refused", |e| e.0[127] = e.0[127] & 1 | 0x70, |s| s.totals.receive_queue.opcode),
+        ("completion-refused", |e| e.set(OffloadCqe::CQE64_WQE_COUNTER, 0xfff0), |s| s.totals.receive_queue.not_posted),
+        ("completion-refused", |e| e.0[108..112].fill(0xff), |s| s.totals.receive_queue.length),
         ("completion-refused", |e| e.set(OffloadCqe::CQE64_FLOW_TAG, 77), |s| rejected(s, Rejection::NoQueue)),
         ("completion-refused", |e| e.set(OffloadCqe::CCID, 8), |s| rejected(s, Rejection::TagOutOfRange)),
         ("completion-refused", |e| e.set(OffloadCqe::CCID, 7), |s| rejected(s, Rejection::TagNotBound)),
         ("completion-refused", |e| e.0[65] |= 0x40, |s| rejected(s, Rejection::ResyncAndPlaced)),
         // The other queue's tag of the same number is bound too.
-        ("foreign-placement", |e| e.set(OffloadCqe::CQE64_FLOW_TAG, 2), |s| s.counters.foreign_placements),
+        ("foreign-placement", |e| e.set(OffloadCqe::CQE64_FLOW_TAG, 2), |s| s.totals.shard.foreign_placements),
     ];
     for (n, (event, change, count)) in cases.into_iter().enumerate() {
         let mut world = World::new();
@@ -89,7 +89,7 @@ fn a_refused_completion_has_a_name() {
         world.read(first, 0, 64);
         world.until("the reads", 60, |world| world.done.len() == 2);
         let stats = world.shard.stats(0);
-        assert_eq!(count(&stats), 1, "case {n}: {:?}", nonzero(&stats.counters));
+        assert_eq!(count(&stats), 1, "case {n}: {:?}", nonzero(&stats.totals.shard));
         assert_eq!(noted(&world, event), 1, "case {n}");
         world.platform.nic().faults().tamper_completions(None);
         world.close_all(&[first, second, admin]);
@@ -119,7 +119,7 @@ fn what_is_said_about_another_queue_has_a_name() {
         assert!(world.status_is_success(0));
         let stats = world.shard.stats(0);
         let expected = if data_digest { (1, 0) } else { (0, 1) };
-        assert_eq!((stats.counters.foreign_digest_marks, stats.counters.foreign_resyncs), expected);
+        assert_eq!((stats.totals.shard.foreign_digest_marks, stats.totals.shard.foreign_resyncs), expected);
         assert_eq!(noted(&world, "resync-asked"), 0, "nobody was asked");
         world.platform.nic().faults().tamper_completions(None);
         world.close_all(&[plain, other, admin]);
@@ -169,8 +169,8 @@ fn what_comes_too_late_is_counted() {
     world.to_host = passes();
     world.run_for(Duration::from_secs(10));
     let stats = world.shard.stats(0);
-    assert!(stats.counters.closing_discarded > 0, "{:?}", nonzero(&stats.counters));
-    assert_eq!(stats.counters.connections_ended.total(), 1);
+    assert!(stats.totals.shard.closing_discarded > 0, "{:?}", nonzero(&stats.totals.shard));
+    assert_eq!(stats.totals.shard.connections_ended.total(), 1);
     world.run_for(Duration::from_secs(200));
     world.close_all(&[second, admin]);
     world.close_clean();
@@ -201,10 +201,10 @@ fn nothing_is_lost_with_a_connection() {
     world.until("the reads", 10, |world| world.done.len() == 16);
     let open = world.shard.stats(0);
     let of = |pick: fn(&crate::observe::ConnectionStats) -> u64| -> u64 { open.connections.iter().map(pick).sum() };
-    assert_eq!(of(|c| c.tcp.bytes_in), open.tcp.bytes_in);
-    assert_eq!(of(|c| c.nvme.bytes_placed), open.nvme.bytes_placed);
-    assert_eq!(of(|c| c.offload.bytes), open.offload.bytes);
-    assert_eq!(open.nvme.bytes_placed + open.nvme.bytes_copied, 16 * 100 * 512);
+    assert_eq!(of(|c| c.tcp.bytes_in), open.totals.tcp.bytes_in);
+    assert_eq!(of(|c| c.nvme.bytes_placed), open.totals.nvme.bytes_placed);
+    assert_eq!(of(|c| c.offload.bytes), open.totals.offload.bytes);
+    assert_eq!(open.totals.nvme.bytes_placed + open.totals.nvme.bytes_copied, 16 * 100 * 512);
     (world.to_target, world.to_host) = (lost(), lost());
     world.close_all(&[first, second]);
     let closing = world.shard.stats(0);
@@ -215,11 +215,11 @@ fn nothing_is_lost_with_a_connection() {
     let gone = world.shard.stats(0);
     assert_eq!(gone.gauges, crate::shard::Gauges { rx_posted: gone.gauges.rx_posted, ..Default::default() });
     for later in [&closing, &gone] {
-        assert!(later.tcp.bytes_in >= open.tcp.bytes_in);
-        assert_eq!(later.offload.bytes, open.offload.bytes);
-        assert_eq!(later.nvme.bytes_placed, open.nvme.bytes_placed);
-        assert!(later.tcp.segments_out > open.tcp.segments_out, "the FINs");
+        assert!(later.totals.tcp.bytes_in >= open.totals.tcp.bytes_in);
+        assert_eq!(later.totals.offload.bytes, open.totals.offload.bytes);
+        assert_eq!(later.totals.nvme.bytes_placed, open.totals.nvme.bytes_placed);
+        assert!(later.totals.tcp.segments_out > open.totals.tcp.segments_out, "the FINs");
     }
-    assert_eq!((gone.offload.sk_add, gone.offload.sk_del), (2, 2));
+    assert_eq!((gone.totals.offload.sk_add, gone.totals.offload.sk_del), (2, 2));
     world.close_clean();
 }

@@ -1,23 +1,24 @@
 //! A shard on a virtual ConnectX, a target at the other end of the wire, hands on everything in between, and oracles that
 //! look all the time:
 //!
-//! * buffers that came back are filled with a pattern and never change again;
+//! * buffers that came back are filled with a pattern and never change again, nor does the memory around them;
+//! * the source of a write never changes;
 //! * the device never has more bound tags than there are reads under way;
 //! * a poll that did nothing leaves a deadline in the future: nobody spins, nobody waits for ever;
 //! * the books balance: every packet that came is in exactly one counter ([`balance`]).
 
 use crate::adapter::{self, Adapter};
-use crate::dma::IoBuf;
+use crate::dma::{DmaBuf, IoBuf};
 use crate::nvme::command::Request;
 use crate::nvme::controller::ControllerConfig;
 use crate::nvme::fabrics::{HostIdentity, Nqn};
-use crate::observe::ShardStats;
 use crate::platform::Platform;
 use crate::platform::virtual_nic::{Clock, VirtualPlatform};
-use crate::shard::{Closed, Completion, Config, ConnectionId, Disconnect, Event, Shard};
+use crate::shard::{Closed, Completion, Config, ConnectionId, Disconnect, Event, Refused, Shard, Totals};
 use nvme_target::script::Fault;
 use nvme_target::{Generated, Script, Target};
-use std::collections::HashMap;
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,12 +26,15 @@ use std::time::Duration;
 pub(super) const BLOCK: u32 = 512;
 const IMAGE: (u64, u64) = (7, 4 << 20);
 const GIVEN: u8 = 0xa5;
+/// What lies around every buffer, and how much of it.
+const GUARD: u8 = 0x5a;
+const GUARD_BYTES: usize = 96;
 /// Frames to the host in one step.
 const BURST: usize = 256;
 
 /// What came in is what was refused and what went on, at every step of the way up.
-fn balance(stats: &ShardStats) {
-    let ShardStats { counters, receive_queue, interface, tcp, offload, .. } = stats;
+fn balance(stats: &Totals) {
+    let Totals { shard: counters, receive_queue, interface, tcp, offload, .. } = stats;
     let rejected = receive_queue.total() + offload.rejections();
     assert_eq!(counters.bad_completions, rejected, "completions that were not believed, by reason");
     let frames = interface.tcp_in + interface.arp_in + interface.dropped.total();
@@ -64,6 +68,10 @@ pub(super) struct World {
     pub data_digest: bool,
     polls: u64,
     given: Vec<IoBuf>,
+    /// Memory around the buffers, which is nobody's.
+    guards: RefCell<Vec<DmaBuf>>,
+    /// Tokens of writes.
+    writes: HashSet<u64>,
     subsystem: Nqn,
 }
 
@@ -114,6 +122,8 @@ impl World {
             data_digest: false,
             polls: 0,
             given: Vec::new(),
+            guards: RefCell::default(),
+            writes: HashSet::new(),
             subsystem,
         }
     }
@@ -173,7 +183,7 @@ impl World {
         assert!(bound <= self.under_way, "{bound} tags are bound, {} requests under way", self.under_way);
         self.polls += 1;
         if self.polls.is_multiple_of(16) {
-            balance(&self.shard.stats(0));
+            balance(&self.shard.totals());
         }
     }
 
@@ -201,6 +211,10 @@ impl World {
 
     /// The token of a read is its first block.
     fn check(&self, completion: &Completion, buffer: &IoBuf) {
+        if self.writes.contains(&completion.token) {
+            assert!(buffer.to_vec() == vec![0; buffer.len()], "the source of a write was written");
+            return;
+        }
         if !completion.status.is_success() {
             return;
         }
@@ -217,15 +231,24 @@ impl World {
         self.given.push(buffer);
     }
 
+    /// Nothing that is the caller's was written by anybody else.
+    pub fn expect_unchanged(&self) {
+        unchanged(&self.given, &self.guards.borrow());
+    }
+
     /// Nothing has anything to do: time passes until somebody has.
     pub fn sleep(&mut self) {
+        let next = self.next().expect("somebody waits for something");
+        self.pass(next.saturating_sub(self.now()).max(Duration::from_micros(1)));
+    }
+
+    /// When somebody has something to do, although nothing moves.
+    fn next(&mut self) -> Option<Duration> {
         let now = self.now();
         let driver = self.shard.next_deadline();
         assert!(driver.is_none_or(|at| at > now), "nothing was done at {now:?}, but the deadline was {driver:?}");
         let nic = self.platform.nic().next_event();
-        let next = [driver, nic, self.target.next_deadline(now)].into_iter().flatten().min();
-        let next = next.expect("somebody waits for something");
-        self.pass(next.saturating_sub(now).max(Duration::from_micros(1)));
+        [driver, nic, self.target.next_deadline(now)].into_iter().flatten().min()
     }
 
     /// Lets everything run until `look` finds something, at most for `patience`.
@@ -255,8 +278,15 @@ impl World {
         assert!(found.is_some(), "waited {patience} s for {what}; ended: {:?}", self.ended);
     }
 
+    /// Lets everything run for so long, whether anybody waits for something or not.
     pub fn run_for(&mut self, time: Duration) {
-        assert!(self.find(time, |_| None::<()>).is_none());
+        let until = self.now() + time;
+        while self.now() < until {
+            if !self.step() {
+                let next = self.next().map_or(until, |next| next.min(until));
+                self.pass(next.saturating_sub(self.now()).max(Duration::from_micros(1)));
+            }
+        }
     }
 
     pub fn controller_config(&self) -> ControllerConfig {
@@ -295,24 +325,49 @@ impl World {
         id
     }
 
+    /// A buffer in two pieces, with guards around each.
     pub fn buffer(&self, bytes: u32) -> IoBuf {
-        IoBuf::new(vec![self.platform.dma_heap().allocate(bytes as usize, 4096).expect("memory")])
+        let (bytes, first) = (bytes as usize, bytes as usize / 3);
+        let memory = self.platform.dma_heap().allocate(bytes + 3 * GUARD_BYTES, 64).expect("memory");
+        let (front, rest) = memory.split_at(GUARD_BYTES);
+        let (one, rest) = rest.split_at(first);
+        let (middle, rest) = rest.split_at(GUARD_BYTES);
+        let (two, back) = rest.split_at(bytes - first);
+        for guard in [front, middle, back] {
+            guard.fill(0, GUARD_BYTES, GUARD);
+            self.guards.borrow_mut().push(guard);
+        }
+        [&one, &two].iter().for_each(|piece| piece.fill(0, piece.len(), 0));
+        IoBuf::new(vec![one, two])
     }
 
     /// Begins a read of `blocks` from block `token` on.
     pub fn read(&mut self, id: ConnectionId, token: u64, blocks: u32) {
+        self.try_read(id, token, blocks).expect("taken");
+    }
+
+    /// The same, where it may be refused.
+    pub fn try_read(&mut self, id: ConnectionId, token: u64, blocks: u32) -> Result<(), Refused> {
         let buffer = self.buffer(blocks * BLOCK);
         let request = Request::read(1, token & 0xffff_ffff, blocks, BLOCK).expect("a request");
-        self.shard.read(id, request, buffer, token).expect("taken");
+        self.shard.read(id, request, buffer, token).map_err(|(why, _)| why)?;
         self.under_way += 1;
+        Ok(())
     }
 
     /// Begins a write of zeros, which the oracle of reads then expects.
     pub fn write(&mut self, id: ConnectionId, token: u64, blocks: u32) {
+        self.try_write(id, token, blocks).expect("taken");
+    }
+
+    /// The same, where it may be refused.
+    pub fn try_write(&mut self, id: ConnectionId, token: u64, blocks: u32) -> Result<(), Refused> {
         let buffer = self.buffer(blocks * BLOCK);
         let request = Request::write(1, token & 0xffff_ffff, blocks, BLOCK).expect("a request");
-        self.shard.write(id, request, buffer, token).expect("taken");
+        self.shard.write(id, request, buffer, token).map_err(|(why, _)| why)?;
+        self.writes.insert(token);
         self.under_way += 1;
+        Ok(())
     }
 
     pub fn is_done(&self, token: u64) -> bool {
@@ -349,7 +404,7 @@ impl World {
     /// Takes the shard down; returns what is left of it, and of the world.
     pub fn close(mut self) -> (Closed, Left) {
         self.collect();
-        balance(&self.shard.stats(0));
+        balance(&self.shard.totals());
         assert_eq!(self.shard.frames_held(), 0);
         let deadline = self.shard.adapter().command_deadline();
         let mut closed = self.shard.close(deadline);
@@ -360,10 +415,11 @@ impl World {
                 assert!(self.done.insert(completion.token, Completion { buffer: None, ..completion }).is_none());
             }
         }
-        for buffer in &self.given {
-            assert!(buffer.to_vec().iter().all(|byte| *byte == GIVEN), "a buffer was written after it came back");
-        }
+        // If it is a hostile one: its last chance.
+        self.platform.nic().write_everywhere();
+        unchanged(&self.given, &self.guards.borrow());
         self.given.clear();
+        self.guards.borrow_mut().clear();
         let left = Left { platform: self.platform, under_way: self.under_way, done: self.done };
         (closed, left)
     }
@@ -377,6 +433,14 @@ impl World {
         assert_eq!(left.under_way, 0, "requests never came back");
         left.expect_nothing();
     }
+}
+
+/// Nothing was written into buffers that came back, nor beside any.
+fn unchanged(given: &[IoBuf], guards: &[DmaBuf]) {
+    let written = given.iter().position(|buffer| buffer.to_vec() != vec![GIVEN; buffer.len()]);
+    assert_eq!(written, None, "a buffer was written after it came back");
+    let written = guards.iter().position(|guard| guard.to_vec() != [GUARD; GUARD_BYTES]);
+    assert_eq!(written, None, "memory beside a buffer was written");
 }
 
 /// What there is when the shard is gone.

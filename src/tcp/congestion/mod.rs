@@ -26,6 +26,12 @@ pub enum CongestionControl {
     /// delay independent of the round-trip time.
     #[default]
     Cubic,
+    /// None: always this many segments in flight, whatever is lost. For a path whose capacity is reserved, and for
+    /// measurements of something else than congestion control; on a shared path it drives everybody else out.
+    Fixed {
+        /// Segments.
+        segments: u32,
+    },
 }
 
 /// The largest window that the protocol can name (RFC 7323 §2.3): a congestion window beyond it means nothing.
@@ -40,6 +46,8 @@ pub(super) struct Congestion {
     /// NewReno: bytes acknowledged in congestion avoidance towards the next increase.
     acked: u32,
     cubic: Option<Cubic>,
+    /// Segments of a window that neither grows nor shrinks.
+    fixed: Option<u32>,
     /// As it was before the last reduction, should that turn out to have been for nothing.
     saved: Option<Saved>,
 }
@@ -53,18 +61,28 @@ struct Saved {
 
 impl Congestion {
     pub(super) fn new(algorithm: CongestionControl) -> Congestion {
-        let cubic = match algorithm {
-            CongestionControl::NewReno => None,
-            CongestionControl::Cubic => Some(Cubic::default()),
+        let (cubic, fixed) = match algorithm {
+            CongestionControl::NewReno => (None, None),
+            CongestionControl::Cubic => (Some(Cubic::default()), None),
+            CongestionControl::Fixed { segments } => (None, Some(segments)),
         };
-        Congestion { mss: 536, window: 536, threshold: u32::MAX, acked: 0, cubic, saved: None }
+        Congestion { mss: 536, window: 536, threshold: u32::MAX, acked: 0, cubic, fixed, saved: None }
     }
 
     /// Sets the segment size, once it is known, and with it the initial window.
     pub(super) fn established(&mut self, mss: u32, syn_lost: bool) {
         self.mss = mss;
         // RFC 5681 §3.1: after a lost SYN the initial window is one segment.
-        self.window = if syn_lost { mss } else { self.initial_window() };
+        self.window = match self.fixed {
+            Some(segments) => segments.saturating_mul(mss).clamp(mss, MAX_WINDOW),
+            None if syn_lost => mss,
+            None => self.initial_window(),
+        };
+    }
+
+    /// True if the window neither grows nor shrinks.
+    pub(super) fn is_fixed(&self) -> bool {
+        self.fixed.is_some()
     }
 
     /// RFC 6928 §2.
@@ -89,12 +107,18 @@ impl Congestion {
 
     /// Sets the window, as recovery without SACK does to account for duplicates (RFC 5681 §3.2, RFC 6582 §3.2).
     pub(super) fn set_window(&mut self, window: u32) {
+        if self.is_fixed() {
+            return;
+        }
         self.window = window.clamp(self.mss, MAX_WINDOW);
     }
 
     /// `acked` new bytes were acknowledged, outside of recovery. `limited`: this window is what kept data from being sent.
     /// Otherwise it does not grow (RFC 9438 §5.8): nothing shows that the path can carry more.
     pub(super) fn on_ack(&mut self, now: Duration, acked: u32, rtt: Duration, limited: bool) {
+        if self.is_fixed() {
+            return;
+        }
         if !limited {
             if let Some(cubic) = &mut self.cubic {
                 cubic.pause(now);
@@ -119,6 +143,10 @@ impl Congestion {
 
     /// Something was lost with `flight` bytes in flight: threshold and window go down, once per window of data.
     pub(super) fn reduce(&mut self, flight: u32) {
+        if self.is_fixed() {
+            self.threshold = self.window;
+            return;
+        }
         self.saved = Some(Saved { window: self.window, threshold: self.threshold, cubic: self.cubic.clone() });
         self.threshold = self.reduced(flight);
         if let Some(cubic) = &mut self.cubic {
@@ -140,6 +168,9 @@ impl Congestion {
 
     /// The retransmission timer expired with `flight` bytes in flight. `again`: it already had for the same data.
     pub(super) fn on_timeout(&mut self, flight: u32, again: bool) {
+        if self.is_fixed() {
+            return self.reduce(flight);
+        }
         // RFC 5681 §3.1: ssthresh stays if the segment was sent again by the timer before.
         if !again {
             self.reduce(flight);
@@ -163,6 +194,9 @@ impl Congestion {
 
     /// RFC 5681 §4.1: nothing was sent for longer than the timeout. `since`: when something was.
     pub(super) fn on_idle(&mut self, since: Duration) {
+        if self.is_fixed() {
+            return;
+        }
         self.window = self.window.min(self.initial_window());
         if let Some(cubic) = &mut self.cubic {
             cubic.pause(since);
@@ -180,6 +214,7 @@ mod tests {
     //! | NewReno halves, CUBIC keeps 0.7, both at least two segments (RFC 5681 (4), RFC 9438 4.6) | `a_loss_reduces_by_the_factor` |
     //! | repeated timeouts reduce once and leave one segment | `repeated_timeouts_reduce_once` |
     //! | a window that is not used does not grow (RFC 9438 5.8) | `an_unused_window_does_not_grow` |
+    //! | a fixed window stays, whatever is acknowledged, lost or late | `a_fixed_window_stays` |
     //! | undoing restores window, threshold and curve (RFC 9438 4.9) | `undo_restores_everything` |
     use super::*;
 
@@ -284,5 +319,20 @@ mod tests {
         congestion.set_window(window / 2);
         congestion.undo();
         assert_eq!(congestion.window(), window / 2, "once");
+    }
+
+    #[test]
+    fn a_fixed_window_stays() {
+        let mut congestion = established(CongestionControl::Fixed { segments: 64 });
+        let window = 64 * MSS;
+        assert_eq!(congestion.window(), window);
+        ack(&mut congestion, 10 * MSS);
+        congestion.reduce(window);
+        assert_eq!((congestion.window(), congestion.threshold()), (window, window));
+        congestion.on_timeout(window, false);
+        congestion.undo();
+        congestion.on_idle(Duration::ZERO);
+        congestion.set_window(MSS);
+        assert_eq!((congestion.window(), congestion.threshold()), (window, window));
     }
 }

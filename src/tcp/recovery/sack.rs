@@ -135,10 +135,11 @@ impl SackRecovery {
         !self.board.is_full()
     }
 
-    /// Bytes that may be sent now: RFC 6675 §5 (C), in fast recovery RFC 9937.
+    /// Bytes that may be sent now: RFC 6675 §5 (C), in fast recovery RFC 9937. Towards a window that is not reduced there is
+    /// nothing to go gently.
     pub(in crate::tcp) fn allowance(&self, congestion: &Congestion) -> u32 {
         match &self.phase {
-            Phase::Fast(prr) => prr.quota(),
+            Phase::Fast(prr) if !congestion.is_fixed() => prr.quota(),
             _ => congestion.window().saturating_sub(self.board.pipe()),
         }
     }

@@ -115,7 +115,7 @@ pub enum ConfigError {
 
 impl Config {
     /// Connections that are served at once.
-    pub(crate) fn connections(&self) -> usize {
+    pub fn connections(&self) -> usize {
         self.max_connections.unwrap_or(usize::from(self.max_queues) + 3)
     }
 

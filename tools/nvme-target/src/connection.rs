@@ -1,24 +1,24 @@
 //! One connection: from ICReq to its end.
 //!
 //! ```text
-//! smoltcp receive ring ─► Assembler ─► PDU ─► Subsystem::execute ─► Answers ─┐
+//! socket's receive buffer ─► Assembler ─► PDU ─► Subsystem::execute ─► Answers ─┐
 //!                                       │                                    ▼
-//!                                       └► open R2Ts ─► control PDUs ─► Transmitter ─► smoltcp send ring
+//!                                       └► open R2Ts ─► control PDUs ─► Transmitter ─► its send buffer
 //! ```
 //!
 //! Control PDUs (ICResp, R2T) go before answers; a PDU that is begun is finished first, for the stream's framing.
 
 use crate::answers::{Answer, Answers, Data, Next};
 use crate::errors::{ConnectionError, Reason};
-use crate::link::Link;
 use crate::nvme::{Completion, Sqe, Status, opcode};
 use crate::pdu::{CH, PduType, TERM_DATA, flag, u16_at, u32_at};
 use crate::random::Random;
 use crate::receive::{Assembler, Rules, Shape, Step, data_digest, field};
 use crate::script::{At, Fault, Kind, On};
+use crate::stack::Socket;
 use crate::subsystem::{Outcome, Queue, Source, Subsystem};
 use crate::transmit::{Layout, Pdu, Transmitter, Written};
-use smoltcp::socket::tcp;
+use crate::wire::Wire;
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -32,7 +32,7 @@ const EARLY_COMMANDS: u32 = 4;
 /// What all connections work with.
 pub(crate) struct Shared<'a> {
     pub(crate) subsystem: &'a mut Subsystem,
-    pub(crate) link: &'a mut Link,
+    pub(crate) wire: &'a mut Wire,
     pub(crate) faults: &'a mut [Scripted],
     pub(crate) errors: &'a mut VecDeque<ConnectionError>,
     pub(crate) now: Duration,
@@ -162,7 +162,7 @@ impl Connection {
     }
 
     /// Receives, executes and sends as far as buffers allow. True if anything moved.
-    pub(crate) fn poll(&mut self, socket: &mut tcp::Socket<'_>, shared: &mut Shared<'_>) -> bool {
+    pub(crate) fn poll(&mut self, socket: &mut dyn Socket, shared: &mut Shared<'_>) -> bool {
         let mut moved = false;
         if let Err(reason) = self.receive(socket, shared, &mut moved) {
             self.fail(reason, socket, shared);
@@ -174,7 +174,7 @@ impl Connection {
     }
 
     /// The connection is over as far as TCP is concerned: accounts for what is left.
-    pub(crate) fn closed(mut self, socket: &mut tcp::Socket<'_>, shared: &mut Shared<'_>) {
+    pub(crate) fn closed(mut self, socket: &mut dyn Socket, shared: &mut Shared<'_>) {
         if self.life == Life::Open {
             let commands = self.outstanding - self.held.len() as u32;
             if let Some(reason) = self.left_over(commands) {
@@ -184,11 +184,11 @@ impl Connection {
         if let Some(queue) = self.queue {
             shared.subsystem.disconnect(queue);
         }
-        shared.link.forget(self.peer);
+        shared.wire.forget(self.peer);
     }
 
     /// Its controller was reset or is gone.
-    pub(crate) fn controller_ended(&mut self, socket: &mut tcp::Socket<'_>, shared: &mut Shared<'_>) {
+    pub(crate) fn controller_ended(&mut self, socket: &mut dyn Socket, shared: &mut Shared<'_>) {
         match self.queue {
             Some(Queue { id: 0, .. }) => {
                 for cid in std::mem::take(&mut self.held) {
@@ -203,7 +203,7 @@ impl Connection {
     }
 
     /// When `poll` has to be called even if nothing arrives.
-    pub(crate) fn deadline(&self, socket: &tcp::Socket<'_>, subsystem: &Subsystem) -> Option<Duration> {
+    pub(crate) fn deadline(&self, socket: &dyn Socket, subsystem: &Subsystem) -> Option<Duration> {
         let patience = subsystem.config.patience;
         let waiting = match (self.life, self.queue) {
             (Life::Closing(deadline), _) => Some(deadline),
@@ -211,7 +211,7 @@ impl Connection {
             (Life::Open, Some(queue)) if queue.id == 0 => subsystem.expires(queue.controller),
             _ => None,
         };
-        let unacknowledged = (self.life != Life::Dead && socket.send_queue() > 0).then(|| self.progress + patience);
+        let unacknowledged = (self.life != Life::Dead && socket.unacknowledged() > 0).then(|| self.progress + patience);
         let gathering = match (self.life, self.stalled) {
             (Life::Open, false) => self.answers.deadline(self.gather(subsystem)),
             _ => None,
@@ -234,7 +234,7 @@ impl Connection {
     // --- the end ---------------------------------------------------------------------------------------------------
 
     /// Ends the connection: records why, tells the host if the reason is one that it is told, and closes.
-    fn fail(&mut self, reason: Reason, socket: &mut tcp::Socket<'_>, shared: &mut Shared<'_>) {
+    fn fail(&mut self, reason: Reason, socket: &mut dyn Socket, shared: &mut Shared<'_>) {
         if !matches!(self.life, Life::Open) {
             return;
         }
@@ -268,26 +268,26 @@ impl Connection {
         shared.errors.push_back(ConnectionError { connection: self.number, peer: self.peer, queue, reason });
     }
 
-    fn close(&mut self, socket: &mut tcp::Socket<'_>, shared: &Shared<'_>) {
+    fn close(&mut self, socket: &mut dyn Socket, shared: &Shared<'_>) {
         socket.close();
         self.life = Life::Closing(shared.now + shared.subsystem.config.patience);
     }
 
-    fn abort(&mut self, socket: &mut tcp::Socket<'_>) {
+    fn abort(&mut self, socket: &mut dyn Socket) {
         socket.abort();
         self.life = Life::Dead;
     }
 
-    fn check_time(&mut self, socket: &mut tcp::Socket<'_>, shared: &mut Shared<'_>) {
+    fn check_time(&mut self, socket: &mut dyn Socket, shared: &mut Shared<'_>) {
         let patience = shared.subsystem.config.patience;
-        let acknowledged = self.transmitter.enqueued - socket.send_queue() as u64;
-        if acknowledged > self.acknowledged || socket.send_queue() == 0 {
+        let acknowledged = self.transmitter.enqueued - socket.unacknowledged() as u64;
+        if acknowledged > self.acknowledged || socket.unacknowledged() == 0 {
             (self.acknowledged, self.progress) = (acknowledged, shared.now);
         }
         let timed_out = |awaited, after| Some(Reason::TimedOut { awaited, after });
         let reason = match (self.life, self.queue) {
             (Life::Closing(deadline), _) if deadline <= shared.now => return self.abort(socket),
-            _ if self.progress + patience <= shared.now && socket.send_queue() > 0 => {
+            _ if self.progress + patience <= shared.now && socket.unacknowledged() > 0 => {
                 timed_out("acknowledgement", patience)
             }
             (Life::Open, None) if self.accepted + patience <= shared.now => {
@@ -308,14 +308,9 @@ impl Connection {
 
     // --- receiving -------------------------------------------------------------------------------------------------
 
-    fn receive(
-        &mut self,
-        socket: &mut tcp::Socket<'_>,
-        shared: &mut Shared<'_>,
-        moved: &mut bool,
-    ) -> Result<(), Reason> {
+    fn receive(&mut self, socket: &mut dyn Socket, shared: &mut Shared<'_>, moved: &mut bool) -> Result<(), Reason> {
         if self.life != Life::Open {
-            while let Ok(discarded) = socket.recv(|stream| (stream.len(), stream.len())) {
+            while let Some(discarded) = socket.recv(&mut |stream| stream.len()) {
                 if discarded == 0 {
                     break;
                 }
@@ -324,14 +319,10 @@ impl Connection {
             return Ok(());
         }
         loop {
-            let taken = socket.recv(|stream| {
-                let taken = self.assembler.take(stream);
-                (taken, taken)
-            });
-            match taken {
-                Ok(0) => return Ok(()),
-                Ok(_) => *moved = true,
-                Err(_) => {
+            match socket.recv(&mut |stream| self.assembler.take(stream)) {
+                Some(0) => return Ok(()),
+                Some(_) => *moved = true,
+                None => {
                     // The host closed its half: an NVMe/TCP connection ends as a whole.
                     let commands = self.outstanding - self.held.len() as u32;
                     match self.left_over(commands) {
@@ -547,7 +538,7 @@ impl Connection {
 
     // --- sending ---------------------------------------------------------------------------------------------------
 
-    fn send(&mut self, socket: &mut tcp::Socket<'_>, shared: &mut Shared<'_>) {
+    fn send(&mut self, socket: &mut dyn Socket, shared: &mut Shared<'_>) {
         while matches!(self.life, Life::Open | Life::Terminating) && !self.stalled {
             if !self.transmitter.is_idle() || self.strike.is_some() {
                 let written = self.transmitter.write(socket, &*shared.subsystem.backing);
@@ -568,7 +559,7 @@ impl Connection {
                     (Written::Cut, _) if self.life != Life::Open => return self.abort(socket),
                     (Written::Cut, Some((_, Kind::Stall { .. }))) => self.stalled = true,
                     // RST throws away what TCP has not delivered: that comes first.
-                    (Written::Cut, strike @ Some((_, Kind::Reset { .. }))) if socket.send_queue() > 0 => {
+                    (Written::Cut, strike @ Some((_, Kind::Reset { .. }))) if socket.unacknowledged() > 0 => {
                         self.strike = strike;
                         return;
                     }
@@ -641,7 +632,7 @@ impl Connection {
     }
 
     /// Begins to send a PDU, with the fault that the script has for it.
-    fn start(&mut self, pdu: Pdu, socket: &tcp::Socket<'_>, shared: &mut Shared<'_>) -> Option<Reason> {
+    fn start(&mut self, pdu: Pdu, socket: &dyn Socket, shared: &mut Shared<'_>) -> Option<Reason> {
         let kind = pdu.kind();
         let strike = self.fault(&pdu, shared);
         self.sent.all += 1;
@@ -668,8 +659,8 @@ impl Connection {
             }
             _ => {}
         }
-        let acknowledged = self.transmitter.enqueued - socket.send_queue() as u64;
-        shared.link.mark(self.peer, self.transmitter.enqueued, acknowledged);
+        let acknowledged = self.transmitter.enqueued - socket.unacknowledged() as u64;
+        shared.wire.mark(self.peer, self.transmitter.enqueued, acknowledged);
         self.transmitter.start(pdu, self.layout, strike.map(|(_, kind)| kind));
         None
     }

@@ -1,13 +1,13 @@
 //! An NVMe/TCP target: Ethernet frames in, Ethernet frames out.
 //!
 //! It stands at the far end of the wire when the driver is tested or shown: one subsystem with one namespace, backed by a
-//! file or by an image that is computed. Its TCP is smoltcp and its NVMe/TCP was written from the specifications alone,
-//! sharing nothing with the driver: two readings of the same text that have to agree on the wire. It is deterministic: no
-//! clock, no threads, no randomness but from seeds, so a test that failed fails again.
+//! file or by an image that is computed. Its TCP is smoltcp (or another one: [`Stack`]) and its NVMe/TCP was written from the
+//! specifications alone, sharing nothing with the driver: two readings of the same text that have to agree on the wire. It is
+//! deterministic: no clock, no threads, no randomness but from seeds, so a test that failed fails again.
 //!
 //! ```text
-//!   receive(frame) ─► Link ─► smoltcp ─► Connection ─► Subsystem ─► Backing
-//!   transmit() ◄─── cuts segments ◄─ send ring ◄─ Transmitter ◄─ Answers ◄─┘
+//!   receive(frame) ──────────────► Stack ─► Connection ─► Subsystem ─► Backing
+//!   transmit() ◄─ Wire: cuts segments ◄─┘ ◄─ Transmitter ◄─ Answers ◄──┘
 //! ```
 //!
 //! * [`Config`] says what the target is; its [`Script`] says how it behaves: sizes and order of C2HData PDUs, SUCCESS flag or
@@ -31,15 +31,17 @@ mod connection;
 mod controller;
 mod counters;
 mod errors;
-mod link;
 mod nvme;
 mod pdu;
 mod random;
 mod receive;
 pub mod script;
+mod smoltcp_stack;
+mod stack;
 mod subsystem;
 mod target;
 mod transmit;
+mod wire;
 
 pub use backing::{Backing, FileBacking, Generated};
 pub use config::{Config, ConfigError};
@@ -47,4 +49,7 @@ pub use counters::Counters;
 pub use errors::{ConnectionError, Reason};
 pub use pdu::PduType;
 pub use script::{Script, Segmentation};
+pub use smoltcp_stack::SmoltcpStack;
+pub use stack::{Socket, Stack};
 pub use target::Target;
+pub use wire::Wire;

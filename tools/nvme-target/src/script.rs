@@ -86,8 +86,8 @@ pub enum Success {
     Random,
 }
 
-/// Where TCP segments begin and end. smoltcp fills segments without knowing of PDUs; the other forms cut what it sends into
-/// more segments, as a segmentation offload would, and so hold for retransmissions too (see `link`).
+/// Where TCP segments begin and end. A TCP fills segments without knowing of PDUs; the other forms cut what it sends into
+/// more segments, as a segmentation offload would, and so hold for retransmissions too (see `wire`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Segmentation {
     /// As full as they get.

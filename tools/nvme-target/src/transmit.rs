@@ -1,13 +1,13 @@
-//! The sending side of a connection: one PDU at a time is built and written into smoltcp's send buffer.
+//! The sending side of a connection: one PDU at a time is built and written into the socket's send buffer.
 //!
 //! Payload goes straight from the image into the ring, and its digest is computed there: no copy in between.
 
 use crate::backing::Backing;
 use crate::pdu::{CH, DIGEST, IC_LEN, PduType, TERM_HLEN, crc32c, flag, push_common, put};
 use crate::script::Kind;
+use crate::stack::Socket;
 use crate::subsystem::Source;
 use crc_fast::{CrcAlgorithm, Digest};
-use smoltcp::socket::tcp;
 
 /// What [`Kind::ExtraData`] is made of.
 const FILLER: u8 = 0xee;
@@ -207,7 +207,7 @@ impl Transmitter {
     }
 
     /// Writes as much of the PDU as the send buffer takes.
-    pub(crate) fn write(&mut self, socket: &mut tcp::Socket<'_>, backing: &dyn Backing) -> Written {
+    pub(crate) fn write(&mut self, socket: &mut dyn Socket, backing: &dyn Backing) -> Written {
         loop {
             if self.budget == Some(0) {
                 return Written::Cut;
@@ -217,13 +217,11 @@ impl Transmitter {
                 return if self.budget.is_some() { Written::Cut } else { Written::Whole };
             }
             let limit = self.budget.unwrap_or(usize::MAX);
-            let sent = socket.send(|room| {
-                let limit = limit.min(room.len());
-                let written = self.fill(&mut room[..limit], backing);
-                (written, written)
-            });
             // The socket refuses data when the connection is going down, which its owner notices.
-            let written = sent.unwrap_or(0);
+            let written = socket.send(&mut |room| {
+                let limit = limit.min(room.len());
+                self.fill(&mut room[..limit], backing)
+            });
             if written == 0 {
                 return Written::Blocked;
             }

@@ -106,6 +106,11 @@ impl Accepted {
 }
 
 impl Answer {
+    /// The slot that it is for.
+    pub(crate) fn slot(&self) -> u32 {
+        self.accepted.slot
+    }
+
     /// No event announces this one: it answers the command that made the command EQ.
     pub(crate) fn silent(mut self) -> Answer {
         self.announce = false;

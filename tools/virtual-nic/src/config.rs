@@ -37,6 +37,9 @@ pub struct Config {
     pub command_latency: Duration,
     /// Up to this much more, different for every command and repeatable for a seed: answers then overtake each other.
     pub command_jitter: Duration,
+    /// Simulated time from a send queue's doorbell until the device looks at the queue. Zero looks before the doorbell write
+    /// returns; anything else needs [`VirtualNic::advance`](crate::VirtualNic::advance).
+    pub doorbell_latency: Duration,
     /// Seed of all that looks random.
     pub seed: u64,
     /// Behaviour that is not known, or that a test wants otherwise.
@@ -60,6 +63,7 @@ impl Default for Config {
             boot_time: Duration::ZERO,
             command_latency: Duration::ZERO,
             command_jitter: Duration::ZERO,
+            doorbell_latency: Duration::ZERO,
             seed: 0,
             switches: Switches::default(),
         }
@@ -101,6 +105,8 @@ pub struct Switches {
     /// An arm doorbell of a CQ is ignored if its sequence number is that of an arm which already led to an event
     /// (`mlx5-bringup.md` §8.1). Off: every arm counts.
     pub strict_arm_sequence: bool,
+    /// The registers with the command queue's address read as they were written. Off: as zero.
+    pub queue_address_reads_back: bool,
     /// Answers carry valid signatures, as with `cmdif_checksum`. Off: the signature bytes stay as the host sent them,
     /// which is what recorded traffic of a ConnectX-4 shows.
     pub sign_answers: bool,
@@ -115,6 +121,7 @@ impl Default for Switches {
         Switches {
             touch_pages: true,
             strict_arm_sequence: true,
+            queue_address_reads_back: true,
             sign_answers: true,
             which_run: WhichRun::default(),
             offload: Behaviour::default(),

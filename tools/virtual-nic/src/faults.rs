@@ -1,7 +1,15 @@
 //! Scripted faults: what a device does on a bad day, one at a time and on purpose.
+//!
+//! Faults of commands and completions are scheduled ([`Faults`]); those of a queue or of the whole function happen when
+//! [`VirtualNic::inject`] is called. A device that writes wherever it may is in [`hostile`](crate::hostile).
 
+use crate::VirtualNic;
+use crate::queue::{State, WorkError};
 use firmware_iface::{Opcode, Status};
 use hw_regs::command_queue::DeliveryStatus;
+use hw_regs::cqe::CqeSyndrome;
+use hw_regs::eqe::CqErrorSyndrome;
+use hw_regs::init_segment::HealthSyndrome;
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -32,6 +40,39 @@ pub enum CommandFault {
     Garbage(u64),
 }
 
+/// What a queue is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Received packets.
+    Receive,
+    /// Frames to the wire: a send queue with a TIS.
+    Send,
+    /// Control work requests: a send queue without one (ICOSQ).
+    Control,
+}
+
+/// Something that goes wrong with a queue or with the whole function.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// A work request of a queue fails: of a receive queue the oldest posted one, at once; of a send queue the next one.
+    /// The queue goes to the error state, and everything that is posted is flushed.
+    WorkRequest(Role),
+    /// The completion queue of a queue overruns: nothing is completed on it any more. The work queue does not notice.
+    CqOverrun(Role),
+    /// Firmware reports this syndrome and executes nothing until a reset. Queues go on.
+    Fatal(HealthSyndrome),
+    /// Firmware executes nothing until a reset, and does not say so. Queues go on.
+    Hang,
+    /// The function is off the bus for so long: registers read all ones, nothing is written, nothing moves, and it cannot
+    /// be reset. Then it is back as it was, but what was on its way is lost.
+    Gone(Duration),
+    /// Somebody resets the function behind the driver's back.
+    Reset,
+    /// The next command is neither executed nor answered.
+    LostCommand,
+}
+
 /// A change made to a completion before it is written: its bytes, 64 or 128, as they will lie in memory, without the
 /// ownership bit.
 pub type CompletionTamper = Box<dyn FnMut(&mut [u8]) + Send>;
@@ -42,6 +83,8 @@ pub struct Faults {
     commands: VecDeque<Scheduled>,
     tamper: Option<CompletionTamper>,
     gone: bool,
+    /// When a function that is gone for a while comes back.
+    back_at: Option<Duration>,
 }
 
 struct Scheduled {
@@ -71,12 +114,23 @@ impl Faults {
     /// The function falls off the bus: every register reads all ones, nothing is written, nothing moves. `false` puts it
     /// back as it was.
     pub fn set_gone(&mut self, gone: bool) {
-        self.gone = gone;
+        (self.gone, self.back_at) = (gone, None);
     }
 
     /// True while the function is off the bus.
     pub fn is_gone(&self) -> bool {
         self.gone
+    }
+
+    /// When a function that is gone comes back by itself, if it does.
+    pub(crate) fn back_at(&self) -> Option<Duration> {
+        self.back_at
+    }
+
+    pub(crate) fn advance(&mut self, now: Duration) {
+        if self.back_at.is_some_and(|at| at <= now) {
+            self.set_gone(false);
+        }
     }
 
     /// Command faults that have not happened yet.
@@ -116,6 +170,69 @@ impl Faults {
             tamper(completion);
         }
     }
+}
+
+impl VirtualNic {
+    /// Lets something go wrong now. Of several queues of a role that work, `pick` chooses one. False if there is nothing
+    /// that it could happen to.
+    pub fn inject(&mut self, fault: Fault, pick: u64) -> bool {
+        match fault {
+            Fault::WorkRequest(role) => match self.pick_queue(role, pick) {
+                Some((number, _)) if role == Role::Receive => self.fail_oldest_receive(number),
+                Some((number, _)) => self.objects.sqs.get_mut(number).map(|sq| sq.poisoned = true).is_some(),
+                None => false,
+            },
+            Fault::CqOverrun(role) => {
+                let Some((_, cqn)) = self.pick_queue(role, pick) else { return false };
+                self.objects.completions.fail(&mut self.host, cqn, CqErrorSyndrome::CQ_OVERRUN);
+                true
+            }
+            Fault::Fatal(syndrome) => {
+                self.set_health(syndrome);
+                self.registers.stop();
+                true
+            }
+            Fault::Hang => {
+                self.registers.stop();
+                true
+            }
+            Fault::Gone(time) => {
+                self.host.faults.set_gone(true);
+                self.host.faults.back_at = Some(self.host.now + time);
+                true
+            }
+            Fault::Reset => {
+                self.reset();
+                true
+            }
+            Fault::LostCommand => {
+                self.host.faults.schedule(None, CommandFault::Lost, 0, 1);
+                true
+            }
+        }
+    }
+
+    /// Numbers of a ready queue of this role and of its completion queue.
+    fn pick_queue(&self, role: Role, pick: u64) -> Option<(u32, u32)> {
+        let queues: Vec<_> = match role {
+            Role::Receive => {
+                let ready = self.objects.rqs.iter().filter(|(_, rq)| rq.state == State::Ready);
+                ready.map(|(number, rq)| (number, rq.cqn)).collect()
+            }
+            Role::Send | Role::Control => {
+                let wanted = |tis: Option<u32>| tis.is_some() == (role == Role::Send);
+                let ready = self.objects.sqs.iter().filter(|(_, sq)| sq.state == State::Ready && wanted(sq.tis));
+                ready.map(|(number, sq)| (number, sq.cqn)).collect()
+            }
+        };
+        let index = pick.checked_rem(queues.len() as u64)?;
+        queues.get(index as usize).copied()
+    }
+}
+
+impl WorkError {
+    /// A work request failed for no reason of the driver's ([`Fault::WorkRequest`]).
+    pub(crate) const INJECTED: WorkError = WorkError { syndrome: CqeSyndrome::LOCAL_QP_OP_ERR, vendor: 0xfa };
 }
 
 #[cfg(test)]

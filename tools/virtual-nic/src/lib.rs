@@ -17,7 +17,8 @@
 //! happen later happens in [`VirtualNic::advance`]. What the host does wrong is answered as firmware would, or counted
 //! ([`Counters::misuse`]), never trusted.
 //!
-//! What is not known about the hardware is a switch ([`Switches`]); what goes wrong on purpose is a fault ([`Faults`]).
+//! What is not known about the hardware is a switch ([`Switches`]); what goes wrong on purpose is a fault ([`faults`]); and
+//! a device can be made to write wherever it may ([`hostile`]).
 
 pub mod capabilities;
 mod command_queue;
@@ -27,6 +28,7 @@ pub mod dma;
 pub mod faults;
 mod firmware;
 mod host;
+pub mod hostile;
 pub mod inventory;
 pub mod mkey;
 pub mod offload;
@@ -49,7 +51,8 @@ pub use capabilities::Capabilities;
 pub use config::{Config, PageDemand, Switches};
 pub use counters::Counters;
 pub use dma::DmaError;
-pub use faults::{CommandFault, Faults};
+pub use faults::{CommandFault, Fault, Faults, Role};
+pub use hostile::{Hostile, Written};
 pub use inventory::Inventory;
 
 use command_queue::{Answer, CommandQueue};
@@ -75,6 +78,9 @@ pub struct VirtualNic {
     abandoned: inventory::Objects,
     /// Frames on their way out.
     wire: VecDeque<Vec<u8>>,
+    /// Send queues that were rung, and when they are looked at.
+    rung: VecDeque<(Duration, u32)>,
+    hostile: Option<Box<hostile::Writer>>,
     scratch: receive::Scratch,
 }
 
@@ -89,6 +95,8 @@ impl VirtualNic {
             objects: Objects::new(&config),
             abandoned: inventory::Objects::default(),
             wire: VecDeque::new(),
+            rung: VecDeque::new(),
+            hostile: None,
             scratch: receive::Scratch::default(),
             config,
         }
@@ -119,6 +127,8 @@ impl VirtualNic {
         self.objects.offload.advance(self.host.now);
         self.abandoned = inventory::Objects::default();
         self.wire.clear();
+        self.rung.clear();
+        self.trust_all();
     }
 
     /// Maps the first `len` bytes of `file` at `iova`: the device sees what its owner sees.
@@ -141,6 +151,13 @@ impl VirtualNic {
     pub fn advance(&mut self, now: Duration) {
         self.host.now = self.host.now.max(now);
         self.objects.offload.advance(self.host.now);
+        self.host.faults.advance(self.host.now);
+        self.occasion();
+        while self.rung.front().is_some_and(|(at, _)| *at <= self.host.now)
+            && let Some((_, sqn)) = self.rung.pop_front()
+        {
+            self.run_rung(sqn);
+        }
         while let Some(answer) = self.commands.due(self.host.now) {
             self.deliver(answer);
         }
@@ -149,7 +166,8 @@ impl VirtualNic {
     /// When something is due next, if anything is.
     pub fn next_event(&self) -> Option<Duration> {
         let ready = Some(self.registers.ready_at()).filter(|at| *at > self.host.now);
-        [ready, self.commands.next_due()].into_iter().flatten().min()
+        let rung = self.rung.front().map(|(at, _)| *at);
+        [ready, self.commands.next_due(), rung, self.host.faults.back_at()].into_iter().flatten().min()
     }
 
     /// What was counted.
@@ -160,6 +178,17 @@ impl VirtualNic {
     /// What the offload counted since the function was reset or torn down last.
     pub fn offload_counters(&self) -> &offload::OffloadCounters {
         self.objects.offload.counters()
+    }
+
+    /// The sequence numbers that offload contexts wait to have confirmed, with the TIRs of the contexts.
+    pub fn awaited(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.objects.offload.awaited()
+    }
+
+    /// The episodes without framing that ended since the last call, oldest first, and how many were forgotten since the
+    /// last reset because nobody took them.
+    pub fn take_episodes(&mut self) -> (Vec<offload::Episode>, u64) {
+        self.objects.offload.take_episodes()
     }
 
     /// Scripted faults.
@@ -192,6 +221,8 @@ impl VirtualNic {
         if fault == Some(CommandFault::Lost) {
             return;
         }
+        self.occasion();
+        let before = self.before(accepted.opcode());
         let events_before = self.command_events();
         let outcome = match (&accepted.input, fault) {
             (Err(delivery), _) => {
@@ -209,6 +240,8 @@ impl VirtualNic {
             }
             (Ok(input), _) => Ok(self.execute(&Command::new(input))),
         };
+        self.doubt(slot, before);
+        self.occasion();
         if fault == Some(CommandFault::NeverAnswered) {
             return;
         }
@@ -235,6 +268,8 @@ impl VirtualNic {
         if self.host.faults.is_gone() {
             return;
         }
+        self.occasion();
+        self.trust(answer.slot());
         let Some(slot) = self.commands.deliver(&mut self.host, answer, self.config.switches.sign_answers) else {
             return;
         };

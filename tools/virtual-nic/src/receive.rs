@@ -80,6 +80,7 @@ impl VirtualNic {
         if self.host.faults.is_gone() {
             return;
         }
+        self.occasion();
         let mut padded = [0; MIN_FRAME];
         let frame = match frame.len() {
             ETHERNET..MIN_FRAME => {
@@ -186,6 +187,18 @@ impl VirtualNic {
         }
         self.host.counters.rx_completions += 1;
         self.objects.completions.complete(&mut self.host, cqn, completion);
+    }
+
+    /// The oldest posted WQE of a queue fails. False if none is posted.
+    pub(crate) fn fail_oldest_receive(&mut self, rqn: u32) -> bool {
+        let Some(rq) = self.objects.rqs.get_mut(rqn) else { return false };
+        if posted(rq, &mut self.host) == 0 {
+            return false;
+        }
+        let index = rq.head as u16;
+        rq.head = rq.head.wrapping_add(1);
+        self.fail_rq(rqn, index, WorkError::INJECTED);
+        true
     }
 
     /// Completes a receive WQE with an error, puts the queue in error and completes all others as flushed.

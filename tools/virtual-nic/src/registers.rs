@@ -43,12 +43,19 @@ pub(crate) struct Registers {
     /// Reads of registers that move, so that they do even if time stands still.
     reads: u32,
     health: u8,
+    /// Firmware executes nothing any more.
+    stopped: bool,
 }
 
 impl Registers {
     /// After FLR at `now`.
     pub(crate) fn reset(now: Duration, boot_time: Duration) -> Registers {
         Registers { ready_at: now + boot_time, ..Registers::default() }
+    }
+
+    /// Firmware executes nothing until a reset.
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
     }
 
     pub(crate) fn ready_at(&self) -> Duration {
@@ -74,13 +81,14 @@ impl VirtualNic {
         const HEALTH: u64 = InitSegment::HEALTH.byte_offset() as u64;
         const HEALTH_END: u64 = HEALTH + HealthBuffer::SIZE as u64;
         let (major, minor, subminor) = self.config.firmware;
+        let shown = if self.config.switches.queue_address_reads_back { u32::MAX } else { 0 };
         let registers = &mut self.registers;
         match offset {
             o if o == at(InitSegment::FW_REV) => u32::from(minor) << 16 | u32::from(major),
             o if o == at(InitSegment::CMDIF_REV_FW_SUB) => CMDIF_REVISION << 16 | u32::from(subminor),
-            o if o == at(InitSegment::CMDQ_ADDR_H) => registers.queue_high,
+            o if o == at(InitSegment::CMDQ_ADDR_H) => registers.queue_high & shown,
             o if o == at(InitSegment::CMDQ_ADDR_L_SZ) => {
-                registers.queue_low
+                registers.queue_low & shown
                     | registers.interface << INTERFACE_SHIFT
                     | command_queue::LOG_SIZE << 4
                     | command_queue::LOG_STRIDE
@@ -201,6 +209,9 @@ impl VirtualNic {
             self.host.counters.misuse.command_slot += 1;
             return;
         }
+        if self.registers.stopped {
+            return;
+        }
         for slot in (0..32).filter(|slot| slots >> slot & 1 != 0) {
             self.run_command(slot);
         }
@@ -253,8 +264,19 @@ impl VirtualNic {
         let doorbell = SqDoorbellMmio(value.to_be_bytes());
         let sqn = doorbell.get(SqDoorbellMmio::FIRST_8_BYTES_OF_CTRL_SEG_SQN);
         match self.objects.sqs.get(sqn) {
-            Some(sq) if sq.uar == number => self.run_sq(sqn),
+            Some(sq) if sq.uar == number => match self.config.doorbell_latency.is_zero() {
+                true => self.run_rung(sqn),
+                false => self.rung.push_back((self.host.now + self.config.doorbell_latency, sqn)),
+            },
             _ => self.host.counters.misuse.doorbell_object += 1,
+        }
+    }
+
+    /// Looks at a send queue that was rung.
+    pub(crate) fn run_rung(&mut self, sqn: u32) {
+        if !self.host.faults.is_gone() {
+            self.occasion();
+            self.run_sq(sqn);
         }
     }
 

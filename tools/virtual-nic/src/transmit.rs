@@ -55,7 +55,11 @@ impl VirtualNic {
                 self.host.counters.misuse.doorbell_record += 1;
                 return self.fail_sq(sqn, &wqe, WorkError::OVERFLOW);
             }
-            let fetched = sq.fetch(&self.host.dma, sqn, pending, &mut wqe);
+            let mut fetched = sq.fetch(&self.host.dma, sqn, pending, &mut wqe);
+            if let Some(sq) = self.objects.sqs.get_mut(sqn).filter(|sq| sq.poisoned) {
+                sq.poisoned = false;
+                fetched = Err(WorkError::INJECTED);
+            }
             if let Err(error) = fetched.and_then(|()| self.run_wqe(sqn, &wqe)) {
                 return self.fail_sq(sqn, &wqe, error);
             }

@@ -103,14 +103,12 @@ fn failure_completes_every_command_once() {
     rig.queue.connection_closed();
     let events = rig.events();
     assert_eq!(events[0], Event::Failed(Reason::Closed));
-    let cids: Vec<_> = events[1..]
-        .iter()
-        .map(|event| match event {
-            Event::Completed(c) if c.status == Status::HOST_PATHING_ERROR => c.cid,
-            other => panic!("{other:?}"),
-        })
-        .collect();
-    assert_eq!(cids, [sent, waiting]);
+    let completed = |event: &Event| match event {
+        Event::Completed(c) => (c.cid, c.status),
+        other => panic!("{other:?}"),
+    };
+    let completed: Vec<_> = events[1..].iter().map(completed).collect();
+    assert_eq!(completed, [(sent, Status::HOST_PATHING_ERROR), (waiting, Status::ABORTED_BY_HOST)]);
     assert!(rig.sent().is_empty());
     assert_eq!(rig.queue.next_deadline(), None);
     assert_eq!(rig.queue.allocate_cid(), None);

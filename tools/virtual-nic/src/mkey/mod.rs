@@ -212,6 +212,22 @@ impl Mkeys {
         self.bound as usize
     }
 
+    /// The memory that bound keys lead to and that the device may write through them.
+    pub(crate) fn bound_memory(&self) -> Vec<Segment> {
+        let (mut all, mut segments) = (Vec::new(), Vec::new());
+        for (slot, mkey) in self.keys.iter().enumerate() {
+            let Some(mkey) = mkey.as_ref().filter(|mkey| mkey.is_bound()) else { continue };
+            let key = (FIRST_INDEX + slot as u32) << 8 | mkey.variant();
+            // A key without bounds leads nowhere by itself, and a tag's has no more than 32 bits of bytes.
+            let Some(len) = mkey.len.and_then(|len| u32::try_from(len).ok()) else { continue };
+            let span = Span { key, va: mkey.start, len };
+            if self.translate(span, Access::Write, None, &mut Cursor::default(), &mut segments).is_ok() {
+                all.append(&mut segments);
+            }
+        }
+        all
+    }
+
     /// True if a key belongs to the protection domain: it cannot be deallocated.
     pub fn uses_pd(&self, pd: u32) -> bool {
         self.per_pd.contains_key(&pd)

@@ -11,6 +11,7 @@
 //! | a retransmission that ends behind the expected byte | not told | [`Overlap`] |
 //! | where the search looks | talk and paper differ (§6.3) | [`SearchRule`] |
 //! | what it takes for a header | §12 item 2 | [`Pattern`], [`Behaviour::longest_guess`] |
+//! | whether it looks at packets that come late | §6.2 says that they bypass; the published ceilings follow only if it does | [`Behaviour::search_late`] |
 //! | a header cut by the end of a packet while searching | §12 item 2 | [`Behaviour::keep_partial_header`] |
 //! | how often a request is repeated, when it is given up | §6.3 item 7 | [`Repeat`], [`Behaviour::request_limit`] |
 //! | which byte of the header a request names | code and documentation differ (§6.3 item 5) | [`ResyncByte`] |
@@ -232,6 +233,10 @@ pub struct Behaviour {
     /// Largest PLEN that a header may have to be taken for one by the search, bytes. Without a limit one wrong guess
     /// would be followed for up to 4 GiB.
     pub longest_guess: u32,
+    /// The search also looks at packets before the expected byte, which otherwise bypass it. What it finds there counts if the
+    /// PDU is not over yet. A lost header is then found as soon as it is sent again, one round trip later, where else a PDU
+    /// has to pass: with PDUs of many packets that is sooner.
+    pub search_late: bool,
     /// A header cut by the end of a packet is recognised when the next packet follows in sequence.
     pub keep_partial_header: bool,
     /// Repetition of requests.
@@ -280,6 +285,7 @@ impl Default for Behaviour {
             search: SearchRule::default(),
             pattern: Pattern::default(),
             longest_guess: 1 << 24,
+            search_late: false,
             keep_partial_header: false,
             repeat: Repeat::default(),
             request_limit: None,

@@ -19,6 +19,7 @@
 use super::behaviour::{
     Behaviour, ConfirmRule, FirstFlag, HoleRule, Inconsistent, Overlap, Repeat, ResumeRule, ResyncByte, TRACKED_HEADERS,
 };
+use super::episode::Open;
 use super::pdu::{DATA_HEADER, DIGEST, DataHeader, LONGEST_HEADER, Rules};
 use super::placement::Placement;
 use super::walk::Walk;
@@ -262,15 +263,15 @@ impl Stream {
         asks.then_some(self.guess.remembered)
     }
 
-    /// Software says that a header begins at `sequence`.
-    fn confirm(&mut self, sequence: u32, behaviour: &Behaviour, counters: &mut OffloadCounters) {
+    /// Software says that a header begins at `sequence`. True if that is what was asked.
+    fn confirm(&mut self, sequence: u32, behaviour: &Behaviour, counters: &mut OffloadCounters) -> bool {
         let awaited = self.tracker == Tracker::Tracking
             && (self.guess.remembered == sequence
                 || behaviour.confirm == ConfirmRule::Tracked && self.guess.tracked.contains(&sequence));
         if !awaited {
             // Zero is what parameters hold that confirm nothing.
             counters.confirmations_stale += u64::from(sequence != 0);
-            return;
+            return false;
         }
         counters.confirmations += 1;
         self.tracker = Tracker::Offloading;
@@ -278,6 +279,7 @@ impl Stream {
         self.hashed = Hashed::Nothing;
         self.flag_due = behaviour.first_flag == FirstFlag::WronglySet;
         self.unplaced = (behaviour.resume == ResumeRule::NextPdu).then_some(Unplaced::Resuming);
+        true
     }
 }
 
@@ -319,12 +321,13 @@ pub(super) struct Context {
     stopped: bool,
     /// CRC32C of the data of the current PDU so far.
     crc: Digest,
+    pub(super) episode: Open,
 }
 
 impl Context {
     pub(super) fn new(table: Option<u32>, crc_en: bool) -> Context {
         let crc = Digest::new(CrcAlgorithm::Crc32Iscsi);
-        Context { table, crc_en, options: None, stream: None, stopped: false, crc }
+        Context { table, crc_en, options: None, stream: None, stopped: false, crc, episode: Open::default() }
     }
 
     pub(super) fn table(&self) -> Option<u32> {
@@ -363,8 +366,10 @@ impl Context {
             data_digest: params.is_set(StaticParams::DDGST_EN),
             header_digest: params.is_set(StaticParams::HDDGST_EN),
         });
-        if let Some(stream) = &mut self.stream {
-            stream.confirm(params.get(StaticParams::NVME_RESYNC_TCP_SN), behaviour, counters);
+        if let Some(stream) = &mut self.stream
+            && stream.confirm(params.get(StaticParams::NVME_RESYNC_TCP_SN), behaviour, counters)
+        {
+            self.episode.confirmed();
         }
         Ok(())
     }
@@ -396,20 +401,25 @@ impl Context {
         counters: &mut OffloadCounters,
     ) -> Look {
         let check_digest = self.checks_digests();
-        let Context { table, options: Some(options), stream: Some(stream), stopped, crc, .. } = self else {
+        let Context { table, options: Some(options), stream: Some(stream), stopped, crc, episode, .. } = self else {
             return Look::bypassed(Bypass::Inactive);
         };
         if *stopped {
             return Look::bypassed(Bypass::Stopped);
         }
         let behaviour = placement.behaviour;
+        let before = stream.tracker;
         // Serial number arithmetic (RFC 9293 §3.4).
         let ahead = seq.wrapping_sub(stream.expected).cast_signed();
         let mut from = 0;
         if ahead < 0 {
             from = ahead.unsigned_abs() as usize;
             if behaviour.overlap == Overlap::Bypass || from >= payload.len() {
-                return Look::bypassed(Bypass::Early);
+                let searches = behaviour.search_late && stream.tracker == Tracker::Searching;
+                let rules = options.rules(Tracker::Searching, behaviour);
+                let request = if searches { stream.look_back(seq, payload, &rules, behaviour, counters) } else { None };
+                episode.packet(before, stream.tracker, request.is_some());
+                return Look { request, ..Look::bypassed(Bypass::Early) };
             }
         }
         stream.expected = seq.wrapping_add(payload.len() as u32);
@@ -420,8 +430,9 @@ impl Context {
             stream.wait(behaviour, counters);
         }
         let table = table.filter(|_| options.zero_copy);
-        let walk = Walk { stream, crc, options, table, check_digest, placement, counters };
+        let walk = Walk { stream: &mut *stream, crc, options, table, check_digest, placement, counters };
         let look = walk.run(payload, from);
+        episode.packet(before, stream.tracker, look.request.is_some());
         *stopped = look.bypass == Some(Bypass::Stopped);
         look
     }

@@ -25,6 +25,7 @@
 
 pub mod behaviour;
 mod context;
+mod episode;
 mod pdu;
 mod placement;
 mod settle;
@@ -49,6 +50,7 @@ use std::time::Duration;
 
 pub use behaviour::Behaviour;
 pub use context::{Progress, Tracker};
+pub use episode::Episode;
 pub use tables::{TagBufferTables, TagLimits};
 
 /// Which run of a packet is placed when several could be. The CQE has room for one (`nvme-tcp-offload.md` §5.1); which
@@ -260,6 +262,7 @@ pub struct Offload {
     tables: TagBufferTables,
     contexts: BTreeMap<u32, Context>,
     counters: OffloadCounters,
+    episodes: episode::Log,
     /// Where the chosen run of a packet goes, and a candidate's; kept to allocate nothing per packet.
     chosen: Vec<Segment>,
     candidate: Vec<Segment>,
@@ -275,6 +278,7 @@ impl Offload {
             tables: TagBufferTables::new(limits),
             contexts: BTreeMap::new(),
             counters: OffloadCounters::default(),
+            episodes: episode::Log::default(),
             chosen: Vec::new(),
             candidate: Vec::new(),
         }
@@ -338,6 +342,17 @@ impl Offload {
     /// Where the context of a TIR is in its stream; `None` without a context or before its parameters were written.
     pub fn progress(&self, tirn: u32) -> Option<Progress> {
         self.contexts.get(&tirn)?.progress()
+    }
+
+    /// The sequence numbers that contexts wait to have confirmed, with the TIRs of the contexts.
+    pub fn awaited(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.contexts.iter().filter_map(|(tirn, context)| Some((*tirn, context.progress()?.awaited?)))
+    }
+
+    /// The episodes without framing that ended since the last call, oldest first, and how many were forgotten since the
+    /// beginning because nobody took them.
+    pub fn take_episodes(&mut self) -> (Vec<Episode>, u64) {
+        self.episodes.take()
     }
 
     fn context(&mut self, tirn: u32) -> Result<&mut Context, OffloadFault> {
@@ -416,6 +431,11 @@ impl Offload {
         }
         self.counters.packets += 1;
         let placed = placement.finish(payload, &mut self.counters);
+        if placed.is_some()
+            && let Some(episode) = context.episode.placed()
+        {
+            self.episodes.push(tirn, episode);
+        }
         let ddgst_ok = look.clean && context.checks_digests();
         Outcome { placed, ddgst_ok, resync: None, bypass: None, error: look.error }
     }

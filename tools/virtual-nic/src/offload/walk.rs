@@ -296,6 +296,40 @@ impl Stream {
         self.kept = cut.filter(|_| behaviour.keep_partial_header).unwrap_or_default();
         None
     }
+
+    /// Searches a packet that lies before what is expected. A header in it is of use if its PDU reaches up to there: the one
+    /// behind it can still be followed. Returns what the packet asks.
+    #[cold]
+    pub(super) fn look_back(
+        &mut self,
+        seq: u32,
+        payload: &[u8],
+        rules: &Rules,
+        behaviour: &Behaviour,
+        counters: &mut OffloadCounters,
+    ) -> Option<u32> {
+        let places = if behaviour.search == SearchRule::Anywhere { payload.len() } else { 1 };
+        for at in 0..places.min(payload.len()) {
+            let rest = &payload[at..];
+            let header = examine(&rest[..rest.len().min(LONGEST_HEADER)], rules);
+            let Ok(Header::Complete { plen, data }) = header else { continue };
+            let start = seq.wrapping_add(at as u32);
+            // Serial number arithmetic, as everywhere; a PDU is shorter than 2 GiB by far.
+            let passed = self.expected.wrapping_sub(start);
+            if passed > plen {
+                continue;
+            }
+            self.guess(start, behaviour, counters);
+            let data = data.map(|header| Data { header, digest: [0; DIGEST as usize] });
+            self.position = Position::Body { at: passed, plen, data };
+            self.tracked(behaviour);
+            self.end_pdu(counters);
+            let request = self.request();
+            counters.requests += u64::from(request.is_some());
+            return request;
+        }
+        None
+    }
 }
 
 impl Kept {

@@ -175,7 +175,7 @@ impl Completions {
     }
 
     /// Puts a queue out of service and says so.
-    fn fail(&mut self, host: &mut Host, cqn: u32, syndrome: CqErrorSyndrome) {
+    pub(crate) fn fail(&mut self, host: &mut Host, cqn: u32, syndrome: CqErrorSyndrome) {
         if let Some(cq) = self.cqs.get_mut(cqn) {
             cq.failed = true;
         }

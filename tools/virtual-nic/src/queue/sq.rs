@@ -35,6 +35,8 @@ pub(crate) struct Sq {
     pub(crate) reserved_key: bool,
     /// WQEBBs consumed, modulo 2^16.
     pub(crate) consumer: u16,
+    /// The next work request fails ([`Fault::WorkRequest`](crate::faults::Fault::WorkRequest)).
+    pub(crate) poisoned: bool,
 }
 
 /// A WQE, gathered from the ring.
@@ -78,6 +80,7 @@ impl Sq {
             flush: context.is_set(Sqc::FLUSH_IN_ERROR_EN),
             reserved_key: context.is_set(Sqc::RLKY),
             consumer: 0,
+            poisoned: false,
             context,
         }
     }

@@ -4,6 +4,7 @@ mod bring_up;
 mod commands;
 mod events;
 mod host;
+mod hostile;
 mod objects;
 mod offload;
 mod offload_loss;

@@ -31,12 +31,12 @@ pub(super) struct Offloaded {
     pub(super) host: Host,
     pub(super) cq: Queue,
     pub(super) rq: Queue,
-    icosq: Queue,
-    ico_cq: Queue,
+    pub(super) icosq: Queue,
+    pub(super) ico_cq: Queue,
     pub(super) tir: u32,
-    tags: Vec<u32>,
+    pub(super) tags: Vec<u32>,
     /// Destination buffers by tag, each in two pieces.
-    pieces: Vec<[(u64, u32); 2]>,
+    pub(super) pieces: Vec<[(u64, u32); 2]>,
 }
 
 fn be(words: &[u32]) -> Vec<u8> {

@@ -66,6 +66,7 @@ pub(crate) fn behaviour() -> impl Strategy<Value = Behaviour> {
         prop::sample::select(vec![SearchRule::Anywhere, SearchRule::StartOfPacket]),
         prop::sample::select(vec![Pattern::TypeAndLength, Pattern::Lengths, Pattern::HeaderDigest]),
         any::<bool>(),
+        any::<bool>(),
     );
     let repeat = prop_oneof![
         2 => Just(Repeat::Once),
@@ -92,6 +93,7 @@ pub(crate) fn behaviour() -> impl Strategy<Value = Behaviour> {
         pattern: header.4,
         longest_guess: LONGEST,
         keep_partial_header: header.5,
+        search_late: header.6,
         repeat: resync.0,
         request_limit: resync.1,
         resync_byte: resync.2,

@@ -124,7 +124,10 @@ impl<'a> Oracle<'a> {
         } else if self.behaviour.overlap == Overlap::NewTail && to > self.expected {
             self.expected
         } else {
-            return Expected::nothing(Bypass::Early);
+            if self.behaviour.search_late && matches!(self.state, State::Lost(_)) {
+                self.look_back(from, to);
+            }
+            return Expected { resync: self.request(), ..Expected::nothing(Bypass::Early) };
         };
         if begin > self.expected {
             self.gap(begin);
@@ -306,6 +309,25 @@ impl<'a> Oracle<'a> {
             }
         }
         self.state = State::Lost(cut.filter(|_| self.behaviour.keep_partial_header));
+    }
+
+    /// A late packet is searched for the header of a PDU that is not over.
+    fn look_back(&mut self, from: usize, to: usize) {
+        let places = if self.behaviour.search == SearchRule::Anywhere { from..to } else { from..(from + 1).min(to) };
+        for first in places {
+            let Some(place) = self.stream.places.get(&first) else { continue };
+            let (needs, good) = place.judged(self.behaviour.pattern);
+            let end = first + place.plen as usize;
+            if !good || first + needs > to || end < self.expected {
+                continue;
+            }
+            let named = self.behaviour.named(first);
+            let judged = end > self.expected;
+            let at = if judged { first } else { end };
+            let (tracked, asks) = (VecDeque::from([named]), true);
+            self.state = State::Guess(Guess { first, at, judged, named, headers: 0, packets: 0, tracked, asks });
+            return;
+        }
     }
 
     fn request(&mut self) -> Option<usize> {

@@ -1,6 +1,7 @@
 //! | property | test |
 //! |---|---|
 //! | a lost header: search, request, tracking, confirmation, resumption, with the counters of each | `a_lost_header_is_found_again` |
+//! | an episode counts its requests, and those made while another waited | `an_episode_counts_requests` |
 //! | a hole inside a PDU costs its digest, and the rest is placed or not as the rule says | `each_hole_rule_keeps_the_framing` |
 //! | a hole that ends exactly with its PDU loses nothing but that | `a_hole_up_to_the_next_header_keeps_the_framing` |
 //! | a hole in padding is no hole in the data: the digest is verified | `a_hole_in_padding_costs_no_digest` |
@@ -8,6 +9,7 @@
 //! | which packets of a PDU with a hole have the digest flag | `which_packets_of_a_holed_pdu_are_flagged` |
 //! | a packet that is old in part bypasses or is processed from its first new byte | `a_packet_that_is_old_in_part` |
 //! | the search looks at the start of packets only, or anywhere | `each_search_rule_looks_in_its_places` |
+//! | a search that looks at late packets finds the lost header itself, if its PDU is not over | `a_late_header_is_found_or_not` |
 //! | each pattern refuses what the weaker ones take | `each_pattern_refuses_more` |
 //! | a guess that is too long to be believed is none | `a_guess_has_a_longest_length` |
 //! | a cut header is recognised only where the switch says so, and only if the packets follow each other | `a_cut_header_is_kept_or_not` |
@@ -104,6 +106,29 @@ fn a_lost_header_is_found_again() {
     assert_eq!((c.guesses_dropped, c.confirmations_stale, c.holes), (0, 0, 0));
     assert_eq!(c.bytes_unplaced, BTreeMap::from([(Unplaced::Resuming, 96)]));
     assert_eq!(c.bypassed, BTreeMap::from([(Bypass::Early, 1), (Bypass::Searching, 2), (Bypass::Unconfirmed, 1)]));
+    // Five packets from the first behind the gap to the one that placed: asked in the second, confirmed after the fourth.
+    let episode = Episode { tirn: TIRN, packets: 5, asked: 2, confirmed: 4, requests: 1, overlapping: 0 };
+    assert_eq!(line.nic.offload.take_episodes(), (vec![episode], 0));
+}
+
+#[test]
+fn an_episode_counts_requests() {
+    // Headers every 124 bytes. A dropped guess makes room for the next request; a repeated one overlaps.
+    for (repeat, requests, overlapping) in [(Repeat::Once, 2, 0), (Repeat::EveryHeader, 3, 1)] {
+        let pdus: Vec<_> = (0..9).map(|pdu| data(pdu % 4, 0, 100)).collect();
+        let mut line = line(&pdus, NO_DIGESTS, Behaviour { repeat, ..Behaviour::default() });
+        line.send(0, 100);
+        assert_eq!(line.asked(200, 300), Some(248));
+        // [300, 400) takes the header at 372 and with it the guess.
+        assert_eq!(line.asked(400, 500), None);
+        assert_eq!(line.asked(500, 700), Some(620));
+        assert_eq!(line.asked(700, 800), (repeat == Repeat::EveryHeader).then_some(744));
+        line.confirm(if repeat == Repeat::Once { 620 } else { 744 });
+        assert!(line.placed(800, 1000) > 0);
+        let (episodes, _) = line.nic.offload.take_episodes();
+        let found: Vec<_> = episodes.iter().map(|e| (e.packets, e.requests, e.overlapping)).collect();
+        assert_eq!(found, [(5, requests, overlapping)], "{repeat:?}");
+    }
 }
 
 #[test]
@@ -227,6 +252,33 @@ fn each_search_rule_looks_in_its_places() {
     assert_eq!(asked(SearchRule::StartOfPacket, 249, 400), None);
     // The first that is found.
     assert_eq!(asked(SearchRule::Anywhere, 200, 496), Some(248));
+}
+
+#[test]
+fn a_late_header_is_found_or_not() {
+    for search_late in [false, true] {
+        let behaviour = Behaviour { search_late, ..Behaviour::default() };
+        // Headers at 0, 124, 1148, 1272: [100, 200) is lost, and the header at 124 with it.
+        let mut line = line(&reads(&[100, 1000, 100, 100]), NO_DIGESTS, behaviour);
+        line.send(0, 100);
+        line.send(200, 300);
+        assert_eq!(line.asked(100, 200), search_late.then_some(124));
+        let outcome = line.send(300, 400);
+        let reason = if search_late { Bypass::Unconfirmed } else { Bypass::Searching };
+        assert_eq!(outcome, Outcome::bypassed(reason));
+        line.confirm(124);
+        let found = if search_late { Tracker::Offloading } else { Tracker::Searching };
+        assert_eq!(line.tracker(), found);
+        // The lost PDU's own data stays; the next PDU is placed at once.
+        assert_eq!((line.placed(400, 1148), line.placed(1148, 1272)), (0, if search_late { 100 } else { 0 }));
+    }
+    // The next header has gone by: what is found is of no use.
+    let behaviour = Behaviour { search_late: true, ..Behaviour::default() };
+    let mut line = line(&reads(&[100, 100, 300]), NO_DIGESTS, behaviour);
+    line.send(0, 100);
+    line.send(300, 400);
+    assert_eq!((line.asked(100, 200), line.tracker()), (None, Tracker::Searching));
+    assert_eq!(line.asked(200, 300), Some(248));
 }
 
 #[test]

@@ -1,34 +1,28 @@
-//! The Ethernet link below smoltcp: frame queues, and the place where segments are cut.
+//! The way out of the target: frames that wait for the Ethernet wire, and the place where segments are cut.
 //!
-//! smoltcp fills TCP segments from its send buffer without knowing of PDUs, also when it retransmits. To make every PDU
-//! start a segment of its own, the link cuts what smoltcp emits at the PDU boundaries, as a segmentation offload in a NIC
-//! would:
+//! A TCP fills its segments without knowing of PDUs, also when it retransmits. To make every PDU start a segment of its own,
+//! what the stack emits is cut at the PDU boundaries, as a segmentation offload in a NIC would:
 //!
 //! ```text
-//! smoltcp   |··tail of PDU 7··|HDR8·····|        seq s, one frame
+//! stack     |··tail of PDU 7··|HDR8·····|        seq s, one frame
 //! wire      |··tail of PDU 7··|  |HDR8·····|     seq s, and seq s + len(tail): each with its own lengths and checksums
 //! ```
 //!
 //! TCP does not care how a sender cuts its stream, so nothing above is involved, no PDU has to wait for the one before it,
-//! and the rule holds for a retransmission that smoltcp cuts anew. Connections tell the link where their PDUs start
-//! ([`Link::mark`], in bytes of the stream); the link learns initial sequence numbers from the SYNs that pass.
+//! and the rule holds for a retransmission that the stack cuts anew. Connections say where their PDUs start
+//! ([`Wire::mark`], in bytes of the stream); initial sequence numbers are learnt from the SYNs that pass.
 
 use crate::random::Random;
 use crate::script::Segmentation;
-use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
-use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpAddress, IpProtocol, Ipv4Packet, TcpPacket, TcpSeqNumber};
 use std::collections::VecDeque;
 use std::net::SocketAddrV4;
 
 /// Bytes of an Ethernet header.
-const ETHERNET: usize = 14;
+pub(crate) const ETHERNET: usize = 14;
 
-/// Bytes of received frames that may wait; more are dropped, as a NIC does.
-const RX_LIMIT: usize = 64 << 20;
-
-/// Bytes of frames to send that may wait; beyond that smoltcp keeps the data in its own buffers.
-const TX_LIMIT: usize = 4 << 20;
+/// Bytes of frames that may wait; beyond that a stack keeps the data in its own buffers.
+const LIMIT: usize = 4 << 20;
 
 /// Connections whose PDU boundaries are known; more than there can be sockets.
 const FLOWS: usize = 2048;
@@ -46,102 +40,37 @@ struct Flow {
     starts: VecDeque<u64>,
 }
 
-/// Frames in both directions.
+/// Frames for the wire, and how they are cut.
 #[derive(Debug)]
-pub(crate) struct Link {
-    mtu: usize,
-    rx: VecDeque<Vec<u8>>,
-    rx_bytes: usize,
-    /// Buffers of frames that smoltcp is done with.
+pub struct Wire {
+    segmentation: Segmentation,
+    random: Random,
+    flows: Vec<Flow>,
+    queue: VecDeque<Vec<u8>>,
+    /// Bytes of these.
+    bytes: usize,
     pool: Vec<Vec<u8>>,
-    out: Outbox,
 }
 
-impl Link {
-    pub(crate) fn new(mtu: usize, segmentation: Segmentation, seed: u64) -> Link {
-        let out = Outbox {
+impl Wire {
+    pub(crate) fn new(segmentation: Segmentation, seed: u64) -> Wire {
+        Wire {
             segmentation,
             random: Random::new(seed, 1),
             flows: Vec::new(),
             queue: VecDeque::new(),
             bytes: 0,
             pool: Vec::new(),
-        };
-        Link { mtu, rx: VecDeque::new(), rx_bytes: 0, pool: Vec::new(), out }
-    }
-
-    /// Queues a frame from the wire; false if it was dropped.
-    pub(crate) fn push(&mut self, frame: &[u8]) -> bool {
-        if frame.len() > self.mtu + ETHERNET + 4 || self.rx_bytes + frame.len() > RX_LIMIT {
-            return false;
-        }
-        let mut buffer = self.pool.pop().unwrap_or_default();
-        buffer.clear();
-        buffer.extend_from_slice(frame);
-        self.rx_bytes += frame.len();
-        self.rx.push_back(buffer);
-        true
-    }
-
-    /// Takes the next frame for the wire.
-    pub(crate) fn pop(&mut self) -> Option<Vec<u8>> {
-        let frame = self.out.queue.pop_front()?;
-        self.out.bytes -= frame.len();
-        Some(frame)
-    }
-
-    /// Takes a frame buffer that nobody needs any more.
-    pub(crate) fn recycle(&mut self, buffer: Vec<u8>) {
-        recycle(&mut self.out.pool, buffer);
-    }
-
-    /// True while received frames wait.
-    pub(crate) fn has_received(&self) -> bool {
-        !self.rx.is_empty()
-    }
-
-    /// True while so many frames wait for the wire that smoltcp is held back.
-    pub(crate) fn is_congested(&self) -> bool {
-        self.out.bytes >= TX_LIMIT
-    }
-
-    /// A PDU of the connection to `remote` starts at byte `start` of its stream; what is before `acknowledged` is done.
-    pub(crate) fn mark(&mut self, remote: SocketAddrV4, start: u64, acknowledged: u64) {
-        if self.out.segmentation != Segmentation::AlignPdus {
-            return;
-        }
-        if let Some(flow) = self.out.flows.iter_mut().find(|flow| flow.remote == remote) {
-            while flow.starts.front().is_some_and(|&start| start < acknowledged) {
-                flow.starts.pop_front();
-            }
-            flow.starts.push_back(start);
         }
     }
 
-    /// The connection to `remote` is over.
-    pub(crate) fn forget(&mut self, remote: SocketAddrV4) {
-        self.out.flows.retain(|flow| flow.remote != remote);
-    }
-}
-
-/// Frames for the wire, and how they are cut.
-#[derive(Debug)]
-pub(crate) struct Outbox {
-    segmentation: Segmentation,
-    random: Random,
-    flows: Vec<Flow>,
-    queue: VecDeque<Vec<u8>>,
-    bytes: usize,
-    pool: Vec<Vec<u8>>,
-}
-
-impl Outbox {
-    fn push(&mut self, frame: Vec<u8>) {
-        self.bytes += frame.len();
-        self.queue.push_back(frame);
+    /// True while so many frames wait that a stack is to keep what it has.
+    pub fn is_congested(&self) -> bool {
+        self.bytes >= LIMIT
     }
 
-    fn buffer(&mut self, len: usize) -> Vec<u8> {
+    /// A buffer of `len` bytes for a frame; the first 128 are zero.
+    pub fn buffer(&mut self, len: usize) -> Vec<u8> {
         let mut buffer = self.pool.pop().unwrap_or_default();
         // Whoever builds a frame may rely on zeroes only in its headers; clearing the rest would cost a pass over it.
         buffer.truncate(len);
@@ -151,8 +80,43 @@ impl Outbox {
         buffer
     }
 
-    /// Sends a frame, in as many pieces as the script wants.
-    fn send(&mut self, frame: Vec<u8>) {
+    /// Takes the next frame for the wire.
+    pub(crate) fn pop(&mut self) -> Option<Vec<u8>> {
+        let frame = self.queue.pop_front()?;
+        self.bytes -= frame.len();
+        Some(frame)
+    }
+
+    /// Takes a frame buffer that nobody needs any more.
+    pub fn recycle(&mut self, buffer: Vec<u8>) {
+        recycle(&mut self.pool, buffer);
+    }
+
+    /// A PDU of the connection to `remote` starts at byte `start` of its stream; what is before `acknowledged` is done.
+    pub(crate) fn mark(&mut self, remote: SocketAddrV4, start: u64, acknowledged: u64) {
+        if self.segmentation != Segmentation::AlignPdus {
+            return;
+        }
+        if let Some(flow) = self.flows.iter_mut().find(|flow| flow.remote == remote) {
+            while flow.starts.front().is_some_and(|&start| start < acknowledged) {
+                flow.starts.pop_front();
+            }
+            flow.starts.push_back(start);
+        }
+    }
+
+    /// The connection to `remote` is over.
+    pub(crate) fn forget(&mut self, remote: SocketAddrV4) {
+        self.flows.retain(|flow| flow.remote != remote);
+    }
+
+    fn push(&mut self, frame: Vec<u8>) {
+        self.bytes += frame.len();
+        self.queue.push_back(frame);
+    }
+
+    /// Sends an Ethernet frame (without FCS, checksums filled in), in as many pieces as the script wants.
+    pub fn send(&mut self, frame: Vec<u8>) {
         if self.segmentation == Segmentation::Full {
             return self.push(frame);
         }
@@ -222,7 +186,8 @@ impl Outbox {
     }
 }
 
-fn recycle(pool: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
+/// Keeps a buffer for reuse.
+pub(crate) fn recycle(pool: &mut Vec<Vec<u8>>, buffer: Vec<u8>) {
     if pool.len() < POOL {
         pool.push(buffer);
     }
@@ -277,57 +242,5 @@ impl Segment {
             tcp.set_fin(false);
         }
         tcp.fill_checksum(&src, &dst);
-    }
-}
-
-impl Device for Link {
-    type RxToken<'a> = Received<'a>;
-    type TxToken<'a> = Sender<'a>;
-
-    fn receive(&mut self, _: Instant) -> Option<(Received<'_>, Sender<'_>)> {
-        if self.is_congested() {
-            return None;
-        }
-        let frame = self.rx.pop_front()?;
-        self.rx_bytes -= frame.len();
-        Some((Received { frame, pool: &mut self.pool }, Sender(&mut self.out)))
-    }
-
-    fn transmit(&mut self, _: Instant) -> Option<Sender<'_>> {
-        (!self.is_congested()).then_some(Sender(&mut self.out))
-    }
-
-    fn capabilities(&self) -> DeviceCapabilities {
-        // Checksums stay with smoltcp, in both directions: the NIC at the other end verifies them.
-        let mut capabilities = DeviceCapabilities::default();
-        capabilities.medium = Medium::Ethernet;
-        capabilities.max_transmission_unit = self.mtu + ETHERNET;
-        capabilities
-    }
-}
-
-/// A frame on its way into smoltcp.
-pub(crate) struct Received<'a> {
-    frame: Vec<u8>,
-    pool: &'a mut Vec<Vec<u8>>,
-}
-
-impl RxToken for Received<'_> {
-    fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
-        let result = f(&self.frame);
-        recycle(self.pool, self.frame);
-        result
-    }
-}
-
-/// Room for a frame on its way out.
-pub(crate) struct Sender<'a>(&'a mut Outbox);
-
-impl TxToken for Sender<'_> {
-    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, len: usize, f: F) -> R {
-        let mut frame = self.0.buffer(len);
-        let result = f(&mut frame);
-        self.0.send(frame);
-        result
     }
 }
