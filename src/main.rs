@@ -12,9 +12,11 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(error),
     };
-    let level = match cli.verbose {
-        0 => "warn",
-        1 => "info",
+    let level = match (cli.verbose, &cli.command) {
+        // What a simulation breaks on purpose is not worth a message.
+        (0, Command::Simulate(_)) => "off",
+        (0, _) => "warn",
+        (1, _) => "info",
         _ => "debug",
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
@@ -22,6 +24,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => cli::demo::run(args),
         Command::Probe(args) => cli::probe::run(args),
         Command::Stats(args) => cli::stats::run(args),
+        Command::Simulate(args) => cli::simulate::run(args),
     }
 }
 

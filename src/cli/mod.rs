@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod options;
 pub mod probe;
+pub mod simulate;
 pub mod stats;
 mod text;
 mod watch;

@@ -26,6 +26,9 @@ pub enum Command {
     Probe(ProbeArgs),
     /// Do what `demo` does and print every number of the driver instead: function, shards, connections.
     Stats(StatsArgs),
+    /// Run many random worlds, each from one seed: sizes, digests, losses, every switch of the device, faults at random
+    /// moments. Every byte is verified, and nothing may be left.
+    Simulate(SimulateArgs),
 }
 
 /// Options of `cxddp demo`.
@@ -142,6 +145,49 @@ pub struct ProbeArgs {
     pub json: bool,
 }
 
+/// Options of `cxddp simulate`.
+#[derive(Clone, Debug, Args)]
+pub struct SimulateArgs {
+    /// How many seeds, from 0 on, or which: 187..188 is seed 187 alone.
+    #[arg(long, value_name = "N|A..B", default_value = "1000", value_parser = seeds)]
+    pub seeds: Seeds,
+    /// Threads (1 to 1024); seeds share nothing.
+    #[arg(long, value_name = "N", default_value_t = default_threads(), value_parser = threads)]
+    pub threads: usize,
+    /// Print one JSON object and nothing else on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Seeds from `first` to before `end`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seeds {
+    /// The first.
+    pub first: u64,
+    /// Behind the last.
+    pub end: u64,
+}
+
+fn seeds(text: &str) -> Result<Seeds, String> {
+    let allowed = "give a number of seeds, such as 1000, or a range that is not empty, such as 187..188";
+    let (first, end) = match text.split_once("..") {
+        Some((first, end)) => (first.parse().ok(), end.parse().ok()),
+        None => (Some(0), text.parse().ok()),
+    };
+    match (first, end) {
+        (Some(first), Some(end)) if first < end => Ok(Seeds { first, end }),
+        _ => Err(allowed.to_owned()),
+    }
+}
+
+fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn threads(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| (1..=1024).contains(n)).ok_or_else(|| "allowed is 1 to 1024".to_owned())
+}
+
 /// `--towards`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Towards {
@@ -241,6 +287,7 @@ mod tests {
     //! |---|---|
     //! | sizes are read with and without suffix, and nonsense is refused | `sizes_are_read` |
     //! | a port alone is on loopback, an address is taken as it is, nonsense is refused | `a_port_alone_is_on_loopback` |
+    //! | seeds are a number or a range, and nonsense is refused | `seeds_are_read` |
     use super::*;
 
     #[test]
@@ -252,6 +299,15 @@ mod tests {
         assert_eq!(listen_address("[::1]:80"), Ok("[::1]:80".parse().expect("an address")));
         for bad in ["", ":", "65536", "localhost", "1.2.3.4", "::1", "1.2.3.4:x"] {
             assert!(listen_address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn seeds_are_read() {
+        assert_eq!(seeds("7"), Ok(Seeds { first: 0, end: 7 }));
+        assert_eq!(seeds("187..188"), Ok(Seeds { first: 187, end: 188 }));
+        for bad in ["", "0", "5..5", "6..5", "..", "1..", "..1", "-1", "1..2..3", "x"] {
+            assert!(seeds(bad).is_err(), "{bad}");
         }
     }
 

@@ -347,6 +347,17 @@ impl TagTable {
         }
     }
 
+    /// Takes over a buffer that another table has released while its command goes on: `Free` → `Pinned`, in the same use,
+    /// so that packets which the device placed there before keep their meaning.
+    pub fn adopt(&mut self, released: Released) -> Result<(), NotPinned> {
+        let Released { tag, generation, buffer, suspect, copied } = released;
+        self.pin(tag, buffer)?;
+        self.hot[usize::from(tag)].generation = generation;
+        let slot = &mut self.slots[usize::from(tag)];
+        (slot.suspect, slot.copied) = (suspect, copied);
+        Ok(())
+    }
+
     /// Memory key of a tag.
     #[inline(always)]
     pub(super) fn key(&self, tag: u16) -> Option<u32> {
@@ -494,6 +505,7 @@ mod tests {
     //! | a dropped table keeps memory that the device may write | `a_dropped_table_keeps_what_the_device_may_write` |
     //! | a refused buffer comes back to its caller | `a_refused_buffer_comes_back` |
     //! | proof that the keys are gone frees every state | `quiescence_frees_every_state` |
+    //! | a buffer that moves to another table stays in its use, with what is known of it | `an_adopted_buffer_stays_in_its_use` |
     use super::super::fixture::{heap, io};
     use super::*;
 
@@ -565,6 +577,26 @@ mod tests {
             assert!(tags.placed_in(first).is_none(), "the buffer of the next use is not the old one");
         }
         assert!(tags.placed_in(Placed { generation: first.generation + 1, ..first }).is_some());
+    }
+
+    #[test]
+    fn an_adopted_buffer_stays_in_its_use() {
+        let (mut from, mut to) = (at(State::Pinned), TagTable::new(2));
+        drop(from.release(1).expect("pinned"));
+        from.pin(1, io(&heap(), &[100])).expect("free");
+        from.bind(BindPosted::for_test(1)).expect("pinned");
+        from.suspect(1);
+        let placed = Placed { tag: 1, generation: from.generation(1).expect("a tag"), offset: 0 };
+        let released = from.quiesce(&Quiesced::keys_destroyed()).pop().expect("one");
+        to.adopt(released).expect("free");
+        assert_eq!((to.state(1), to.held(), to.known_to_device()), (Ok(State::Pinned), 1, 0));
+        assert!(to.placed_in(placed).is_some(), "what was placed there before is there");
+        assert!(to.placed_in(Placed { generation: 0, ..placed }).is_none(), "an older use is not");
+        let again = to.release(1).expect("pinned");
+        assert!(again.is_suspect());
+        assert!(to.pin(1, again.into_buffer()).is_ok());
+        let other = at(State::Pinned).release(1).expect("pinned");
+        assert_eq!(to.adopt(other).expect_err("in use").buffer.len(), 100);
     }
 
     #[test]

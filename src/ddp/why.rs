@@ -88,6 +88,10 @@ reasons! {
         FunctionFailed = "function-failed",
             "the function has failed",
             "see the error; a reset of the function brings it back";
+        /// The device failed again and again with it.
+        GivenUp = "given-up",
+            "the offload was given up because the device failed again and again with it",
+            "see the error; reset the function to try again, and report the card and its firmware";
         /// Not at a PDU boundary.
         NotReady = "not-ready",
             "the queue was not ready, or had requests outstanding",

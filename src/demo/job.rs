@@ -25,9 +25,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Address of the driver's end.
-const HOST_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 44, 10);
+pub(super) const HOST_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 44, 10);
 /// The only namespace.
-const NSID: u32 = 1;
+pub(super) const NSID: u32 = 1;
 /// Most bytes of buffers in flight: a demonstration is not to fill the machine.
 const MAX_IN_FLIGHT: u64 = 2 << 30;
 /// Simulated time after which a demonstration that makes no progress is given up, and less than which no command takes: the
@@ -688,7 +688,7 @@ impl Job<'_> {
 }
 
 /// A destination buffer of `len` bytes in `pieces` pieces; with more than one, of random lengths at random offsets.
-fn buffer(heap: &DmaHeap, len: usize, pieces: u32, seed: u64) -> Result<IoBuf, DmaError> {
+pub(super) fn buffer(heap: &DmaHeap, len: usize, pieces: u32, seed: u64) -> Result<IoBuf, DmaError> {
     if pieces <= 1 {
         return Ok(IoBuf::new(vec![heap.allocate(len, 4096)?]));
     }

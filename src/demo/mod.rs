@@ -13,6 +13,7 @@ mod job;
 mod outcome;
 mod peer;
 mod random;
+pub mod simulate;
 mod wire;
 mod world;
 

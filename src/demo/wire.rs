@@ -88,7 +88,7 @@ impl Lane {
     }
 
     fn happens(&mut self, probability: f64) -> bool {
-        probability > 0.0 && ((self.random.next() >> 11) as f64) < probability * (1u64 << 53) as f64
+        self.random.happens(probability)
     }
 
     /// Two states, as of Gilbert: a burst ends with probability 1 / `burst` per frame, and begins as often as keeps the

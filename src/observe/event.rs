@@ -50,6 +50,11 @@ pub enum What {
         /// Offload queue.
         queue: u32,
     },
+    /// No connection is offloaded any more: the offload itself seems to be what fails.
+    OffloadGivenUp {
+        /// Why.
+        why: Box<str>,
+    },
     /// Its offload queue could not be removed: buffers stay with the device until it is reset.
     Quarantined {
         /// Offload queue.
@@ -166,6 +171,7 @@ impl What {
             What::OffloadAdded { .. } => "offload-added",
             What::OffloadRefused { .. } => "offload-refused",
             What::OffloadRemoved { .. } => "offload-removed",
+            What::OffloadGivenUp { .. } => "offload-given-up",
             What::Quarantined { .. } => "quarantined",
             What::ResyncAsked { .. } => "resync-asked",
             What::ResyncConfirmed { .. } => "resync-confirmed",
@@ -197,7 +203,7 @@ impl What {
             What::OffloadAdded { queue } | What::OffloadRemoved { queue } | What::ForeignPlacement { queue } => {
                 number("queue", *queue);
             }
-            What::Broken { why } | What::PagesFailed { why } => {
+            What::OffloadGivenUp { why } | What::Broken { why } | What::PagesFailed { why } => {
                 each("why", Value::Text(why));
             }
             What::Quarantined { queue, buffers } => {

@@ -50,6 +50,9 @@ pub struct Config {
     pub offload_threshold: u32,
     /// Events that are kept ([`Shard::event_log`](super::Shard::event_log)); about 100 bytes each.
     pub events: u32,
+    /// log2 of the 64-byte blocks of each offloaded connection's control ring, 5 to 15; `None` for rings that never run
+    /// out. A smaller one saves memory; reads that find it full are not offloaded.
+    pub log_control_ring: Option<u32>,
 }
 
 impl Config {
@@ -70,6 +73,7 @@ impl Config {
             first_port: None,
             offload_threshold: 0,
             events: 1024,
+            log_control_ring: None,
         }
     }
 

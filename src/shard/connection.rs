@@ -120,6 +120,8 @@ pub(super) struct Connection {
     /// Buffers of requests without an offload queue.
     pub tags: TagTable,
     pub stats: Stats,
+    /// Counters of offload queues that it had; they are in the offload's own sums already.
+    pub past: Stats,
     pub seen: Seen,
     pub requests: Box<[Option<Pending>]>,
     /// Requests that have not come back.
@@ -165,6 +167,7 @@ impl Connection {
             no_offload: NoOffload { why: WhyNoOffload::NotAsked, detail: WhyNoOffload::NotAsked.to_string() },
             tags: TagTable::new(depth),
             stats: Stats::default(),
+            past: Stats::default(),
             seen: Seen::default(),
             requests: (0..depth).map(|_| None).collect(),
             under_way: 0,

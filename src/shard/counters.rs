@@ -52,6 +52,8 @@ counters! {
         pub discarded: Entries,
         /// Send and receive queues that were taken back to work after an error.
         pub recoveries: Times,
+        /// Connections that were taken off the offload because the receive queue kept failing.
+        pub fallbacks: Connections,
         /// Frames that could not be built or posted: lost as on a wire.
         pub not_sent: Packets,
         /// Events of the function that nothing is done about.

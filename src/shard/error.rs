@@ -101,6 +101,9 @@ pub enum OffloadRefused {
     /// The function, or a queue that all connections share, has failed.
     #[error("the function has failed: {0}")]
     Failed(String),
+    /// The shard gave the offload up, because the device failed again and again with it.
+    #[error("the offload was given up: {0}")]
+    GivenUp(String),
     /// The connection is not a ready I/O queue at a PDU boundary without outstanding requests.
     #[error("the connection is not a ready I/O queue without outstanding requests")]
     NotReady,
@@ -116,6 +119,7 @@ impl OffloadRefused {
             OffloadRefused::Off => WhyNoOffload::PolicyOff,
             OffloadRefused::NotPossible(_) => WhyNoOffload::NotCapable,
             OffloadRefused::Failed(_) => WhyNoOffload::FunctionFailed,
+            OffloadRefused::GivenUp(_) => WhyNoOffload::GivenUp,
             OffloadRefused::NotReady => WhyNoOffload::NotReady,
             OffloadRefused::Refused(error) => error.why(),
         }

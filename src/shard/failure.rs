@@ -3,10 +3,12 @@
 //! | what | then |
 //! |---|---|
 //! | send or receive queue in the error state | taken back to work (`mlx5-bringup.md` §8.7); packets are lost, TCP asks again |
-//! | the same again and again; a failed completion queue; a send queue that stands still | the shard is *broken*: every connection ends, objects are destroyed, buffers come back |
+//! | the receive queue again and again while connections are offloaded | none is any more: reads go on, and are copied |
+//! | the same again and again without; a failed completion queue; a send queue that stands still | the shard is *broken*: every connection ends, objects are destroyed, buffers come back |
 //! | the function is gone or unhealthy, or a command missed its deadline | the shard is *dead*: every connection ends; bound buffers stay in quarantine until a reset |
 
-use super::{Disconnect, Shard};
+use super::connection::Connection;
+use super::{Disconnect, OffloadRefused, Shard};
 use crate::adapter::{AdapterError, Event as AdapterEvent};
 use crate::ddp::contract::Event as OffloadEvent;
 use crate::ddp::device::Offloads;
@@ -24,6 +26,9 @@ const RECOVERY_PATIENCE: Duration = Duration::from_secs(3);
 /// Recoveries in [`RECOVERY_WINDOW`] that are tried: more often it is no accident.
 const RECOVERIES: u32 = 4;
 const RECOVERY_WINDOW: Duration = Duration::from_secs(10);
+/// Failures of the receive queue in [`BLAME_WINDOW`] after which the offload is given up.
+const BLAMES: u32 = 3;
+const BLAME_WINDOW: Duration = Duration::from_secs(600);
 
 /// Why a receive queue is taken back to work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,6 +198,7 @@ impl<P: Platform> Shard<P> {
                 self.counters.recoveries += 1;
                 let number = self.rq.rqn();
                 self.note(now, None, What::QueueRecovered { which: "receive", number });
+                self.blame_offload(now);
                 self.unread = 0;
                 self.rq.post(&mut self.buffers.pool);
             }
@@ -234,6 +240,44 @@ impl<P: Platform> Shard<P> {
         may
     }
 
+    /// Counts failures of the receive queue while connections are offloaded. A tag that cannot be used may be what fails it
+    /// (`nvme-tcp-offload.md` §12.3), and each failure costs packets: the peers wait longer and longer before they say them
+    /// again, so what counts is not how fast the failures come.
+    fn blame_offload(&mut self, now: Duration) {
+        if self.by_queue.is_empty() {
+            return;
+        }
+        let (since, count) = &mut self.blamed;
+        if now.saturating_sub(*since) >= BLAME_WINDOW {
+            (*since, *count) = (now, 0);
+        }
+        *count += 1;
+        self.falls_back |= *count >= BLAMES;
+    }
+
+    /// With the next poll after the failures: takes every connection off the offload; their requests go on, and what comes is copied.
+    pub(super) fn fall_back(&mut self, now: Duration) -> bool {
+        if !std::mem::take(&mut self.falls_back) || self.broken.is_some() {
+            return false;
+        }
+        let why = format!("the receive queue failed {BLAMES} times in {BLAME_WINDOW:?} while queues were offloaded");
+        log::error!("{why}: no queue is any more");
+        self.note(now, None, What::OffloadGivenUp { why: crate::observe::text(&why) });
+        for index in 0..self.connections.len() as u32 {
+            let offloaded = |connection: &Connection| connection.offload.is_some();
+            if self.connections.get(index as usize).and_then(Option::as_deref).is_some_and(offloaded) {
+                self.remove_offload(index, now);
+                if let Some(Some(connection)) = self.connections.get_mut(index as usize) {
+                    connection.no_offload = (&OffloadRefused::GivenUp(why.clone())).into();
+                }
+                self.counters.fallbacks += 1;
+                self.mark(index);
+            }
+        }
+        self.offload_off = Some(why);
+        true
+    }
+
     /// Buffers that the device has forgotten, and control rings that failed.
     pub(super) fn poll_offload_events(&mut self, now: Duration) -> bool {
         if self.unread != 0 {
@@ -249,7 +293,10 @@ impl<P: Platform> Shard<P> {
             match event {
                 OffloadEvent::TeardownDone(released) => self.give_out(index, released, now),
                 OffloadEvent::Failed(error) => {
+                    let (number, why) = (error.queue, crate::observe::text(&error));
                     if let Some(Some(connection)) = self.connections.get_mut(index as usize) {
+                        let what = What::QueueFailed { which: "control", number, why };
+                        self.log.note(now, Some(connection.id.serial()), what);
                         connection.end(Disconnect::Offload(error), now);
                     }
                 }

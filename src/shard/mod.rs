@@ -134,6 +134,11 @@ pub struct Shard<P: Platform> {
     health_at: Duration,
     /// Queues taken back to work in the time that began then.
     recoveries: (Duration, u32),
+    /// The offload is to be given up with the next poll; and why it was.
+    falls_back: bool,
+    /// Failures of the receive queue that the offload may have caused, in the time that began then.
+    blamed: (Duration, u32),
+    offload_off: Option<String>,
     quarantine: Quarantine,
     /// The function or a queue of the shard failed for good.
     broken: Option<String>,
@@ -285,6 +290,9 @@ impl<P: Platform> Shard<P> {
             return Err(OffloadRefused::Failed(why.clone()));
         }
         let index = self.find(id).ok_or(OffloadRefused::NotReady)?;
+        if let Some(why) = &self.offload_off {
+            return Err(OffloadRefused::GivenUp(why.clone()));
+        }
         let Some(offloads) = &mut self.offloads else {
             return Err(OffloadRefused::NotPossible(self.adapter.capabilities().offload().why_not()));
         };
@@ -336,12 +344,7 @@ impl<P: Platform> Shard<P> {
 
     /// Counters of one connection's offload, and of its copied payload.
     pub fn queue_stats(&self, id: ConnectionId) -> Option<Stats> {
-        let connection = self.connection(id)?;
-        let mut sum = connection.stats;
-        if let (Some(queue), Some(offloads)) = (connection.offload, &self.offloads) {
-            sum += offloads.queue(queue)?.stats();
-        }
-        Some(sum)
+        Some(self.connection(id)?.offload_stats(self.offloads.as_ref()))
     }
 
     /// Does everything that can be done now. Returns true if anything was done: poll again; else nothing happens before
@@ -352,6 +355,7 @@ impl<P: Platform> Shard<P> {
         self.look_at_health(now);
         if !self.dead {
             worked |= self.poll_adapter(now);
+            worked |= self.fall_back(now);
             worked |= self.reap();
             worked |= self.poll_receive(now);
             worked |= self.poll_offload_events(now);
@@ -359,7 +363,8 @@ impl<P: Platform> Shard<P> {
         worked |= self.wake_due(now);
         worked |= self.run_busy(now);
         worked |= self.poll_transmit(now);
-        worked
+        // A ring that stands still is noticed last, and then everything ends.
+        worked | !self.busy.is_empty()
     }
 
     /// The next thing that happened.
@@ -371,7 +376,7 @@ impl<P: Platform> Shard<P> {
     /// interface and of the look at the function's health, and soon if the device owes a completion.
     pub fn next_deadline(&self) -> Option<Duration> {
         let now = self.platform.now();
-        let at_once = (!self.busy.is_empty() || self.unread != 0).then_some(now);
+        let at_once = (!self.busy.is_empty() || self.unread != 0 || self.falls_back).then_some(now);
         let health = (!self.dead).then_some(self.health_at);
         let ring_full = !self.sending.is_empty() && !self.tx.has_room();
         let owed = (!self.dead && (self.draining != 0 || ring_full)).then(|| now + DEVICE_PACE);

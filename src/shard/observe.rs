@@ -29,12 +29,18 @@ impl Connection {
         }
     }
 
+    /// Counters of its offload queue and of those that it had, and of its copied payload.
+    pub(super) fn offload_stats(&self, offloads: Option<&Offloads>) -> Stats {
+        let mut sum = self.stats;
+        sum += &self.past;
+        if let Some(queue) = self.offload.and_then(|queue| offloads?.queue(queue)) {
+            sum += queue.stats();
+        }
+        sum
+    }
+
     fn stats(&self, offloads: Option<&Offloads>) -> ConnectionStats {
         let queue = self.offload.and_then(|queue| offloads?.queue(queue));
-        let mut offload = self.stats;
-        if let Some(queue) = queue {
-            offload += queue.stats();
-        }
         let tuple = &self.tuple;
         ConnectionStats {
             connection: self.id.serial,
@@ -55,7 +61,7 @@ impl Connection {
             },
             tcp: *self.tcp.counters(),
             nvme: self.queue_counters().copied().unwrap_or_default(),
-            offload,
+            offload: self.offload_stats(offloads),
         }
     }
 }

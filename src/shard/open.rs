@@ -109,6 +109,9 @@ impl<P: Platform> Shard<P> {
             ring_full_since: None,
             health_at: Default::default(),
             recoveries: Default::default(),
+            falls_back: false,
+            blamed: Default::default(),
+            offload_off: None,
             quarantine: Default::default(),
             broken: None,
             dead: false,
@@ -158,7 +161,8 @@ fn create<P: Platform>(adapter: &mut Adapter<P>, config: &Config) -> Result<Part
     let caps = adapter.capabilities().offload();
     let log_max_sq = adapter.capabilities().general().get(CmdHcaCap::LOG_MAX_QP_SZ);
     let offloads = caps.possible().then(|| Capacity::new(&caps, log_max_sq)).flatten().map(|capacity| {
-        Offloads::new(capacity, Settings { threshold: config.offload_threshold, ..Settings::new(eqn) })
+        let (threshold, log_ring) = (config.offload_threshold, config.log_control_ring);
+        Offloads::new(capacity, Settings { threshold, log_ring, ..Settings::new(eqn) })
     });
     Ok(Parts { base, cq, rq, buffers, path: Path { rqt, tir, tis }, tx, steering, offloads, interface })
 }

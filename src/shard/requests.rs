@@ -50,6 +50,28 @@ impl<P: Platform> Shard<P> {
         self.begin(id, request, buffer, token, Direction::Write)
     }
 
+    /// Gives up on the request with `token`, the oldest identifier first if there are several. False if none is waiting for
+    /// the controller. [`Event::Completed`] still comes once and gives the buffer back, when nothing can write it any more:
+    ///
+    /// * a command of which no byte was sent comes back as soon as the device has forgotten its buffer;
+    /// * for one that the controller has, data may come until the controller answers, and only the answer says that no more
+    ///   will: that, the command's deadline, or the end of the connection brings it back. Data that comes meanwhile is thrown
+    ///   away.
+    ///
+    /// Its status is [`Status::ABORTED_BY_HOST`] or an error; a write that the controller had carried out succeeds. No Abort
+    /// command is sent: NVMe leaves it to the controller whether it does anything, so it would not shorten the wait safely.
+    pub fn cancel(&mut self, id: ConnectionId, token: u64) -> bool {
+        let Some(index) = self.find(id) else { return false };
+        let Some(Some(connection)) = self.connections.get_mut(index) else { return false };
+        let L5p::Io(queue) = &mut connection.l5p else { return false };
+        let waits = |pending: &Option<Pending>| pending.as_ref().is_some_and(|p| p.token == token && p.done.is_none());
+        let Some(cid) = connection.requests.iter().position(waits) else { return false };
+        let cancelled = queue.cancel(cid as u16);
+        log::debug!("command {cid} of {id:?}: {cancelled:?}");
+        self.mark(index as u32);
+        cancelled.is_ok()
+    }
+
     fn begin(
         &mut self,
         id: ConnectionId,

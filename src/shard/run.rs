@@ -7,6 +7,7 @@ use super::receive::RECEIVE_BUDGET;
 use super::{Disconnect, Event, Shard};
 use crate::ddp::contract::Offload;
 use crate::ddp::create::Removed;
+use crate::ddp::tags::Released;
 use crate::ddp::why::Reasons;
 use crate::nvme::controller::ControllerEvent;
 use crate::nvme::queue;
@@ -204,7 +205,7 @@ impl<P: Platform> Shard<P> {
 
     /// Takes a connection off the offload (`nvme-tcp-offload.md` §7.8, our order): its rule goes, what the device had
     /// placed before is read while its tags still mean what they meant, tags are asked back, and then the objects go.
-    fn remove_offload(&mut self, index: u32, now: Duration) {
+    pub(super) fn remove_offload(&mut self, index: u32, now: Duration) {
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
         let Some(queue) = connection.offload else { return };
         if let (Some(offloads), false) = (&mut self.offloads, self.dead) {
@@ -223,7 +224,9 @@ impl<P: Platform> Shard<P> {
         connection.offload = None;
         self.by_queue.remove(&queue);
         let Some(removed) = self.delete(index, queue) else { return };
-        let id = self.connections.get(index as usize).and_then(Option::as_ref).map(|connection| connection.id);
+        let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
+        connection.past += &removed.stats;
+        let id = Some(connection.id);
         self.note(now, id, What::OffloadRemoved { queue });
         if let Some(tags) = &removed.quarantined {
             let buffers = tags.held();
@@ -231,13 +234,27 @@ impl<P: Platform> Shard<P> {
             self.note(now, id, What::Quarantined { queue, buffers });
         }
         for released in removed.released {
-            self.give_out(index, released, now);
+            self.let_go(index, released, now);
         }
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
         if let Some(tags) = removed.quarantined {
             log::error!("offload queue {queue}: {} buffers stay with the device until it is reset", tags.held());
             let tokens = connection.requests.iter().map(|pending| pending.as_ref().map(|pending| pending.token));
             self.quarantine.push(Quarantined { tags, tokens: tokens.collect() });
+        }
+    }
+
+    /// What becomes of a buffer whose offload queue is gone: its request may go on without.
+    fn let_go(&mut self, index: u32, released: Released, now: Duration) {
+        let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
+        let pending = connection.requests.get(usize::from(released.tag())).and_then(Option::as_ref);
+        let goes_on = connection.ended.is_none() && pending.is_some_and(|pending| pending.done.is_none());
+        if !goes_on {
+            return self.give_out(index, released, now);
+        }
+        if let Err(refused) = connection.tags.adopt(released) {
+            // Only if the table knew the tag in use: nothing was pinned there while the queue was offloaded.
+            log::error!("{refused}");
         }
     }
 

@@ -84,7 +84,8 @@ pub enum DigestBy {
 pub struct Completion {
     /// Its identifier; not free until released.
     pub cid: u16,
-    /// How it went. [`Status::TRANSIENT_TRANSPORT_ERROR`] if a data digest did not match.
+    /// How it went. [`Status::TRANSIENT_TRANSPORT_ERROR`] if a data digest did not match, [`Status::ABORTED_BY_HOST`] if it
+    /// was never sent, or is a read that was cancelled and succeeded all the same: data may have been thrown away.
     pub status: Status,
     /// Dwords 0 and 1 of the completion queue entry; 0 if the SUCCESS flag stood for it.
     pub result: u64,
@@ -369,7 +370,12 @@ impl HostQueue {
     /// Done, with the event that says so.
     fn finish(&mut self, cid: u16, status: Status, result: u64) {
         let command = self.commands.finish(cid);
-        let status = if command.digest_bad && status.is_success() { Status::TRANSIENT_TRANSPORT_ERROR } else { status };
+        let status = match status.is_success() {
+            true if command.digest_bad => Status::TRANSIENT_TRANSPORT_ERROR,
+            // Data may have been thrown away, and digests with it.
+            true if command.cancelled && command.kind == Kind::Read => Status::ABORTED_BY_HOST,
+            _ => status,
+        };
         let digest_by = match (command.digest_software, command.digest_hardware) {
             (true, _) => DigestBy::Software,
             (false, true) => DigestBy::Hardware,

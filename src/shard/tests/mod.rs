@@ -7,10 +7,14 @@
 //! * [`device`]: so does every way in which the device fails.
 //! * [`hostile`]: and all the while the device writes wherever it still may.
 //! * [`numbers`]: everything that is received is counted somewhere, and what is refused has a name.
+//! * [`switches`]: and every way in which it may differ from what is known.
+//! * [`cancel`]: requests that are given up.
 
+mod cancel;
 mod device;
 mod ending;
 mod hostile;
 mod life;
 mod numbers;
+mod switches;
 mod world;

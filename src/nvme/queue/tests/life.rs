@@ -179,7 +179,7 @@ fn data_of_a_cancelled_read_is_discarded() {
         rig.hear();
         let events = rig.events();
         let [Event::Completed(first), Event::Completed(second)] = events.as_slice() else { panic!("{events:?}") };
-        assert_eq!((first.cid, first.cancelled), (cid, true));
+        assert_eq!((first.cid, first.cancelled, first.status), (cid, true, Status::ABORTED_BY_HOST));
         assert_eq!((second.cid, second.status), (other, Status::SUCCESS));
         assert_eq!(rig.memory.tags[&other].1, pattern(50, 4));
         let counters = rig.queue.counters();
