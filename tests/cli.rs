@@ -9,6 +9,8 @@
 //! | the nine counters have the seed's names and agree with the rest | `the_nine_counters_agree` |
 //! | without a terminal there is no progress bar and nothing on standard error | `without_a_terminal_there_is_only_the_summary` |
 //! | a run is repeatable: the same seed gives the same numbers | `a_seed_repeats_a_run` |
+//! | `explain` tells for each queue and each reason what was copied, what it means and what to do, and adds up | `explain_tells_why` |
+//! | `explain --read` tells of one read, and of none that there is not | `explain_tells_of_one_read` |
 //! | `probe` tells what the function is, for people and for programs | `probe_tells_what_the_function_is` |
 //! | `stats` prints the numbers for people and for programs, and every number that there is | `stats_prints_the_numbers` |
 //! | events come with a run's result when asked for, and only then | `events_come_when_asked_for` |
@@ -108,6 +110,8 @@ fn bad_options_get_one_line() {
         ("demo --queues 1.5", &["--queues", "1.5", "1 to 8"]),
         ("demo --mtu 1400", &["--mtu 1400", "1500 or 9000"]),
         ("demo --mtu jumbo", &["--mtu", "jumbo", "1500 or 9000"]),
+        ("demo --inject flood", &["--inject", "flood", "fatal-health", "target-closes"]),
+        ("demo --inject flr@soon", &["--inject", "flr@soon", "100", "5ms"]),
         ("demo --offload maybe", &["--offload", "maybe", "prefer, require, off"]),
         ("demo --pcap /nonexistent/a.pcapng", &["--pcap /nonexistent/a.pcapng", "folder does not exist"]),
         ("demo --pcap /", &["--pcap /", "is a folder"]),
@@ -268,6 +272,55 @@ fn a_seed_repeats_a_run() {
         outcome
     };
     assert_eq!(run(5), run(5));
+}
+
+#[test]
+fn explain_tells_why() {
+    let lossy = "explain --size 4MiB --io-size 64KiB --loss 2 --data-digest";
+    let output = cxddp(lossy);
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let people = text(&output.stdout);
+    let explained = json(lossy);
+    let reasons = explained["reasons"].as_object().expect("an object");
+    assert!(reasons.contains_key("late-packet") && reasons.contains_key("second-run"), "{reasons:?}");
+    for (name, reason) in reasons {
+        // Sentences are wrapped: their first words are enough.
+        let words =
+            |field: &str| reason[field].as_str().expect("a sentence").split(' ').skip(1).take(4).collect::<Vec<_>>();
+        for text in [name.clone(), words("sentence").join(" "), words("advice").join(" ")] {
+            assert!(people.contains(&text), "{people}\ndoes not say {text:?}");
+        }
+    }
+    let copied = explained["copied"].as_object().expect("an object").values();
+    assert_eq!(copied.map(|row| number(row, "bytes")).sum::<u64>(), number(&explained, "bytes_copied"));
+    let queues = explained["queues"].as_array().expect("an array");
+    assert_eq!(
+        queues.iter().map(|queue| number(queue, "bytes_copied")).sum::<u64>(),
+        number(&explained, "bytes_copied")
+    );
+    assert!(queues.iter().all(|queue| queue["offloaded"] == true && queue["reason"].is_null()));
+
+    let off = text(&cxddp("explain --size 1MiB --offload off").stdout).to_owned();
+    for words in ["queue 1: NOT offloaded: policy-off", "queue 2: NOT", "queue-not-offloaded", "use --offload prefer"] {
+        assert!(off.to_lowercase().contains(&words.to_lowercase()), "{off}");
+    }
+    let whole = text(&cxddp("explain --size 1MiB --align-pdus").stdout).to_owned();
+    assert!(whole.contains("4 placed whole") && whole.contains("Software copied nothing"), "{whole}");
+}
+
+#[test]
+fn explain_tells_of_one_read() {
+    let run = "explain --size 1MiB --io-size 64KiB";
+    let people = text(&cxddp(&format!("{run} --read 15 --offload off")).stdout).to_owned();
+    for words in ["read 15: 64.0 KiB at byte 983 040", "bound     no", "queue-not-offloaded", "policy-off (queue"] {
+        assert!(people.contains(words), "{people}");
+    }
+    let read = &json(&format!("{run} --read 3"))["read"];
+    assert_eq!((number(read, "read"), number(read, "offset")), (3, 3 << 16));
+    let reasons = read["reasons"].as_array().expect("an array");
+    assert_eq!(reasons.iter().map(|reason| number(reason, "bytes")).sum::<u64>(), number(read, "copied"));
+    assert_refused(run, &cxddp(&format!("{run} --read 16")), &["--read 16", "16 reads", "0 to 15"]);
+    assert_refused(run, &cxddp(&format!("{run} --read x")), &["--read", "x", "from 0 on"]);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! | the page about statistics has every number, with its unit and meaning | `the_page_has_every_number` |
 //! | the nine counters have the seed's names, of shards and of connections, and add up | `the_seeds_names_are_there` |
 //! | numbers of a run that is watched only grow, and the last ones are all of them | `numbers_only_grow` |
+//! | so do they, and the events go on, when connections, queues or the whole function are made anew | `numbers_go_on_through_recovery` |
 //! | events tell what happened, in order, and a full ring says what it forgot | `events_tell_the_story` |
 //! | a run is scraped while it goes on: numbers grow from scrape to scrape, and the last scrape has all of them | `a_run_can_be_watched` |
 //! | the server answers with the right type, and refuses what it does not serve | `the_server_speaks_http` |
@@ -20,14 +21,13 @@
 mod openmetrics;
 
 use connectx_ddp::demo::{self, Impairments, Moment, Tap, WireConfig};
-use connectx_ddp::observe::counter::Reading;
+use connectx_ddp::observe::counter::{Reading, Unit};
 use connectx_ddp::observe::{
-    CONTENT_TYPE, Collector, Detail, Direction, Event, Node, Part, Publisher, RingCounters, Scope, Server, Snapshot,
-    Zeros, event_json, metric_name, openmetrics as render, reference, snapshot_json, snapshot_text,
+    CONTENT_TYPE, Collector, Detail, Direction, Event, Node, Publisher, RingCounters, Scope, Server, Snapshot, Zeros,
+    event_json, metric_name, openmetrics as render, reference, snapshot_json, snapshot_text,
 };
-use connectx_ddp::platform::Platform;
 use connectx_ddp::platform::virtual_nic::VirtualPlatform;
-use connectx_ddp::shard::Shard;
+use connectx_ddp::session::{Level, Session};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
@@ -47,37 +47,29 @@ struct Watch {
     ring: RingCounters,
 }
 
-fn look(shard: &Shard<VirtualPlatform>) -> Snapshot {
-    Snapshot { at: shard.platform().now(), function: shard.function_stats(), shards: vec![shard.stats(0)] }
-}
-
 impl Tap for Watch {
     fn frame(&mut self, _: Duration, _: Direction, _: &[u8]) {}
 
-    fn shard(&mut self, shard: &Shard<VirtualPlatform>, moment: Moment) {
+    fn session(&mut self, session: &Session<VirtualPlatform>, moment: Moment) {
         match moment {
             Moment::Polled => {
                 self.polls += 1;
                 if self.polls % 8 == 1 {
-                    self.often.push(look(shard));
+                    self.often.push(session.snapshot());
                 }
                 if let Some(publisher) = &mut self.publisher {
-                    publisher.poll(|| Part {
-                        at: shard.platform().now(),
-                        function: Some(shard.function_stats()),
-                        shard: Some(shard.stats(0)),
-                    });
+                    publisher.poll(|| session.snapshot());
                 }
             }
             Moment::Done => {
-                self.often.push(look(shard));
+                self.often.push(session.snapshot());
                 self.done = self.often.last().cloned();
             }
             Moment::Closing => {
-                self.often.push(look(shard));
+                self.often.push(session.snapshot());
                 self.last = self.often.last().cloned();
-                self.events = shard.event_log().events().cloned().collect();
-                self.ring = shard.event_log().counters();
+                self.events = session.event_log().events().cloned().collect();
+                self.ring = session.event_log().counters();
             }
         }
     }
@@ -100,16 +92,17 @@ fn run(loss: f64) -> Watch {
 }
 
 /// Where a number stands: labels of its place, its set, name and reason.
-type Place = (String, Option<u32>, Option<u32>, &'static str, String, Option<String>);
+type Place = (Scope, Option<u32>, Option<u32>, &'static str, String, Option<String>);
 
 fn place(node: Node<'_>, group: &'static str, reading: &Reading<'_>) -> Place {
-    let (shard, connection) = match node {
+    let (first, second) = match node {
         Node::Function(_) => (None, None),
+        Node::Session(session) => (Some(session.session), None),
         Node::Shard(shard) => (Some(shard.shard), None),
         Node::Connection(shard, connection) => (Some(shard), Some(connection.connection)),
     };
     let reason = reading.reason.map(|(reason, _)| reason.to_owned());
-    (node.scope().name().to_owned(), shard, connection, group, reading.family.name.to_owned(), reason)
+    (node.scope(), first, second, group, reading.family.name.to_owned(), reason)
 }
 
 /// Every number of the tree.
@@ -185,8 +178,9 @@ fn all_forms_say_the_same() {
     let json = snapshot_json(&snapshot);
     let mut count = 0;
     for ((scope, _, connection, group, name, reason), value) in &all {
-        let node = match (scope.as_str(), connection) {
-            ("function", _) => &json["function"],
+        let node = match (scope, connection) {
+            (Scope::Function, _) => &json["function"],
+            (Scope::Session, _) => &json["sessions"][0],
             (_, None) => &json["shards"][0],
             (_, Some(serial)) => {
                 let all = json["shards"][0]["connections"].as_array().expect("connections");
@@ -195,7 +189,7 @@ fn all_forms_say_the_same() {
         };
         let found = &node[*group][name];
         let found = reason.as_ref().map_or(found, |reason| &found[reason]);
-        assert_eq!(found.as_u64(), Some(*value), "{scope} {group} {name} {reason:?}");
+        assert_eq!(found.as_u64(), Some(*value), "{scope:?} {group} {name} {reason:?}");
         count += 1;
     }
     let in_groups = |node: &serde_json::Value| -> usize {
@@ -203,8 +197,10 @@ fn all_forms_say_the_same() {
         groups.flat_map(|group| group.values()).map(|n| n.as_object().map_or(1, |reasons| reasons.len())).sum()
     };
     let connections = json["shards"][0]["connections"].as_array().expect("connections");
-    let in_json =
-        in_groups(&json["function"]) + in_groups(&json["shards"][0]) + connections.iter().map(in_groups).sum::<usize>();
+    let in_json = in_groups(&json["function"])
+        + in_groups(&json["sessions"][0])
+        + in_groups(&json["shards"][0])
+        + connections.iter().map(in_groups).sum::<usize>();
     assert_eq!(in_json, count);
 
     // OpenMetrics: a sample with its labels, and none beside them but what says who is who.
@@ -212,19 +208,21 @@ fn all_forms_say_the_same() {
     let mut expected = 0;
     snapshot.walk(&mut |node, group, set| {
         set.read(&mut |reading| {
-            let (_, shard, connection, _, _, reason) = place(node, group.name(), &reading);
+            let (scope, first, connection, _, _, reason) = place(node, group.name(), &reading);
+            let label = reading.family.by.unwrap_or("reason");
             let name = metric_name(node.scope(), group, reading.family);
             let family = &families[&name];
             let suffix = if family.kind == "counter" { "_total" } else { "" };
             let pairs = [
-                ("shard", shard.map(|n| n.to_string())),
+                (if scope == Scope::Session { "session" } else { "shard" }, first.map(|n| n.to_string())),
                 ("connection", connection.map(|n| n.to_string())),
-                ("reason", reason),
+                (label, reason),
             ];
             let labels: BTreeMap<String, String> =
                 pairs.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
             let found = family.samples.get(&(format!("{name}{suffix}"), labels));
-            assert_eq!(found, Some(&(reading.value as f64)), "{name}");
+            let scale = if reading.family.unit == Unit::Nanoseconds { 1e9 } else { 1.0 };
+            assert_eq!(found, Some(&(reading.value as f64 / scale)), "{name}");
             assert_eq!(family.help.as_deref(), Some(reading.family.help()), "{name}");
             expected += 1;
         });
@@ -316,25 +314,62 @@ fn the_seeds_names_are_there() {
     assert_eq!(last["shards"][0]["seed"]["rx_nvmeotcp_queue_teardown"], 2);
 }
 
-#[test]
-fn numbers_only_grow() {
-    let watch = run(0.02);
-    let mut before: BTreeMap<String, f64> = BTreeMap::new();
+/// No counter of a function, session or shard goes back. Returns how many were compared.
+fn expect_growth(snapshots: &[Snapshot]) -> usize {
+    let mut before: BTreeMap<Place, u64> = BTreeMap::new();
     let mut compared = 0;
-    for snapshot in &watch.often {
+    for snapshot in snapshots {
         snapshot.walk(&mut |node, group, set| {
             if node.scope() == Scope::Connection || group.name() == "state" {
                 return;
             }
             set.read(&mut |reading| {
-                let key = format!("{:?}", place(node, group.name(), &reading));
-                let value = reading.value as f64;
-                assert!(before.get(&key).is_none_or(|last| *last <= value), "{key} went back to {value}");
-                before.insert(key, value);
+                let at = place(node, group.name(), &reading);
+                let last = before.insert(at.clone(), reading.value);
+                assert!(last.is_none_or(|last| last <= reading.value), "{at:?} went back to {}", reading.value);
                 compared += 1;
             });
         });
     }
+    compared
+}
+
+#[test]
+fn numbers_go_on_through_recovery() {
+    for (fault, level, reset) in [
+        ("target-closes", Level::Connections, false),
+        ("sq-overrun", Level::Queues, false),
+        ("fatal-health", Level::Function, true),
+    ] {
+        let inject = vec![fault.parse().expect("a fault")];
+        let config = demo::Config { size: 8 << 20, inject, ..demo::Config::default() };
+        let mut watch = Watch::default();
+        let outcome = demo::run_watched(&config, &mut watch, &mut |_| {}).expect("good options");
+        assert!(outcome.verified, "{fault}: {:?}", outcome.problems);
+        expect_growth(&watch.often);
+        let last = watch.last.expect("closing");
+        let [session] = &last.sessions[..] else { panic!("one session") };
+        assert_eq!((session.counters.recovered.get(level), session.counters.losses), (1, 1), "{fault}");
+        assert!(session.gauges.longest_recovery_ns > 0);
+        let totals = &last.shards[0].totals;
+        assert_eq!(totals.shard.connections_opened, 6, "{fault}: an admin and two I/O queues, twice");
+        assert_eq!(totals.shard.connections_ended.total(), 6, "{fault}");
+        let named = |name: &str| watch.events.iter().filter(|event| event.what.name() == name).count();
+        assert_eq!((named("lost"), named("recovered"), named("session-ended")), (1, 1, 0), "{fault}");
+        assert_eq!(named("function-reset"), usize::from(reset), "{fault}");
+        assert_eq!((named("connection-opened"), named("connection-ended")), (6, 6), "{fault}");
+        // Every connection has a number of its own, over all shards.
+        let opened = watch.events.iter().filter(|event| event.what.name() == "connection-opened");
+        assert!(opened.map(|event| event.connection).eq((0..6).map(Some)), "{fault}");
+        assert!(watch.events.is_sorted_by(|a, b| a.sequence + 1 == b.sequence && a.at <= b.at), "{fault}");
+        assert_eq!(watch.ring, RingCounters { noted: watch.events.len() as u64, forgotten: 0 });
+    }
+}
+
+#[test]
+fn numbers_only_grow() {
+    let watch = run(0.02);
+    let compared = expect_growth(&watch.often);
     assert!(watch.often.len() > 20 && compared > 1000, "{} looks, {compared} numbers", watch.often.len());
     let last = watch.last.expect("closing");
     let shard = &last.shards[0];
@@ -414,8 +449,7 @@ fn a_run_can_be_watched() {
         assert!(outcome.verified);
         let last = watch.last.expect("closing");
         let packets = last.shards[0].totals.shard.packets_rx;
-        let part = Part { at: last.at, function: Some(last.function), shard: last.shards.into_iter().next() };
-        watch.publisher.expect("still there").finish(part);
+        watch.publisher.expect("still there").finish(last);
         stop.store(true, Ordering::Release);
         let seen = scraper.join().expect("no panic");
         assert!(seen.is_sorted(), "{seen:?}");
@@ -444,9 +478,7 @@ fn split(stream: &mut TcpStream) -> (String, String, String) {
 fn the_server_speaks_http() {
     let (server, mut ends) = server(1);
     let snapshot = run(0.0).done.expect("done");
-    let part =
-        Part { at: snapshot.at, function: Some(snapshot.function.clone()), shard: Some(snapshot.shards[0].clone()) };
-    ends.remove(0).finish(part);
+    ends.remove(0).finish(snapshot.clone());
     let address = server.address();
     for (target, detail) in [("/metrics", Detail::Shards), ("/metrics?connections", Detail::Connections)] {
         let request = format!("GET {target} HTTP/1.1\r\nHost: here\r\nAccept: text/plain\r\n\r\n");

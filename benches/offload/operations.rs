@@ -120,7 +120,7 @@ fn region_receive(
     consumed: &mut Consumed,
     buffers: &mut [u32; BURST],
 ) -> u32 {
-    let mut n = 0;
+    let mut kept = buffers.iter_mut();
     offloads.receive_burst(cq, rq, BURST as u32, |received| {
         let Received::Packet(rebuilt) = received else {
             consumed.bad += 1;
@@ -130,8 +130,10 @@ fn region_receive(
             Some((_, len, at)) => consumed.of_tag[usize::from(at.tag) % 128] += u64::from(len),
             None => consumed.other += u64::from(rebuilt.frame.len()),
         }
-        buffers[n % BURST] = rebuilt.frame.into_buffer().0;
-        n += 1;
+        let buffer = rebuilt.frame.into_buffer().0;
+        if let Some(place) = kept.next() {
+            *place = buffer;
+        }
     })
 }
 

@@ -47,6 +47,7 @@ use crate::observe::counter::gauges;
 use crate::platform::{Deadline, Platform};
 use base::Base;
 use bring_up::Parts;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,6 +99,27 @@ gauges! {
         pub objects: Objects,
         /// Pages of 4 KiB that firmware holds.
         pub pages: Pages,
+    }
+}
+
+/// Everything that is counted about a function since it was brought up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Firmware commands.
+    pub commands: CommandCounters,
+    /// Event queues.
+    pub events: EventCounters,
+    /// Health.
+    pub health: HealthCounters,
+}
+
+impl AddAssign<&Totals> for Totals {
+    fn add_assign(&mut self, other: &Totals) {
+        // Taken apart, so that a new one is not forgotten.
+        let Totals { commands, events, health } = other;
+        self.commands += commands;
+        self.events += events;
+        self.health += health;
     }
 }
 
@@ -356,9 +378,11 @@ impl<P: Platform> Adapter<P> {
                 objects: self.base.log.len() as u64,
                 pages: self.firmware_pages() as u64,
             },
-            commands: queue.counters(),
-            events: self.base.firmware.counters,
-            health: self.monitor.counters(),
+            totals: Totals {
+                commands: queue.counters(),
+                events: self.base.firmware.counters,
+                health: self.monitor.counters(),
+            },
         }
     }
 

@@ -1,6 +1,7 @@
 //! The `cxddp` binary: options, and what people see.
 
 pub mod demo;
+pub mod explain;
 pub mod options;
 pub mod probe;
 pub mod simulate;

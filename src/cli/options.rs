@@ -1,6 +1,8 @@
 //! Command-line options, and the one clear line that a bad value gets.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use connectx_ddp::ddp::policy::{Costs, Threshold};
+use connectx_ddp::demo::Injection;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -22,6 +24,8 @@ pub struct Cli {
 pub enum Command {
     /// Read a whole namespace through a virtual ConnectX whose offload places the payload, and verify every byte.
     Demo(DemoArgs),
+    /// Run the demonstration and tell, for each queue and each kind of read, why software copied what it copied.
+    Explain(ExplainArgs),
     /// Bring the function up and tell what it is and whether the offload is possible.
     Probe(ProbeArgs),
     /// Do what `demo` does and print every number of the driver instead: function, shards, connections.
@@ -61,6 +65,9 @@ pub struct DemoArgs {
     /// What to do about the offload.
     #[arg(long, value_enum, default_value_t = OffloadChoice::Prefer)]
     pub offload: OffloadChoice,
+    /// Reads of fewer bytes are copied; `auto` follows what binding and copying cost on this machine.
+    #[arg(long, value_name = "BYTES|auto", value_parser = parse_threshold, default_value = "0")]
+    pub offload_threshold: Threshold,
     /// First write the whole namespace (into a temporary overlay), then read it back.
     #[arg(long)]
     pub write: bool,
@@ -97,6 +104,11 @@ pub struct DemoArgs {
     /// Which way frames suffer all that.
     #[arg(long, value_enum, default_value_t = Towards::Both)]
     pub towards: Towards,
+    /// Let something go wrong while the namespace is read, and recover: when half of it is read, or @100 after 100 reads, or
+    /// @5ms or @300us after so much simulated time. FAULT: fatal-health, hang, all-ones, flr, rq-error, sq-error, icosq-error, rq-overrun,
+    /// sq-overrun, icosq-overrun, lost-command, target-closes. May be given several times.
+    #[arg(long, value_name = "FAULT[@WHEN]")]
+    pub inject: Vec<Injection>,
     /// Write every frame on the wire into a pcapng file.
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
@@ -132,6 +144,17 @@ pub struct StatsArgs {
     /// Do nothing but print a table of every number that there is, with unit and meaning (Markdown).
     #[arg(long)]
     pub list: bool,
+}
+
+/// Options of `cxddp explain`: those of `cxddp demo`, and which read.
+#[derive(Clone, Debug, Args)]
+pub struct ExplainArgs {
+    /// The demonstration.
+    #[command(flatten)]
+    pub demo: DemoArgs,
+    /// Tell about this read only: 0 is the first of the namespace.
+    #[arg(long, value_name = "N", value_parser = |text: &str| number::<u64>(text, "the number of a read, from 0 on"))]
+    pub read: Option<u64>,
 }
 
 /// Options of `cxddp probe`.
@@ -262,6 +285,18 @@ fn microseconds(text: &str) -> Result<u64, String> {
 
 fn seed(text: &str) -> Result<u64, String> {
     number(text, "0 to 18446744073709551615")
+}
+
+/// `auto`, or bytes up to 2 GiB: more no read has.
+fn parse_threshold(text: &str) -> Result<Threshold, String> {
+    if text == "auto" {
+        return Ok(Threshold::Auto(Costs::Clock));
+    }
+    let bytes = parse_size(text).map_err(|why| format!("{why}; allowed is auto, or a number of bytes"))?;
+    match u32::try_from(bytes) {
+        Ok(bytes) if bytes <= 1 << 31 => Ok(Threshold::Fixed(bytes)),
+        _ => Err("allowed is auto, or 0 to 2GiB".into()),
+    }
 }
 
 /// Bytes with an optional binary suffix: 4096, 128KiB, 256M, 4GiB.

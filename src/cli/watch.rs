@@ -3,23 +3,29 @@
 use super::options::DemoArgs;
 use connectx_ddp::demo::{Moment, Tap};
 use connectx_ddp::observe::{
-    Collector, Direction, Event, Part, Publisher, RingCounters, ServeError, Server, Snapshot, event_json,
+    Collector, Direction, Event, Publisher, RingCounters, ServeError, Server, Snapshot, event_json,
 };
-use connectx_ddp::platform::Platform;
 use connectx_ddp::platform::virtual_nic::VirtualPlatform;
-use connectx_ddp::shard::Shard;
+use connectx_ddp::session::Session;
 use serde_json::Value;
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-/// Number of the only shard.
+/// Number of a session's only shard.
 const SHARD: u32 = 0;
 
-/// Something that is done with a snapshot each time that some time has passed.
-struct Interval {
+/// Something that is done with the numbers each time that some time has passed.
+pub struct Interval {
     every: Duration,
     last: Instant,
     then: Box<dyn FnMut(&Snapshot)>,
+}
+
+impl Interval {
+    /// Calls `then` every so many seconds.
+    pub fn new(seconds: f64, then: Box<dyn FnMut(&Snapshot)>) -> Interval {
+        Interval { every: Duration::from_secs_f64(seconds), last: Instant::now(), then }
+    }
 }
 
 /// Looks at the driver of a run.
@@ -28,13 +34,15 @@ pub struct Watch {
     server: Option<Server>,
     interval: Option<Interval>,
     done: Option<Snapshot>,
+    /// They are to be told.
+    wants_events: bool,
     events: Vec<Event>,
     ring: RingCounters,
 }
 
 impl Watch {
     /// Starts the metrics server if there is to be one.
-    pub fn new(args: &DemoArgs) -> Result<Watch, ServeError> {
+    pub fn new(args: &DemoArgs, interval: Option<Interval>) -> Result<Watch, ServeError> {
         let (mut publisher, mut server) = (None, None);
         if let Some(address) = args.metrics {
             let (collector, mut ends) = Collector::new(1);
@@ -46,13 +54,7 @@ impl Watch {
             (publisher, server) = (ends.pop(), Some(started));
         }
         let (events, ring) = (Vec::new(), RingCounters::default());
-        Ok(Watch { publisher, server, interval: None, done: None, events, ring })
-    }
-
-    /// Calls `then` with the numbers each time that `seconds` have passed.
-    pub fn every(&mut self, seconds: f64, then: Box<dyn FnMut(&Snapshot)>) {
-        let every = Duration::from_secs_f64(seconds);
-        self.interval = Some(Interval { every, last: Instant::now(), then });
+        Ok(Watch { publisher, server, interval, done: None, wants_events: args.events, events, ring })
     }
 
     /// The numbers when the last request was done, with those of each connection.
@@ -60,14 +62,19 @@ impl Watch {
         self.done.as_ref()
     }
 
-    /// What happened, for a JSON object.
-    pub fn events_json(&self) -> [(String, Value); 2] {
-        let events: Vec<Value> = self.events.iter().map(|event| event_json(SHARD, event)).collect();
-        [("events".into(), events.into()), ("events_forgotten".into(), self.ring.forgotten.into())]
+    /// Adds what happened to a JSON object, if it is to be told.
+    pub fn add_events(&self, object: &mut Value) {
+        if let (true, Some(object)) = (self.wants_events, object.as_object_mut()) {
+            object.insert("events".into(), self.events.iter().map(|event| event_json(SHARD, event)).collect());
+            object.insert("events_forgotten".into(), self.ring.forgotten.into());
+        }
     }
 
-    /// What happened, a line each.
+    /// Writes what happened, a line each, if it is to be told.
     pub fn write_events(&self, out: &mut impl Write) -> io::Result<()> {
+        if !self.wants_events {
+            return Ok(());
+        }
         writeln!(out, "events")?;
         if self.ring.forgotten != 0 {
             writeln!(out, "  {} older ones are forgotten", self.ring.forgotten)?;
@@ -78,43 +85,37 @@ impl Watch {
     /// Goes on serving metrics for a while, if they are served.
     pub fn linger(self, who: &str, seconds: u64) {
         if let (Some(server), 1..) = (&self.server, seconds) {
-            eprintln!("{who}: metrics stay at http://{}/metrics for {seconds} s; Ctrl-C ends it", server.address());
+            eprintln!(
+                "cxddp {who}: metrics stay at http://{}/metrics for {seconds} s; Ctrl-C ends it",
+                server.address()
+            );
             std::thread::sleep(Duration::from_secs(seconds));
         }
     }
 }
 
-fn snapshot(shard: &Shard<VirtualPlatform>) -> Snapshot {
-    Snapshot { at: shard.platform().now(), function: shard.function_stats(), shards: vec![shard.stats(SHARD)] }
-}
-
-fn part(shard: &Shard<VirtualPlatform>) -> Part {
-    let (at, function) = (shard.platform().now(), Some(shard.function_stats()));
-    Part { at, function, shard: Some(shard.stats(SHARD)) }
-}
-
 impl Tap for Watch {
     fn frame(&mut self, _: Duration, _: Direction, _: &[u8]) {}
 
-    fn shard(&mut self, shard: &Shard<VirtualPlatform>, moment: Moment) {
+    fn session(&mut self, session: &Session<VirtualPlatform>, moment: Moment) {
         match moment {
             Moment::Polled => {
                 if let Some(publisher) = &mut self.publisher {
-                    publisher.poll(|| part(shard));
+                    publisher.poll(|| session.snapshot());
                 }
                 if let Some(Interval { every, last, then }) = &mut self.interval
                     && last.elapsed() >= *every
                 {
                     *last = Instant::now();
-                    then(&snapshot(shard));
+                    then(&session.snapshot());
                 }
             }
-            Moment::Done => self.done = Some(snapshot(shard)),
+            Moment::Done => self.done = Some(session.snapshot()),
             Moment::Closing => {
-                self.events = shard.event_log().events().cloned().collect();
-                self.ring = shard.event_log().counters();
+                self.events = session.event_log().events().cloned().collect();
+                self.ring = session.event_log().counters();
                 if let Some(publisher) = self.publisher.take() {
-                    publisher.finish(part(shard));
+                    publisher.finish(session.snapshot());
                 }
             }
         }

@@ -11,6 +11,7 @@ use super::contract::{Config, Event, Limits, Offload, Setup, SetupError, Teardow
 use super::create::{Capacity, CreateError, Created, ManyObjects, Plan, Removed};
 use super::lookup::{Lookup, NoQueueId, QueueId};
 use super::memory::{Memory, RingBytes};
+use super::policy::Probe;
 use super::queue::OffloadQueue;
 use super::rebuild::{self, Flags, Rebuilt, Rejected, Rejection};
 use super::stats::Stats;
@@ -269,6 +270,33 @@ impl Offloads {
             Some(q) => Ok(q.setup(tag, buffer)?),
             None => Err(SetupError::NoSuchQueue { queue, buffer }),
         }
+    }
+
+    /// [`Offloads::setup`] against the threshold.
+    pub fn probe(&mut self, queue: u32, tag: u16, buffer: IoBuf, probe: Probe) -> Result<Setup, SetupError> {
+        match self.touch(queue) {
+            Some(q) => Ok(q.probe(tag, buffer, probe)?),
+            None => Err(SetupError::NoSuchQueue { queue, buffer }),
+        }
+    }
+
+    /// From now on reads of fewer bytes are not offloaded, on any queue.
+    pub fn set_threshold(&mut self, bytes: u32) {
+        self.settings.threshold = bytes;
+        self.queues.iter_mut().for_each(|entry| entry.created.queue.set_threshold(bytes));
+    }
+
+    /// True if binding made room in a queue's control ring, so that tags are known to be forgotten: [`Offloads::next_event`]
+    /// has them, and is to be asked after the receive queue was drained.
+    #[inline]
+    pub fn has_events(&mut self, queue: u32) -> bool {
+        let Some(entry) = self.queues.get_mut(queue).filter(|entry| entry.created.queue.has_events()) else {
+            return false;
+        };
+        if !std::mem::replace(&mut entry.eventful, true) {
+            self.eventful.push_back(queue);
+        }
+        true
     }
 
     /// Holds the buffer of a command that is not to be offloaded, such as the source of a write.

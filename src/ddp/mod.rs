@@ -10,6 +10,7 @@
 //!      │     └── wqe     the bytes of these WQEs
 //!      ├── rebuild   128-byte CQE + receive buffer + tags ─► Frame, or a rejection
 //!      ├── memory    where the L5P finds and puts payload (`nvme::PayloadMemory`)
+//!      ├── policy    which reads are bound, by size
 //!      ├── stats     counters, under the names that people know
 //!      └── why       why something was not offloaded, or not placed
 //!   lookup     flow tag ─► queue
@@ -52,6 +53,7 @@ mod fixture;
 pub mod icosq;
 pub mod lookup;
 pub mod memory;
+pub mod policy;
 pub mod queue;
 pub mod rebuild;
 pub mod stats;

@@ -3,6 +3,7 @@
 
 use super::contract::{Event, Setup, Teardown};
 use super::icosq::{Completed, Icosq, NotPosted};
+use super::policy::Probe;
 use super::rebuild::{self, Attention, Flags, Rebuilt, Rejected};
 use super::stats::Stats;
 use super::tags::{NotPinned, State, TagError, TagTable};
@@ -48,6 +49,14 @@ impl Binding {
     fn takes(&self, buffer: &IoBuf) -> bool {
         // One comparison for both ends: what is below the threshold wraps to a large number.
         buffer.len().wrapping_sub(self.threshold) <= self.span && buffer.device_list().len() <= self.room
+    }
+
+    /// The same with another threshold.
+    fn with_threshold(&self, threshold: u32) -> Binding {
+        let threshold = threshold.max(1) as usize;
+        // Room for nothing stays room for nothing.
+        let span = MAX_BYTES.saturating_sub(threshold);
+        Binding { threshold, span, ..*self }
     }
 
     /// Why a buffer is not within the limits; `None` if it is.
@@ -202,16 +211,15 @@ impl OffloadQueue {
         if self.attention.distrusts_digest() {
             return 0;
         }
-        let (tags, bytes) = (&self.tags, &mut self.stats.bytes);
-        let taken = rq.accept_run(cq, limit, |entry, arrival| {
-            if rebuild::flow_tag(entry) != flow_tag || !Flags::of(entry).is_usual(digest_ok) {
-                return Err(arrival.into_buffer());
-            }
-            let (frame, len) = rebuild::usual(entry, flow_tag, arrival, tags).map_err(Arrival::into_buffer)?;
-            *bytes += u64::from(len);
-            each(Rebuilt { frame: frame.with_digest_ok(digest_ok), resync: None });
+        let mut series = rebuild::Series::new(flow_tag, digest_ok, rq.buffer_size(), &self.tags);
+        let mut bytes = 0;
+        let taken = rq.accept_run(cq, flow_tag, limit, |entry, buffer| {
+            let (frame, len) = series.next(entry, buffer)?;
+            bytes += u64::from(len);
+            each(Rebuilt { frame, resync: None });
             Ok(())
         });
+        self.stats.bytes += bytes;
         self.stats.packets += u64::from(taken);
         self.stats.digest_ok += if digest_ok { u64::from(taken) } else { 0 };
         taken
@@ -294,6 +302,29 @@ impl OffloadQueue {
             }
             Err(why) => Ok(self.bind_late(tag, why)),
         }
+    }
+
+    /// Takes the buffer of a read for its tag against the threshold: one that is below is bound all the same, another is not.
+    #[cold]
+    pub fn probe(&mut self, tag: u16, buffer: IoBuf, probe: Probe) -> Result<Setup, NotPinned> {
+        match probe {
+            Probe::Bind => {
+                let threshold = self.binding.threshold as u32;
+                self.binding = self.binding.with_threshold(1);
+                let setup = self.setup(tag, buffer);
+                self.binding = self.binding.with_threshold(threshold);
+                setup
+            }
+            Probe::Copy => {
+                self.tags.pin(tag, buffer)?;
+                Ok(self.not_offloaded(tag, Why::Probe))
+            }
+        }
+    }
+
+    /// From now on reads of fewer bytes are not offloaded.
+    pub fn set_threshold(&mut self, bytes: u32) {
+        self.binding = self.binding.with_threshold(bytes);
     }
 
     /// Holds a buffer that cannot be bound; says and counts why not.

@@ -1,14 +1,15 @@
 //! The demonstration: reads through a virtual ConnectX whose offload places the payload, every byte verified.
 //!
 //! ```text
-//! job ── shard ── adapter ── VirtualPlatform ── virtual ConnectX ── wire (tap) ── target (smoltcp or ours) ── image
-//!  └──────────────── compares every buffer with ────────────────────────────────────────────────────────┘
+//! job ── session ── shard ── adapter ── VirtualPlatform ── virtual ConnectX ── wire (tap) ── target (smoltcp or ours) ── image
+//!  └─────────────────────── compares every buffer with ───────────────────────────────────────────────────────────┘
 //! ```
 //!
 //! One thread, one simulated clock, one seed: a run is repeatable to the last packet. Timeouts of minutes cost no time.
 
 mod config;
 mod image;
+mod inject;
 mod job;
 mod outcome;
 mod peer;
@@ -18,8 +19,9 @@ mod wire;
 mod world;
 
 pub use config::{BLOCK, BadOption, Config, MAX_IO};
+pub use inject::Injection;
 pub use job::{DemoError, Phase, Progress, run, run_tapped, run_watched};
-pub use outcome::{CopiedFor, Outcome, QueueOutcome, peak_rss};
+pub use outcome::{CopiedFor, Outcome, QueueOutcome, ReadOutcome, ReadReason, Recovered, ThresholdOutcome, peak_rss};
 pub use peer::{OwnStack, Peer, PeerError};
 pub use wire::{Impairments, Lane, LaneCounters};
 pub use world::{Both, Moment, NoTap, PcapTap, Tap, WireConfig, World};

@@ -4,7 +4,7 @@ use super::wire::{Impairments, Lane};
 use crate::observe::{Direction, PcapWriter};
 use crate::platform::Platform;
 use crate::platform::virtual_nic::{Clock, VirtualPlatform};
-use crate::shard::Shard;
+use crate::session::Session;
 use nvme_target::Target;
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -29,7 +29,7 @@ pub struct WireConfig {
     pub seed: u64,
 }
 
-/// When a demonstration's shard is shown to its [`Tap`].
+/// When a demonstration's session is shown to its [`Tap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
     /// It has been polled.
@@ -52,8 +52,8 @@ pub trait Tap {
     }
 
     /// The driver as it is now: the place to look at its numbers.
-    fn shard(&mut self, shard: &Shard<VirtualPlatform>, moment: Moment) {
-        let _ = (shard, moment);
+    fn session(&mut self, session: &Session<VirtualPlatform>, moment: Moment) {
+        let _ = (session, moment);
     }
 }
 
@@ -99,9 +99,9 @@ impl Tap for Both<'_, '_> {
         self.0.device(nic);
         self.1.device(nic);
     }
-    fn shard(&mut self, shard: &Shard<VirtualPlatform>, moment: Moment) {
-        self.0.shard(shard, moment);
-        self.1.shard(shard, moment);
+    fn session(&mut self, session: &Session<VirtualPlatform>, moment: Moment) {
+        self.0.session(session, moment);
+        self.1.session(session, moment);
     }
 }
 

@@ -36,6 +36,7 @@ pub enum Unit {
     Blocks,
     Questions,
     Times,
+    Nanoseconds,
 }
 
 impl Unit {
@@ -61,6 +62,7 @@ impl Unit {
             Unit::Blocks => "blocks",
             Unit::Questions => "questions",
             Unit::Times => "times",
+            Unit::Nanoseconds => "ns",
         }
     }
 }
@@ -165,6 +167,13 @@ impl<R: Reason, const N: usize> By<R, N> {
     /// How many for all reasons together.
     pub fn total(&self) -> u64 {
         self.values.iter().sum()
+    }
+}
+
+impl<R, const N: usize> PartialEq<[u64; N]> for By<R, N> {
+    /// The numbers in the order of the reasons.
+    fn eq(&self, values: &[u64; N]) -> bool {
+        self.values == *values
     }
 }
 

@@ -124,6 +124,34 @@ pub enum What {
         /// Why.
         why: Box<str>,
     },
+    /// Something is lost and will be made anew.
+    Lost {
+        /// How much, in a word ([`Level`](crate::session::Level)).
+        level: &'static str,
+        /// What failed.
+        why: Box<str>,
+    },
+    /// An attempt to make it anew failed.
+    AttemptFailed {
+        /// Why.
+        why: Box<str>,
+    },
+    /// The function was reset.
+    FunctionReset,
+    /// Everything is there again.
+    Recovered {
+        /// How much was made anew, in a word.
+        level: &'static str,
+        /// Since the first sign of trouble.
+        took: Duration,
+        /// Attempts.
+        attempts: u32,
+    },
+    /// Recovery was given up: every request ends.
+    SessionEnded {
+        /// Why.
+        why: Box<str>,
+    },
     /// The port came up.
     PortUp {
         /// Its number.
@@ -183,6 +211,11 @@ impl What {
             What::Unhealthy { .. } => "unhealthy",
             What::Broken { .. } => "broken",
             What::PagesFailed { .. } => "pages-failed",
+            What::Lost { .. } => "lost",
+            What::AttemptFailed { .. } => "attempt-failed",
+            What::FunctionReset => "function-reset",
+            What::Recovered { .. } => "recovered",
+            What::SessionEnded { .. } => "session-ended",
             What::PortUp { .. } => "port-up",
             What::PortDown { .. } => "port-down",
         }
@@ -192,7 +225,7 @@ impl What {
     pub fn fields(&self, each: &mut dyn FnMut(&'static str, Value<'_>)) {
         let mut number = |name, n: u32| each(name, Value::Number(n.into()));
         match self {
-            What::ConnectionReady => {}
+            What::ConnectionReady | What::FunctionReset => {}
             What::ConnectionOpened { remote } => each("remote", Value::Text(&remote.to_string())),
             What::ConnectionEnded { kind, why }
             | What::OffloadRefused { kind, why }
@@ -203,7 +236,20 @@ impl What {
             What::OffloadAdded { queue } | What::OffloadRemoved { queue } | What::ForeignPlacement { queue } => {
                 number("queue", *queue);
             }
-            What::OffloadGivenUp { why } | What::Broken { why } | What::PagesFailed { why } => {
+            What::Lost { level, why } => {
+                each("level", Value::Text(level));
+                each("why", Value::Text(why));
+            }
+            What::Recovered { level, took, attempts } => {
+                each("level", Value::Text(level));
+                each("took_ns", Value::Number(took.as_nanos() as u64));
+                each("attempts", Value::Number((*attempts).into()));
+            }
+            What::OffloadGivenUp { why }
+            | What::Broken { why }
+            | What::PagesFailed { why }
+            | What::AttemptFailed { why }
+            | What::SessionEnded { why } => {
                 each("why", Value::Text(why));
             }
             What::Quarantined { queue, buffers } => {
@@ -281,6 +327,10 @@ pub struct EventRing {
 }
 
 impl EventRing {
+    /// One that keeps nothing.
+    pub const NONE: EventRing =
+        EventRing { events: VecDeque::new(), capacity: 0, counters: RingCounters { noted: 0, forgotten: 0 } };
+
     /// A ring of so many events; its memory is taken now.
     pub fn new(capacity: u32) -> EventRing {
         let capacity = capacity as usize;
@@ -300,6 +350,13 @@ impl EventRing {
         self.events.push_back(Event { sequence, at, connection, what });
     }
 
+    /// Takes in what another ring has noted since, and what it has forgotten.
+    pub fn append(&mut self, other: EventRing) {
+        self.counters.noted += other.counters.forgotten;
+        self.counters.forgotten += other.counters.forgotten;
+        other.events.into_iter().for_each(|event| self.note(event.at, event.connection, event.what));
+    }
+
     /// The events that are there, oldest first.
     pub fn events(&self) -> impl ExactSizeIterator<Item = &Event> + '_ {
         self.events.iter()
@@ -307,8 +364,8 @@ impl EventRing {
 
     /// The events that are there from sequence number `from` on.
     pub fn since(&self, from: u64) -> impl ExactSizeIterator<Item = &Event> + '_ {
-        let skip = self.events.front().map_or(0, |oldest| from.saturating_sub(oldest.sequence));
-        self.events.iter().skip(skip as usize)
+        let skip = self.events.partition_point(|event| event.sequence < from);
+        self.events.iter().skip(skip)
     }
 
     /// What it has seen.
@@ -323,6 +380,7 @@ mod tests {
     //! |---|---|
     //! | a full ring forgets the oldest, counts it, and never grows | `a_full_ring_forgets_the_oldest` |
     //! | a reader that comes back gets what is new, and sees a gap | `a_reader_sees_what_is_new_and_what_is_gone` |
+    //! | a ring that goes on where another ended has the events of both, and numbers without a gap but for the forgotten | `rings_are_joined` |
     //! | an event's line has its time, its connection and every field | `an_event_is_readable` |
     //! | a long text is cut between characters | `long_texts_are_cut` |
     use super::*;
@@ -364,6 +422,21 @@ mod tests {
         }
         assert_eq!(sequences(ring.since(3)), [5, 6, 7, 8], "3 and 4 are gone");
         assert_eq!(sequences(ring.since(8)), [8]);
+    }
+
+    #[test]
+    fn rings_are_joined() {
+        let (mut first, mut second) = (EventRing::new(8), EventRing::new(2));
+        for n in 0..3 {
+            first.note(Duration::ZERO, None, resync(n));
+            second.note(Duration::from_secs(1), None, resync(10 + n));
+        }
+        first.append(second);
+        // The second one had forgotten its first.
+        assert_eq!(sequences(first.events()), [0, 1, 2, 4, 5]);
+        assert_eq!(first.counters(), RingCounters { noted: 6, forgotten: 1 });
+        first.append(EventRing::NONE);
+        assert_eq!(first.events().len(), 5);
     }
 
     #[test]

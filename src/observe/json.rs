@@ -8,9 +8,10 @@ use serde_json::{Map, Value, json};
 /// What changes when the shape changes otherwise than by growing.
 const VERSION: u32 = 1;
 
-/// A snapshot: `{"version", "time_ns", "function": {…}, "shards": [{…, "connections": [{…}]}]}`.
+/// A snapshot: `{"version", "time_ns", "function": {…}, "sessions": [{…}], "shards": [{…, "connections": [{…}]}]}`.
 pub fn snapshot(snapshot: &Snapshot) -> Value {
     let mut function = Map::new();
+    let mut sessions: Vec<Map<String, Value>> = Vec::new();
     let mut shards: Vec<Map<String, Value>> = Vec::new();
     let mut connections: Vec<Vec<Map<String, Value>>> = Vec::new();
     snapshot.walk(&mut |node, group, set| {
@@ -20,6 +21,12 @@ pub fn snapshot(snapshot: &Snapshot) -> Value {
                 function.insert("firmware".into(), stats.firmware.clone().into());
                 &mut function
             }
+            (Node::Session(stats), Group::State) => {
+                let what = [("session".into(), stats.session.into()), ("phase".into(), stats.phase.into())];
+                sessions.push(Map::from_iter(what));
+                sessions.last_mut().expect("pushed")
+            }
+            (Node::Session(_), _) => sessions.last_mut().expect("its first set is its state"),
             (Node::Shard(stats), Group::State) => {
                 connections.push(Vec::new());
                 shards.push(Map::from_iter([("shard".into(), stats.shard.into())]));
@@ -45,6 +52,7 @@ pub fn snapshot(snapshot: &Snapshot) -> Value {
         "version": VERSION,
         "time_ns": snapshot.at.as_nanos() as u64,
         "function": function,
+        "sessions": sessions,
         "shards": shards,
     })
 }

@@ -4,8 +4,8 @@
 //!   layers: plain counters, declared with their help (`counter`)     shard: ring of events (`event`)
 //!                     │ when somebody asks                                       │
 //!                     ▼                                                          │
-//!   Snapshot: function → shards → connections ── walk ──┬► text ─────────────────┤
-//!                     │                                 ├► json (`cxddp stats`) ◄┘
+//!   Snapshot: function, sessions, shards → connections ─┬► text ─────────────────┤
+//!                     │                        (walk)   ├► json (`cxddp stats`) ◄┘
 //!                     │ Publisher ─► Collector          └► openmetrics ─► `serve`: HTTP, its own thread
 //! ```
 //!
@@ -30,8 +30,8 @@ pub use event::{Event, EventRing, RingCounters, Value, What, text};
 pub use json::{event as event_json, snapshot as snapshot_json};
 pub use openmetrics::{CONTENT_TYPE, Detail, metric_name, render as openmetrics};
 pub use pcap::{Direction, PcapWriter};
-pub use publish::{Collector, Part, Publisher};
+pub use publish::{Collector, Publisher};
 pub use reference::reference;
 pub use serve::{ServeError, Server};
-pub use snapshot::{ConnectionStats, FunctionStats, Group, Node, Role, Scope, ShardStats, Snapshot};
+pub use snapshot::{ConnectionStats, FunctionStats, Group, Node, Role, Scope, SessionStats, ShardStats, Snapshot};
 pub use text::{Zeros, render as snapshot_text};

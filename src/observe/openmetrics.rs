@@ -3,8 +3,8 @@
 //! | here | there |
 //! |---|---|
 //! | a family of numbers | a metric family `cxddp_<scope>_<group>_<name>`, of type counter or gauge, with HELP |
-//! | bytes | UNIT `bytes`, and a name that ends with it, as the format wants; counts have no unit |
-//! | shard, connection, reason | labels `shard`, `connection` (the serial of [`ConnectionStats`]) and `reason` |
+//! | bytes, nanoseconds | UNIT `bytes`, `seconds`, and a name that ends with it, as the format wants; counts have no unit |
+//! | session, shard, connection, reason | labels `session`, `shard`, `connection` (the serial of [`ConnectionStats`]), `reason` |
 //! | what a connection is | an info metric, `cxddp_connection_info` |
 //! | when it was counted | a gauge, `cxddp_clock_seconds`: one that stands still is of a driver that has ended or hangs |
 //! | the seed's and the kernel's names | families of just these names for shards, `-` written as `_` |
@@ -39,17 +39,26 @@ pub fn metric_name(scope: Scope, group: Group, family: &Family) -> String {
     };
     match family.unit {
         // "If non-empty, unit MUST be a suffix of the MetricFamily name separated by an underscore".
-        Unit::Bytes => {
-            let words = family.name.split(['_', '-']).filter(|word| *word != "bytes");
+        Unit::Bytes | Unit::Nanoseconds => {
+            let words = family.name.split(['_', '-']).filter(|word| !matches!(*word, "bytes" | "ns"));
             words.for_each(|word| {
                 name.push_str(word);
                 name.push('_');
             });
-            name.push_str("bytes");
+            name.push_str(base_unit(family).unwrap_or_default());
         }
         _ => name.push_str(&family.name.replace('-', "_")),
     }
     name
+}
+
+/// The unit of a family, for those that have one of the specification's.
+fn base_unit(family: &Family) -> Option<&'static str> {
+    match family.unit {
+        Unit::Bytes => Some("bytes"),
+        Unit::Nanoseconds => Some("seconds"),
+        _ => None,
+    }
 }
 
 struct Samples {
@@ -102,8 +111,7 @@ pub fn render(snapshot: &Snapshot, detail: Detail) -> String {
             Kind::Counter => ("counter", "_total"),
             Kind::Gauge => ("gauge", ""),
         };
-        let unit = (family.unit == Unit::Bytes).then_some("bytes");
-        write_header(&mut out, name, kind, unit, family.help());
+        write_header(&mut out, name, kind, base_unit(family), family.help());
         for labels in lines.lines().skip(1) {
             _ = writeln!(out, "{name}{suffix}{labels}");
         }
@@ -126,6 +134,7 @@ fn write_header(out: &mut String, name: &str, kind: &str, unit: Option<&str>, he
 fn write_labels(out: &mut String, node: Node<'_>, reading: &Reading<'_>) {
     let mut labels = match node {
         Node::Function(_) => String::new(),
+        Node::Session(session) => format!("session=\"{}\"", session.session),
         Node::Shard(shard) => format!("shard=\"{}\"", shard.shard),
         Node::Connection(shard, connection) => {
             format!("shard=\"{shard}\",connection=\"{}\"", connection.connection)
@@ -139,10 +148,14 @@ fn write_labels(out: &mut String, node: Node<'_>, reading: &Reading<'_>) {
         escape(&mut labels, reason);
         labels.push('"');
     }
-    match labels.is_empty() {
-        true => _ = write!(out, " {}", reading.value),
-        false => _ = write!(out, "{{{labels}}} {}", reading.value),
+    if !labels.is_empty() {
+        _ = write!(out, "{{{labels}}}");
     }
+    let (value, billion) = (reading.value, 1_000_000_000);
+    _ = match reading.family.unit {
+        Unit::Nanoseconds => write!(out, " {}.{:09}", value / billion, value % billion),
+        _ => write!(out, " {value}"),
+    };
 }
 
 fn write_info(out: &mut String, shard: u32, connection: &ConnectionStats) {

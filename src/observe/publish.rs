@@ -9,7 +9,7 @@
 //! The owner never waits, and makes a copy at most once for each time that somebody asks, which is limited. The asker waits
 //! no longer than it said and takes the last copy that there is.
 
-use super::snapshot::{FunctionStats, ShardStats, Snapshot};
+use super::snapshot::Snapshot;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -17,22 +17,11 @@ use std::time::{Duration, Instant};
 /// A copy younger than this is not made anew: however often somebody asks, the owners lose little time.
 const FRESH: Duration = Duration::from_millis(100);
 
-/// What one thread has to show.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Part {
-    /// When, on the platform's clock.
-    pub at: Duration,
-    /// The function, from the thread that has it.
-    pub function: Option<FunctionStats>,
-    /// A shard.
-    pub shard: Option<ShardStats>,
-}
-
 #[derive(Debug, Default)]
 struct Slot {
     /// The number of the request that it answers.
     answers: u64,
-    part: Option<Arc<Part>>,
+    part: Option<Arc<Snapshot>>,
 }
 
 #[derive(Debug, Default)]
@@ -57,14 +46,14 @@ pub struct Publisher {
     /// Requests that were answered.
     answered: u64,
     /// A copy that found the slot locked, and the request that it answers.
-    waiting: Option<(u64, Part)>,
+    waiting: Option<(u64, Snapshot)>,
 }
 
 impl Publisher {
     /// Makes a copy of the numbers and shows it, if somebody asked since the last time. To be called between two polls;
     /// never waits.
     #[inline]
-    pub fn poll(&mut self, make: impl FnOnce() -> Part) {
+    pub fn poll(&mut self, make: impl FnOnce() -> Snapshot) {
         // Relaxed: it is a hint, and the slot's lock orders what is put there.
         let wanted = self.shared.wanted.load(Ordering::Relaxed);
         if wanted != self.answered {
@@ -73,7 +62,7 @@ impl Publisher {
     }
 
     #[cold]
-    fn answer(&mut self, wanted: u64, make: impl FnOnce() -> Part) {
+    fn answer(&mut self, wanted: u64, make: impl FnOnce() -> Snapshot) {
         let (answers, part) = self.waiting.take().unwrap_or_else(|| (wanted, make()));
         let shared = Arc::clone(&self.shared);
         let mut slot = match shared.slot.try_lock() {
@@ -89,7 +78,7 @@ impl Publisher {
 
     /// Shows the last numbers that there will be, asked for or not. May wait for a reader, which holds the lock for the
     /// time of a copied pointer.
-    pub fn finish(self, part: Part) {
+    pub fn finish(self, part: Snapshot) {
         let mut slot = lock(&self.shared.slot);
         *slot = Slot { answers: u64::MAX, part: Some(Arc::new(part)) };
     }
@@ -132,21 +121,15 @@ impl Collector {
         let mut snapshot = Snapshot::default();
         for shared in &self.parts {
             if let Some(part) = shared.await_part(until) {
-                let Part { at, function, shard } = &*part;
-                snapshot.at = snapshot.at.max(*at);
-                snapshot.shards.extend(shard.clone());
-                if let Some(function) = function {
-                    snapshot.function = function.clone();
-                }
+                snapshot.merge(Snapshot::clone(&part));
             }
         }
-        snapshot.shards.sort_by_key(|shard| shard.shard);
         snapshot
     }
 }
 
 impl Shared {
-    fn await_part(&self, until: Instant) -> Option<Arc<Part>> {
+    fn await_part(&self, until: Instant) -> Option<Arc<Snapshot>> {
         let wanted = self.wanted.load(Ordering::Relaxed);
         let mut slot = lock(&self.slot);
         while slot.answers < wanted && !self.closed.load(Ordering::Acquire) {
@@ -168,12 +151,13 @@ mod tests {
     //! | an owner that finds the lock taken goes on, and shows its copy later | `an_owner_never_waits` |
     //! | an asker does not wait for an owner that is silent or gone, and gets what was last shown | `an_asker_does_not_hang` |
     //! | the parts of several threads become one tree, in order | `parts_become_a_tree` |
+    use super::super::snapshot::{FunctionStats, ShardStats};
     use super::*;
     use std::thread;
 
-    fn part(seconds: u64, shard: u32) -> Part {
-        let shard = ShardStats { shard, ..ShardStats::default() };
-        Part { at: Duration::from_secs(seconds), function: None, shard: Some(shard) }
+    fn part(seconds: u64, shard: u32) -> Snapshot {
+        let shards = vec![ShardStats { shard, ..ShardStats::default() }];
+        Snapshot { at: Duration::from_secs(seconds), shards, ..Snapshot::default() }
     }
 
     fn ask(collector: &Collector) {
@@ -242,7 +226,7 @@ mod tests {
     fn parts_become_a_tree() {
         let (collector, mut ends) = Collector::new(3);
         let function = FunctionStats { address: "0000:01:00.0".into(), ..FunctionStats::default() };
-        ends.pop().expect("three").finish(Part { function: Some(function), ..part(1, 0) });
+        ends.pop().expect("three").finish(Snapshot { function, ..part(1, 0) });
         ends.pop().expect("two").finish(part(2, 2));
         ends.pop().expect("one").finish(part(3, 1));
         let tree = collector.collect(Duration::ZERO);

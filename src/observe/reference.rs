@@ -15,6 +15,7 @@ pub fn reference() -> String {
             place = Some(scope);
             let path = match scope {
                 Scope::Function => "`function`",
+                Scope::Session => "`sessions[]`",
                 Scope::Shard => "`shards[]`",
                 Scope::Connection => "`shards[].connections[]`",
             };

@@ -2,10 +2,10 @@
 
 use super::counter::Readings;
 use super::event::RingCounters;
-use crate::adapter::{EventCounters, Gauges as FunctionGauges, HealthCounters};
-use crate::command::CommandCounters;
+use crate::adapter::{Gauges as FunctionGauges, Totals as FunctionTotals};
 use crate::ddp::stats::{KernelNames, SeedNames, Stats};
 use crate::nvme::queue::Counters as QueueCounters;
+use crate::session::{Counters as SessionCounters, Gauges as SessionGauges};
 use crate::shard::{ConnectionGauges, Gauges as ShardGauges, Totals};
 use crate::tcp::Counters as TcpCounters;
 use std::fmt;
@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub at: Duration,
     /// The function.
     pub function: FunctionStats,
+    /// Sessions with controllers.
+    pub sessions: Vec<SessionStats>,
     /// Its shards.
     pub shards: Vec<ShardStats>,
 }
@@ -32,12 +34,21 @@ pub struct FunctionStats {
     pub firmware: String,
     /// What it has at the moment.
     pub gauges: FunctionGauges,
-    /// Firmware commands.
-    pub commands: CommandCounters,
-    /// Event queues.
-    pub events: EventCounters,
-    /// Health.
-    pub health: HealthCounters,
+    /// What was counted, and never goes back.
+    pub totals: FunctionTotals,
+}
+
+/// Numbers of a session.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SessionStats {
+    /// Which session of the process.
+    pub session: u32,
+    /// What it is doing, in a word.
+    pub phase: &'static str,
+    /// What it has at the moment.
+    pub gauges: SessionGauges,
+    /// What was counted, and never goes back.
+    pub counters: SessionCounters,
 }
 
 /// Numbers of a shard.
@@ -103,6 +114,8 @@ pub struct ConnectionStats {
 pub enum Scope {
     /// The whole function.
     Function,
+    /// A session with a controller.
+    Session,
     /// A shard.
     Shard,
     /// A connection.
@@ -114,6 +127,7 @@ impl Scope {
     pub fn name(self) -> &'static str {
         match self {
             Scope::Function => "function",
+            Scope::Session => "session",
             Scope::Shard => "shard",
             Scope::Connection => "connection",
         }
@@ -125,6 +139,8 @@ impl Scope {
 pub enum Node<'a> {
     /// The function.
     Function(&'a FunctionStats),
+    /// A session.
+    Session(&'a SessionStats),
     /// A shard.
     Shard(&'a ShardStats),
     /// A connection of the shard with this number.
@@ -136,6 +152,7 @@ impl Node<'_> {
     pub fn scope(&self) -> Scope {
         match self {
             Node::Function(_) => Scope::Function,
+            Node::Session(_) => Scope::Session,
             Node::Shard(_) => Scope::Shard,
             Node::Connection(..) => Scope::Connection,
         }
@@ -151,12 +168,16 @@ pub enum Group {
     Seed,
     /// The kernel's names for them.
     Kernel,
+    /// Recovery and requests of a session.
+    Recovery,
     /// The shard itself.
     Loop,
     /// The offload.
     Offload,
-    /// NVMe/TCP.
+    /// NVMe/TCP: of a shard, of its I/O queues.
     Nvme,
+    /// NVMe/TCP of admin queues.
+    Admin,
     /// TCP.
     Tcp,
     /// Ethernet, ARP and IP.
@@ -180,9 +201,11 @@ impl Group {
             Group::State => "state",
             Group::Seed => "seed",
             Group::Kernel => "kernel",
+            Group::Recovery => "recovery",
             Group::Loop => "loop",
             Group::Offload => "offload",
             Group::Nvme => "nvme",
+            Group::Admin => "admin",
             Group::Tcp => "tcp",
             Group::Interface => "interface",
             Group::ReceiveQueue => "receive_queue",
@@ -199,9 +222,12 @@ impl Group {
             Group::State => "at the moment",
             Group::Seed => "the seed document's counters",
             Group::Kernel => "the same under the kernel's names",
+            Group::Recovery => "recovery and requests",
             Group::Loop => "the shard itself",
             Group::Offload => "offload",
+            Group::Nvme if scope == Scope::Shard => "NVMe/TCP, I/O queues",
             Group::Nvme => "NVMe/TCP",
+            Group::Admin => "NVMe/TCP, admin queues",
             Group::Tcp => "TCP",
             Group::Interface => "Ethernet, ARP and IP",
             Group::ReceiveQueue => "completions of the receive queue that were not believed",
@@ -220,7 +246,8 @@ pub type Visit<'a> = dyn FnMut(Node<'_>, Group, &dyn Readings) + 'a;
 impl FunctionStats {
     /// Calls `visit` for each set of numbers.
     pub fn walk(&self, visit: &mut Visit<'_>) {
-        let FunctionStats { address: _, firmware: _, gauges, commands, events, health } = self;
+        let FunctionStats { address: _, firmware: _, gauges, totals } = self;
+        let FunctionTotals { commands, events, health } = totals;
         let node = Node::Function(self);
         visit(node, Group::State, gauges);
         visit(node, Group::Commands, commands);
@@ -229,12 +256,22 @@ impl FunctionStats {
     }
 }
 
+impl SessionStats {
+    /// Calls `visit` for each set of numbers.
+    pub fn walk(&self, visit: &mut Visit<'_>) {
+        let SessionStats { session: _, phase: _, gauges, counters } = self;
+        let node = Node::Session(self);
+        visit(node, Group::State, gauges);
+        visit(node, Group::Recovery, counters);
+    }
+}
+
 impl ShardStats {
     /// Calls `visit` for each set of numbers, those of connections last.
     pub fn walk(&self, visit: &mut Visit<'_>) {
         // No `..`: a set that is added must be visited.
         let ShardStats { shard, gauges, totals, events, connections } = self;
-        let Totals { shard: own, receive_queue, send_queue, interface, tcp, nvme, offload } = totals;
+        let Totals { shard: own, receive_queue, send_queue, interface, tcp, nvme, admin, offload } = totals;
         let node = Node::Shard(self);
         visit(node, Group::State, gauges);
         visit(node, Group::Seed, &SeedNames(offload));
@@ -242,6 +279,7 @@ impl ShardStats {
         visit(node, Group::Loop, own);
         visit(node, Group::Offload, offload);
         visit(node, Group::Nvme, nvme);
+        visit(node, Group::Admin, admin);
         visit(node, Group::Tcp, tcp);
         visit(node, Group::Interface, interface);
         visit(node, Group::ReceiveQueue, receive_queue);
@@ -279,14 +317,28 @@ impl ConnectionStats {
 }
 
 impl Snapshot {
-    /// Calls `visit` for each set of numbers: the function's, then each shard's and its connections'. Everything that shows
-    /// numbers does it through this.
+    /// Calls `visit` for each set of numbers: the function's, then each session's, each shard's and its connections'.
+    /// Everything that shows numbers does it through this.
     pub fn walk(&self, visit: &mut Visit<'_>) {
         self.function.walk(visit);
+        self.sessions.iter().for_each(|session| session.walk(visit));
         self.shards.iter().for_each(|shard| shard.walk(visit));
     }
 
-    /// One shard with one connection and nothing counted: whose walk meets everything that there is.
+    /// Takes in what another thread has to show of the same function.
+    pub fn merge(&mut self, other: Snapshot) {
+        let Snapshot { at, function, sessions, shards } = other;
+        self.at = self.at.max(at);
+        if !function.address.is_empty() {
+            self.function = function;
+        }
+        self.sessions.extend(sessions);
+        self.sessions.sort_by_key(|session| session.session);
+        self.shards.extend(shards);
+        self.shards.sort_by_key(|shard| shard.shard);
+    }
+
+    /// One session, one shard with one connection, and nothing counted: whose walk meets everything that there is.
     pub fn empty() -> Snapshot {
         let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
         let connection = ConnectionStats {
@@ -302,6 +354,6 @@ impl Snapshot {
             offload: Stats::default(),
         };
         let shard = ShardStats { connections: vec![connection], ..ShardStats::default() };
-        Snapshot { shards: vec![shard], ..Snapshot::default() }
+        Snapshot { sessions: vec![SessionStats::default()], shards: vec![shard], ..Snapshot::default() }
     }
 }

@@ -45,8 +45,9 @@ pub fn render(snapshot: &Snapshot, zeros: Zeros) -> String {
 fn key(node: Node<'_>) -> (u32, u32, u32) {
     match node {
         Node::Function(_) => (0, 0, 0),
-        Node::Shard(shard) => (1, shard.shard, 0),
-        Node::Connection(shard, connection) => (2, shard, connection.connection),
+        Node::Session(session) => (1, session.session, 0),
+        Node::Shard(shard) => (2, shard.shard, 0),
+        Node::Connection(shard, connection) => (3, shard, connection.connection),
     }
 }
 
@@ -56,6 +57,7 @@ fn heading(out: &mut String, snapshot: &Snapshot, node: Node<'_>) {
             let at = snapshot.at.as_secs_f64();
             writeln!(out, "function {}, firmware {}, at {at:.6} s", function.address, function.firmware)
         }
+        Node::Session(session) => writeln!(out, "session {}: {}", session.session, session.phase),
         Node::Shard(shard) => writeln!(out, "shard {}", shard.shard),
         Node::Connection(_, connection) => {
             let c = connection;

@@ -68,6 +68,12 @@ pub trait Platform {
     /// Time since some fixed moment; never goes back. A virtual platform may run on simulated time.
     fn now(&self) -> Duration;
 
+    /// The clock by which the driver measures what its own work costs; never goes back. Not [`Platform::now`] where that
+    /// stands still while the driver works.
+    fn cost_clock(&self) -> Duration {
+        self.now()
+    }
+
     /// Called by every loop that waits, between two looks: a hint to the CPU on hardware; the in-process device works
     /// here.
     fn pause(&self);

@@ -8,8 +8,8 @@ use super::{Identity, Platform, PlatformError};
 use crate::dma::{Arena, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 use virtual_nic::VirtualNic;
 
 /// How much time one look of a waiting loop takes.
@@ -45,6 +45,9 @@ pub struct VirtualPlatform {
     bar_size: u64,
     fired: Arc<[AtomicBool]>,
     heap: DmaHeap,
+    /// Since when the driver's costs are measured in real time, and nanoseconds that the device had of it.
+    measured: OnceLock<Instant>,
+    in_device: AtomicU64,
 }
 
 fn lock(nic: &Mutex<VirtualNic>) -> MutexGuard<'_, VirtualNic> {
@@ -73,7 +76,16 @@ impl VirtualPlatform {
         nic.advance(clock.now());
         let nic = Arc::new(Mutex::new(nic));
         let heap = DmaHeap::new(Arc::new(Mapper(Arc::clone(&nic))), IovaAllocator::new(&[IOVA]));
-        VirtualPlatform { nic, clock, identity, bar_size, fired, heap }
+        VirtualPlatform {
+            nic,
+            clock,
+            identity,
+            bar_size,
+            fired,
+            heap,
+            measured: OnceLock::new(),
+            in_device: AtomicU64::new(0),
+        }
     }
 
     /// The device: its wire side, its counters, its faults.
@@ -81,6 +93,22 @@ impl VirtualPlatform {
     /// Hold the guard only for the call: the driver's own accesses wait for it.
     pub fn nic(&self) -> MutexGuard<'_, VirtualNic> {
         lock(&self.nic)
+    }
+
+    /// From now on [`Platform::cost_clock`] is real time, less what the device took of it, which works inside of the
+    /// driver's register accesses. Runs are not repeatable any more as far as something is decided by costs.
+    pub fn measure_costs(&self) {
+        self.measured.get_or_init(Instant::now);
+    }
+
+    /// An access of the driver's, behind which the device works.
+    fn access<T>(&self, access: impl FnOnce(&mut VirtualNic) -> T) -> T {
+        let began = self.measured.get().map(|_| Instant::now());
+        let result = access(&mut self.nic());
+        if let Some(began) = began {
+            self.in_device.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        }
+        result
     }
 
     /// The clock.
@@ -108,17 +136,17 @@ impl Platform for VirtualPlatform {
 
     fn read32(&self, offset: u64) -> u32 {
         self.check(offset, 4);
-        self.nic().read32(offset)
+        self.access(|nic| nic.read32(offset))
     }
 
     fn write32(&self, offset: u64, value: u32) {
         self.check(offset, 4);
-        self.nic().write32(offset, value);
+        self.access(|nic| nic.write32(offset, value));
     }
 
     fn write64(&self, offset: u64, value: u64) {
         self.check(offset, 8);
-        self.nic().write64(offset, value);
+        self.access(|nic| nic.write64(offset, value));
     }
 
     fn dma_mapper(&self) -> Arc<dyn DmaMapper> {
@@ -155,6 +183,13 @@ impl Platform for VirtualPlatform {
 
     fn now(&self) -> Duration {
         self.clock.now()
+    }
+
+    fn cost_clock(&self) -> Duration {
+        match self.measured.get() {
+            Some(since) => since.elapsed().saturating_sub(Duration::from_nanos(self.in_device.load(Ordering::Relaxed))),
+            None => self.now(),
+        }
     }
 
     fn pause(&self) {
@@ -196,6 +231,7 @@ mod tests {
     //! |---|---|
     //! | device and driver see the same memory while it is mapped | `memory_is_shared_while_mapped` |
     //! | waiting lets time pass, never further than what is due next | `waiting_stops_at_what_is_due` |
+    //! | costs are simulated time, or real time without the device's | `costs_are_measured_without_the_device` |
     //! | an access outside the BAR never reaches the device | `an_access_outside_the_bar_is_a_bug` |
     use super::*;
     use crate::platform::Deadline;
@@ -225,6 +261,21 @@ mod tests {
         assert_eq!(platform.now(), Duration::from_micros(250));
         assert!(deadline.wait(&platform, || None::<()>).is_none());
         assert!(platform.now() >= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn costs_are_measured_without_the_device() {
+        let platform = VirtualPlatform::new("virtual", virtual_nic::Config::default());
+        platform.clock().advance(Duration::from_secs(7));
+        assert_eq!(platform.cost_clock(), Duration::from_secs(7));
+        platform.measure_costs();
+        let before = platform.cost_clock();
+        let slow = Duration::from_millis(20);
+        platform.access(|_| std::thread::sleep(slow));
+        let device = Duration::from_nanos(platform.in_device.load(Ordering::Relaxed));
+        assert!(before < Duration::from_secs(7) && device >= slow);
+        let since = platform.measured.get().expect("measured").elapsed();
+        assert!(platform.cost_clock() + device >= since, "nothing else is taken off");
     }
 
     #[test]

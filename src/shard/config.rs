@@ -1,5 +1,6 @@
 //! What a shard is to be.
 
+use crate::ddp::policy::Threshold;
 use std::net::Ipv4Addr;
 
 /// What to do about the offload.
@@ -46,8 +47,8 @@ pub struct Config {
     /// another one goes on where that one stopped ([`Retired::next_port`](super::Retired::next_port)): the peer may not have
     /// noticed yet that the old connections are gone.
     pub first_port: Option<u16>,
-    /// Reads of fewer bytes are not offloaded; 0 for none.
-    pub offload_threshold: u32,
+    /// Which reads are bound, by size.
+    pub offload_threshold: Threshold,
     /// Events that are kept ([`Shard::event_log`](super::Shard::event_log)); about 100 bytes each.
     pub events: u32,
     /// log2 of the 64-byte blocks of each offloaded connection's control ring, 5 to 15; `None` for rings that never run
@@ -71,7 +72,7 @@ impl Config {
             secret,
             offload: OffloadPolicy::Prefer,
             first_port: None,
-            offload_threshold: 0,
+            offload_threshold: Threshold::Fixed(0),
             events: 1024,
             log_control_ring: None,
         }

@@ -89,8 +89,10 @@ pub struct Totals {
     pub interface: InterfaceCounters,
     /// TCP.
     pub tcp: TcpCounters,
-    /// NVMe/TCP, of admin and I/O queues.
+    /// NVMe/TCP, of I/O queues.
     pub nvme: QueueCounters,
+    /// NVMe/TCP, of admin queues.
+    pub admin: QueueCounters,
     /// The offload.
     pub offload: Stats,
 }
@@ -98,13 +100,14 @@ pub struct Totals {
 impl AddAssign<&Totals> for Totals {
     fn add_assign(&mut self, other: &Totals) {
         // Taken apart, so that a new one is not forgotten.
-        let Totals { shard, receive_queue, send_queue, interface, tcp, nvme, offload } = other;
+        let Totals { shard, receive_queue, send_queue, interface, tcp, nvme, admin, offload } = other;
         self.shard += shard;
         self.receive_queue += receive_queue;
         self.send_queue += send_queue;
         self.interface += interface;
         self.tcp += tcp;
         self.nvme += nvme;
+        self.admin += admin;
         self.offload += offload;
     }
 }

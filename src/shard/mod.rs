@@ -60,6 +60,7 @@ pub use receive::RECEIVE_BUDGET;
 use crate::adapter::Adapter;
 use crate::ddp::contract::{Config as OffloadConfig, Offload};
 use crate::ddp::device::{Offloads, Socket};
+use crate::ddp::policy::{Adaptive, Report, Threshold};
 use crate::ddp::stats::Stats;
 use crate::net::Interface;
 use crate::nvme::controller::{Controller, ControllerConfig};
@@ -97,6 +98,8 @@ pub struct Shard<P: Platform> {
     tx: SendQueue,
     steering: Steering,
     offloads: Option<Offloads>,
+    /// The threshold, if it follows costs.
+    adaptive: Option<Box<Adaptive>>,
     interface: Interface,
     secret: IsnSecret,
     next_port: u16,
@@ -342,6 +345,15 @@ impl<P: Platform> Shard<P> {
         self.connection(id).filter(|connection| connection.offload.is_none()).map(|connection| &connection.no_offload)
     }
 
+    /// Which reads are bound at present, by size, and why those.
+    pub fn threshold(&self) -> Report {
+        match (&self.adaptive, self.config.offload_threshold) {
+            (Some(adaptive), _) => Report { bytes: adaptive.threshold(), measured: Some(adaptive.measured()) },
+            (None, Threshold::Fixed(bytes)) => Report { bytes, measured: None },
+            (None, Threshold::Auto(_)) => Report { bytes: 0, measured: None },
+        }
+    }
+
     /// Counters of one connection's offload, and of its copied payload.
     pub fn queue_stats(&self, id: ConnectionId) -> Option<Stats> {
         Some(self.connection(id)?.offload_stats(self.offloads.as_ref()))
@@ -363,6 +375,12 @@ impl<P: Platform> Shard<P> {
         worked |= self.wake_due(now);
         worked |= self.run_busy(now);
         worked |= self.poll_transmit(now);
+        if let (Some(bytes), Some(offloads)) =
+            (self.adaptive.as_mut().and_then(|adaptive| adaptive.moved()), &mut self.offloads)
+        {
+            log::info!("offload threshold: {bytes} bytes");
+            offloads.set_threshold(bytes);
+        }
         // A ring that stands still is noticed last, and then everything ends.
         worked | !self.busy.is_empty()
     }

@@ -16,7 +16,19 @@ use std::time::Duration;
 pub(super) struct Gone {
     pub tcp: TcpCounters,
     pub nvme: QueueCounters,
+    pub admin: QueueCounters,
     pub offload: Stats,
+}
+
+impl Gone {
+    /// Adds what a connection's NVMe queue has counted.
+    pub fn add_queue(&mut self, connection: &Connection) {
+        match &connection.l5p {
+            L5p::Waiting(_) => {}
+            L5p::Admin(controller) => self.admin += controller.counters(),
+            L5p::Io(queue) => self.nvme += queue.counters(),
+        }
+    }
 }
 
 impl Connection {
@@ -76,8 +88,16 @@ impl ConnectionId {
 impl<P: Platform> Shard<P> {
     /// Notes an event.
     #[cold]
-    pub(super) fn note(&mut self, now: Duration, connection: Option<ConnectionId>, what: What) {
+    pub(crate) fn note(&mut self, now: Duration, connection: Option<ConnectionId>, what: What) {
         self.log.note(now, connection.map(ConnectionId::serial), what);
+    }
+
+    /// Goes on where the shard before it ended, with its events and the number of connections that it had; to be called
+    /// before a connection is begun.
+    pub(crate) fn continue_log(&mut self, before: EventRing, opened: u32) {
+        let since = std::mem::replace(&mut self.log, before);
+        self.log.append(since);
+        self.opened = opened;
     }
 
     /// The last things that happened.
@@ -87,14 +107,13 @@ impl<P: Platform> Shard<P> {
 
     /// Everything that the shard has counted.
     pub fn totals(&self) -> Totals {
-        let (mut tcp, mut nvme) = (self.past.tcp, self.past.nvme);
+        let mut sums = self.past;
         for connection in self.connections.iter().flatten() {
-            tcp += connection.tcp.counters();
-            if let Some(counters) = connection.queue_counters() {
-                nvme += counters;
-            }
+            sums.tcp += connection.tcp.counters();
+            sums.add_queue(connection);
         }
-        self.lingering.slots.iter().flatten().for_each(|closing| tcp += closing.tcp.counters());
+        self.lingering.slots.iter().flatten().for_each(|closing| sums.tcp += closing.tcp.counters());
+        let Gone { tcp, nvme, admin, offload: _ } = sums;
         Totals {
             shard: self.counters(),
             receive_queue: *self.rq.rejected(),
@@ -102,6 +121,7 @@ impl<P: Platform> Shard<P> {
             interface: *self.interface.counters(),
             tcp,
             nvme,
+            admin,
             offload: self.offload_stats(),
         }
     }

@@ -7,6 +7,7 @@ use super::{Config, NotOpened, Shard};
 use crate::adapter::{Adapter, Handle};
 use crate::ddp::create::Capacity;
 use crate::ddp::device::{Offloads, Settings};
+use crate::ddp::policy::{Adaptive, START, Threshold};
 use crate::dma::DmaError;
 use crate::net::{Interface, InterfaceConfig, MacAddr};
 use crate::observe::EventRing;
@@ -73,7 +74,12 @@ impl<P: Platform> Shard<P> {
         // The first port depends on the secret, so that a restart does not meet its own old connections.
         let spread = u16::from_le_bytes([config.secret[0], config.secret[1]]) % PORT_SPREAD;
         let next_port = config.first_port.unwrap_or(FIRST_PORT + spread).max(FIRST_PORT);
+        let adaptive = match config.offload_threshold {
+            Threshold::Fixed(_) => None,
+            Threshold::Auto(costs) => Some(Box::new(Adaptive::new(costs, &**adapter.platform()))),
+        };
         Shard {
+            adaptive,
             platform: Arc::clone(adapter.platform()),
             adapter,
             base,
@@ -161,7 +167,11 @@ fn create<P: Platform>(adapter: &mut Adapter<P>, config: &Config) -> Result<Part
     let caps = adapter.capabilities().offload();
     let log_max_sq = adapter.capabilities().general().get(CmdHcaCap::LOG_MAX_QP_SZ);
     let offloads = caps.possible().then(|| Capacity::new(&caps, log_max_sq)).flatten().map(|capacity| {
-        let (threshold, log_ring) = (config.offload_threshold, config.log_control_ring);
+        let threshold = match config.offload_threshold {
+            Threshold::Fixed(bytes) => bytes,
+            Threshold::Auto(_) => START,
+        };
+        let log_ring = config.log_control_ring;
         Offloads::new(capacity, Settings { threshold, log_ring, ..Settings::new(eqn) })
     });
     Ok(Parts { base, cq, rq, buffers, path: Path { rqt, tir, tis }, tx, steering, offloads, interface })

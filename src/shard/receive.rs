@@ -12,6 +12,7 @@ use super::failure::Cause;
 use super::linger::Party;
 use crate::ddp::device::Received as Completion;
 use crate::ddp::memory::Memory;
+use crate::ddp::policy::{Adaptive, TimedCopies, Work};
 use crate::ddp::rebuild::{Rebuilt, Rejected, plain};
 use crate::frame::{Bypass, Frame};
 use crate::net::{Checksum, HEADROOM, Received};
@@ -37,7 +38,13 @@ impl<P: Platform> Shard<P> {
             return false;
         }
         self.unread = self.cq.entries();
-        self.offloads.as_mut().is_some_and(|offloads| offloads.poll() != 0)
+        let Some(offloads) = &mut self.offloads else { return false };
+        let started = self.adaptive.as_ref().and_then(|adaptive| adaptive.start(&*self.platform));
+        let completions = offloads.poll();
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.stop(&*self.platform, started, Work::Reap(completions));
+        }
+        completions != 0
     }
 
     /// Reads the receive queue, at most [`RECEIVE_BUDGET`] entries, and takes it back to work if it has failed. True if
@@ -129,7 +136,7 @@ impl<P: Platform> Shard<P> {
         {
             let next = connection.tcp.rcv_nxt().wire();
             connection.seen.packet(tcp.header.seq, tcp.payload_len, next, self.config.rx_window);
-            connection.seen.refuse(tcp.header.seq, tcp.payload_len);
+            connection.seen.drop(tcp.header.seq, tcp.payload_len, Bypass::Refused);
         }
         self.buffers.give_back(rejected.buffer);
     }
@@ -195,21 +202,28 @@ impl<P: Platform> Shard<P> {
                 let (seq, len, next) = (tcp.header.seq, tcp.payload_len, connection.tcp.rcv_nxt().wire());
                 match connection.seen.packet(seq, len, next, self.config.rx_window) {
                     false => frame,
-                    true if connection.seen.was_refused(seq, len) => frame.with_bypass(Bypass::Refused),
-                    true => frame.with_bypass(Bypass::Late),
+                    true => frame.with_bypass(connection.seen.why_late(seq, len)),
                 }
             }
             false => {
                 self.counters.foreign_digest_marks += u64::from(frame.digest_ok());
-                frame.with_digest_ok(false).with_bypass(Bypass::Unsteered)
+                match connection.offload {
+                    Some(_) => frame.with_digest_ok(false).with_bypass(Bypass::Unsteered),
+                    None => frame.with_digest_ok(false),
+                }
             }
         };
         tcp.trim(&mut frame);
+        let (buffer, bypass) = (frame.buffer(), frame.bypass());
         let mut next = match connection.tcp.deliver(now, &tcp.header, frame) {
             Ok(next) => Some(next),
             Err(payload) => {
                 connection.tcp.on_segment(now, Segment { header: tcp.header, payload }, &mut self.unused);
                 for unused in self.unused.drain(..) {
+                    // One that brought something new and is not kept comes again, late to the device.
+                    if unused.buffer() == buffer && bypass == Bypass::No && ours && tcp.payload_len != 0 {
+                        connection.seen.drop(tcp.header.seq, tcp.payload_len, Bypass::NotKept);
+                    }
                     self.buffers.give_back(unused.into_buffer());
                 }
                 connection.start_if_connected(now);
@@ -232,7 +246,14 @@ impl<P: Platform> Shard<P> {
                     Some(memory) => memory,
                     None => Memory::new(&self.buffers.pool, &mut connection.tags, &mut connection.stats),
                 };
-                queue.receive_frame(position.wire(), &frame, &mut memory);
+                let adaptive = self.adaptive.as_deref_mut().filter(|_| frame.placed().is_none());
+                match adaptive.and_then(Adaptive::times_copy) {
+                    Some(adaptive) => {
+                        let mut memory = TimedCopies::new(memory, adaptive, &*self.platform);
+                        queue.receive_frame(position.wire(), &frame, &mut memory);
+                    }
+                    None => queue.receive_frame(position.wire(), &frame, &mut memory),
+                }
             }
             self.buffers.give_back(frame.into_buffer());
             next = connection.tcp.recv();

@@ -187,9 +187,7 @@ impl<P: Platform> Shard<P> {
         self.free.push(index);
         self.timers.set(Party::Live(index).key(), None);
         self.past.offload += &connection.stats;
-        if let Some(counters) = connection.queue_counters() {
-            self.past.nvme += counters;
-        }
+        self.past.add_queue(&connection);
         let why = connection.ended.take().unwrap_or(Disconnect::Closed);
         self.counters.connections_ended.count(why.kind());
         let what = What::ConnectionEnded { kind: why.kind().name(), why: crate::observe::text(&why) };

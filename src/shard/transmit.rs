@@ -9,6 +9,7 @@ use super::connection::Connection;
 use super::linger::Party;
 use super::{Disconnect, Shard};
 use crate::ddp::memory::Memory;
+use crate::ddp::policy::Work;
 use crate::frame::Frame;
 use crate::net::{Checksum, HEADROOM, Interface, Resolution};
 use crate::observe::What;
@@ -105,7 +106,14 @@ impl<P: Platform> Shard<P> {
         let before = self.tx.frames();
         // Bindings before the commands that rely on them.
         let mut worked = sent.frames != 0;
-        worked |= self.offloads.as_mut().is_some_and(|offloads| offloads.flush(&*self.platform) != 0);
+        if let Some(offloads) = &mut self.offloads {
+            let started = self.adaptive.as_ref().and_then(|adaptive| adaptive.start(&*self.platform));
+            let doorbells = offloads.flush(&*self.platform);
+            if let (Some(adaptive), true) = (&mut self.adaptive, doorbells != 0) {
+                adaptive.stop(&*self.platform, started, Work::Doorbells);
+            }
+            worked |= doorbells != 0;
+        }
         worked |= self.send_all(now);
         let mut frame = [0; ARP_BYTES];
         while self.tx.has_room()

@@ -154,7 +154,7 @@ fn a_function_without_the_offload_serves() {
     assert!(world.shard.offload(id).is_err());
     assert_eq!(why(&world), Some(WhyNoOffload::NotCapable));
     let detail = &world.shard.why_no_offload(id).expect("a reason").detail;
-    assert!(detail.contains("cmd_hca_cap.cqe_128_always"), "{detail}");
+    assert!(detail.contains("cmd_hca_cap.nvmeotcp"), "{detail}");
     for token in 0..8 {
         world.read(id, token * 100, 100);
     }

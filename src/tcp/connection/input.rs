@@ -79,7 +79,6 @@ impl<P: Payload> Connection<P> {
             && header.flags.difference(Flags::PSH) == Flags::ACK
             && header.seq == next.wire()
             && self.max.nearest(header.ack) == self.una
-            && u32::from(header.window) << self.window_shift == self.window
             // No bytes wrap to more than any window has room for.
             && len.wrapping_sub(1) < self.edge.window_since(next)
             && ordered
