@@ -291,20 +291,16 @@ pub struct Event {
 
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:>14.9} s  {:<18}", self.at.as_secs_f64(), self.what.name())?;
-        if let Some(connection) = self.connection {
-            write!(f, "  connection {connection}")?;
-        }
-        let mut result = Ok(());
+        let mut rest = self.connection.map_or_else(String::new, |connection| format!("  connection {connection}"));
         self.what.fields(&mut |name, value| {
-            let written = match value {
-                Value::Number(n) => write!(f, "  {name} {n}"),
-                Value::Text(text) if name == "why" => write!(f, "  {text}"),
-                Value::Text(text) => write!(f, "  {name} {text}"),
+            rest += &match value {
+                Value::Number(n) => format!("  {name} {n}"),
+                Value::Text(text) if name == "why" => format!("  {text}"),
+                Value::Text(text) => format!("  {name} {text}"),
             };
-            result = result.and(written);
         });
-        result
+        let line = format!("{:>14.9} s  {:<18}{rest}", self.at.as_secs_f64(), self.what.name());
+        f.write_str(line.trim_end())
     }
 }
 

@@ -25,7 +25,7 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 pub enum Detail {
     /// The function and its shards.
     Shards,
-    /// Their connections as well: some 100 lines for each.
+    /// Their connections as well: some 250 lines for each.
     Connections,
 }
 
