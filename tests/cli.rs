@@ -15,6 +15,7 @@
 //! | `stats` prints the numbers for people and for programs, and every number that there is | `stats_prints_the_numbers` |
 //! | events come with a run's result when asked for, and only then | `events_come_when_asked_for` |
 //! | `--metrics` serves while and after a run | `metrics_are_served` |
+//! | `simulate` tells sums, what was drawn and what was reached, for people and for programs | `simulate_tells_what_was_reached` |
 //! | help and version are no errors | `help_and_version_succeed` |
 
 #![cfg(feature = "demo")]
@@ -88,6 +89,9 @@ fn bad_options_get_one_line() {
         ("demo --metrics 1 --metrics-linger 99999", &["--metrics-linger", "0 to 86400"]),
         ("stats --interval 0", &["--interval", "0.1 to 86400"]),
         ("stats --size 1000", &["--size 1000", "positive multiple of the 512-byte block"]),
+        ("simulate --seeds 0", &["--seeds", "0", "187..188"]),
+        ("simulate --seeds 9..9", &["--seeds", "9..9", "a range that is not empty"]),
+        ("simulate --threads 0", &["--threads", "0", "1 to 1024"]),
         ("demo --size 0", &["--size 0", "positive multiple of the 512-byte block"]),
         ("demo --size 1000", &["--size 1000", "positive multiple of the 512-byte block"]),
         ("demo --size 12Q", &["--size", "12Q", "KiB, MiB, GiB"]),
@@ -113,6 +117,8 @@ fn bad_options_get_one_line() {
         ("demo --inject flood", &["--inject", "flood", "fatal-health", "target-closes"]),
         ("demo --inject flr@soon", &["--inject", "flr@soon", "100", "5ms"]),
         ("demo --offload maybe", &["--offload", "maybe", "prefer, require, off"]),
+        ("demo --offload-threshold many", &["--offload-threshold", "many", "auto, or a number of bytes"]),
+        ("demo --offload-threshold 3GiB", &["--offload-threshold", "3GiB", "auto, or 0 to 2GiB"]),
         ("demo --pcap /nonexistent/a.pcapng", &["--pcap /nonexistent/a.pcapng", "folder does not exist"]),
         ("demo --pcap /", &["--pcap /", "is a folder"]),
         ("demo --seed x", &["--seed", "x", "0 to 18446744073709551615"]),
@@ -304,6 +310,10 @@ fn explain_tells_why() {
     for words in ["queue 1: NOT offloaded: policy-off", "queue 2: NOT", "queue-not-offloaded", "use --offload prefer"] {
         assert!(off.to_lowercase().contains(&words.to_lowercase()), "{off}");
     }
+    let auto = json("explain --size 8MiB --io-size 4KiB --offload-threshold auto");
+    assert_eq!((&auto["threshold"]["auto"], &auto["verified"]), (&true.into(), &true.into()));
+    let fixed = text(&cxddp("explain --size 1MiB --offload-threshold 1MiB").stdout).to_owned();
+    assert!(fixed.contains("offload threshold: 1.00 MiB, fixed") && fixed.contains("below-threshold"), "{fixed}");
     let whole = text(&cxddp("explain --size 1MiB --align-pdus").stdout).to_owned();
     assert!(whole.contains("4 placed whole") && whole.contains("Software copied nothing"), "{whole}");
 }
@@ -321,6 +331,27 @@ fn explain_tells_of_one_read() {
     assert_eq!(reasons.iter().map(|reason| number(reason, "bytes")).sum::<u64>(), number(read, "copied"));
     assert_refused(run, &cxddp(&format!("{run} --read 16")), &["--read 16", "16 reads", "0 to 15"]);
     assert_refused(run, &cxddp(&format!("{run} --read x")), &["--read", "x", "from 0 on"]);
+}
+
+#[test]
+fn simulate_tells_what_was_reached() {
+    let output = cxddp("simulate --seeds 5..9 --threads 1 --json");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let object: Value = serde_json::from_slice(&output.stdout).expect("one object");
+    let totals = &object["totals"];
+    let number = |name: &str| totals["sums"][name].as_u64().unwrap_or_else(|| panic!("no {name}"));
+    assert_eq!((totals["seeds"].as_u64(), totals["seeds_failed"].as_u64()), (Some(4), Some(0)));
+    assert_eq!(number("placed") + number("copied"), number("bytes"));
+    assert!(number("reads") > 0 && number("bytes_wrong") == 0);
+    let hole = totals["drawn"]["hole"].as_object().expect("answers");
+    assert_eq!(hole.values().filter_map(Value::as_u64).sum::<u64>(), 4);
+    assert!(!totals["paths"]["device: framing lost"].is_null());
+    let people = cxddp("simulate --seeds 5..9");
+    assert_eq!((people.status.code(), text(&people.stderr)), (Some(0), ""));
+    let lines = text(&people.stdout);
+    for words in ["which_run", "device: framing lost", "every seed is good", "placed"] {
+        assert!(lines.contains(words), "{words}");
+    }
 }
 
 #[test]

@@ -356,6 +356,7 @@ impl Offloads {
     }
 
     /// The next thing that the L5P of a queue (first of the pair) has to know.
+    #[inline]
     pub fn next_event(&mut self) -> Option<(u32, Event)> {
         while let Some(&queue) = self.eventful.front() {
             if let Some(entry) = self.queues.get_mut(queue) {

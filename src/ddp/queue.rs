@@ -379,10 +379,15 @@ impl OffloadQueue {
     pub fn teardown(&mut self, tag: u16) -> Result<Teardown, TagError> {
         match self.tags.state(tag)? {
             State::Pinned => self.tags.release(tag).map(Teardown::Done),
-            State::Bound if !self.unbind_later.contains(&tag) => {
-                if !self.unbind_later.is_empty() || !self.unbind(tag)? {
+            State::Bound if self.unbind_later.is_empty() => {
+                if !self.unbind(tag)? {
                     self.unbind_later.push_back(tag);
                 }
+                Ok(Teardown::Pending)
+            }
+            // Those that wait for room go first.
+            State::Bound if !self.unbind_later.contains(&tag) => {
+                self.unbind_later.push_back(tag);
                 Ok(Teardown::Pending)
             }
             state => Err(TagError::WrongState { tag, state, action: "be torn down" }),
@@ -459,6 +464,7 @@ impl OffloadQueue {
     }
 
     /// The next thing that the L5P has to know.
+    #[inline]
     pub fn next_event(&mut self) -> Option<Event> {
         while let Some(tag) = self.forgotten.pop_front() {
             match self.tags.release(tag) {

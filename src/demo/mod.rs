@@ -5,6 +5,8 @@
 //!  └─────────────────────── compares every buffer with ───────────────────────────────────────────────────────────┘
 //! ```
 //!
+//! [`simulate`] draws whole worlds at random, with everything in them going wrong, and judges them.
+//!
 //! One thread, one simulated clock, one seed: a run is repeatable to the last packet. Timeouts of minutes cost no time.
 
 mod config;

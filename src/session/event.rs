@@ -24,7 +24,7 @@ pub enum Event {
     },
     /// A request is over.
     Completed(Completion),
-    /// Something failed and recovery begins.
+    /// Something failed and recovery begins, or has to make more anew than it seemed.
     Lost {
         /// What has to be made anew.
         level: Level,

@@ -250,9 +250,11 @@ impl<P: Platform> Shard<P> {
         if !goes_on {
             return self.give_out(index, released, now);
         }
+        let cid = released.tag();
         if let Err(refused) = connection.tags.adopt(released) {
-            // Only if the table knew the tag in use: nothing was pinned there while the queue was offloaded.
+            // Only if the tag was in use twice: nothing was pinned there while the queue was offloaded.
             log::error!("{refused}");
+            self.complete(index, cid, true, Reasons::default(), Some(refused.buffer), now);
         }
     }
 
