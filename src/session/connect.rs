@@ -2,6 +2,7 @@
 
 use super::event::{Event, Level, Loss, Recovery, SessionError};
 use super::{Function, IoQueue, Phase, Session};
+use crate::observe::What;
 use crate::platform::Platform;
 use crate::shard::{self, ConnectionId, Disconnect, OffloadPolicy, OffloadRefused};
 
@@ -64,8 +65,10 @@ impl<P: Platform> Session<P> {
         {
             let recovery =
                 Recovery { level: trouble.level, took: now.saturating_sub(trouble.since), attempts: trouble.attempts };
-            self.counters.recovered[trouble.level as usize] += 1;
-            self.counters.longest = self.counters.longest.max(recovery.took);
+            self.counters.recovered.count(trouble.level);
+            self.longest = self.longest.max(recovery.took);
+            let Recovery { level, took, attempts } = recovery;
+            self.note(What::Recovered { level: level.name(), took, attempts });
             self.events.push_back(Event::Recovered(recovery));
         }
         if !std::mem::replace(&mut self.was_live, true) {

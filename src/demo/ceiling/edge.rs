@@ -122,7 +122,7 @@ mod tests {
         let mut edge = Edge::default();
         let start = u32::MAX - 149;
         let at = |offset: u32| start.wrapping_add(offset);
-        let mut note = |edge: &mut Edge, from, len| edge.note(&frame(at(from), len));
+        let note = |edge: &mut Edge, from, len| edge.note(&frame(at(from), len));
         note(&mut edge, 0, 100);
         assert!(edge.has_header(at(76)) && !edge.has_header(at(77)));
         note(&mut edge, 200, 100);

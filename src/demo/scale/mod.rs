@@ -175,6 +175,8 @@ struct Hosted {
     /// Counters of the command queue before the first connection, and when the last was added.
     before: CommandCounters,
     set_up: CommandCounters,
+    /// Most commands in flight at a time until then.
+    most_in_flight: usize,
     /// Objects that existed then.
     objects: Vec<(ObjectKind, usize)>,
 }
@@ -342,8 +344,9 @@ fn take_down(host: Host<VirtualPlatform>, closed: Vec<shard::Closed>, report: &m
     }
 }
 
-fn seen(host: &Host<VirtualPlatform>) -> (CommandCounters, Vec<(ObjectKind, usize)>) {
-    (host.adapter().command_counters(), host.adapter().objects().by_kind())
+fn seen(host: &Host<VirtualPlatform>) -> (CommandCounters, usize, Vec<(ObjectKind, usize)>) {
+    let adapter = host.adapter();
+    (adapter.command_counters(), adapter.most_commands_in_flight(), adapter.objects().by_kind())
 }
 
 /// Serves shards until they are gone.
@@ -367,6 +370,6 @@ fn run_host(mut host: Host<VirtualPlatform>, clock: &Clock, progress: &Progress)
         }
     }
     drop(seat);
-    let (set_up, objects) = set_up.unwrap_or_else(|| seen(&host));
-    Hosted { host, before, set_up, objects }
+    let (set_up, most_in_flight, objects) = set_up.unwrap_or_else(|| seen(&host));
+    Hosted { host, before, set_up, most_in_flight, objects }
 }
