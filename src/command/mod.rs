@@ -54,8 +54,8 @@ impl Ticket {
         (Ticket { answer }, end)
     }
 
-    /// A ticket whose answer is known.
-    pub(crate) fn answered(outcome: Outcome) -> Ticket {
+    /// A ticket whose answer is known, for ports that answer at once; records and fakes do.
+    pub fn answered(outcome: Result<Output, CommandError>) -> Ticket {
         Ticket { answer: Arc::new(OnceLock::from(outcome)) }
     }
 

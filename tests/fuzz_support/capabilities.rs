@@ -2,7 +2,8 @@
 
 use super::input::Input;
 use connectx_ddp::adapter::Capabilities;
-use connectx_ddp::ddp::create::Capacity;
+use connectx_ddp::ddp::create::{Capacity, Plan};
+use connectx_ddp::ddp::wqe::ConnectionParams;
 use connectx_ddp::steering::SteeringCaps;
 use firmware_iface::caps::groups::{FlowTableNicCap, NvmeotcpCap, PerProtocolNetworkingOffloadCaps};
 use firmware_iface::caps::{CapGroup, CmdHcaCap, NVMEOTCP_GROUP};
@@ -78,7 +79,16 @@ fn check(caps: &Capabilities, input: &mut Input<'_>) {
             assert!((5..=15).contains(&capacity.max_log_ring));
             assert_eq!(capacity.max_tags, offload.max_queue_size());
             for tags in [1, input.below(1 << 16) + 1, capacity.max_tags] {
-                assert!((5..=capacity.max_log_ring).contains(&capacity.log_ring(tags)));
+                let params = ConnectionParams {
+                    zero_copy: true,
+                    check_data_digest: true,
+                    data_digest: true,
+                    header_digest: false,
+                    pda: 0,
+                };
+                let log_ring = (input.u8() < 64).then(|| input.u32());
+                let plan = Plan { tags, params, next_pdu: 0, rqtn: 1, eqn: 1, log_ring, threshold: 0 };
+                assert!((5..=capacity.max_log_ring).contains(&capacity.log_ring(&plan)));
             }
         }
     }

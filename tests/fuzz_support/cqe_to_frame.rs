@@ -6,7 +6,6 @@
 
 use super::input::Input;
 use super::machine::{Agreeable, Machine, SendRing, on_machine};
-use connectx_ddp::command::ObjectKind;
 use connectx_ddp::ddp::contract::{Config, Event, Offload, Teardown};
 use connectx_ddp::ddp::create::Capacity;
 use connectx_ddp::ddp::device::{Offloads, Settings, Socket};
@@ -66,7 +65,7 @@ impl World<'_> {
         let heap = machine.heap().clone();
         let base = Base { heap, pd: 3, uar: 16, transport_domain: 9, data_mkey: 0x600 };
         let mut cq = CompletionQueue::create(&mut firmware, &base, LOG_RING, 5, deadline).expect("a queue");
-        let entries = firmware.last(ObjectKind::Cq).memory[0].0;
+        let entries = firmware.rings[&cq.cqn()].0;
         let mut pool = RxPool::new(&base.heap, BUFFERS, BUFFER_BYTES).expect("memory");
         let mut rq =
             ReceiveQueue::create(&mut firmware, &base, &mut cq, LOG_RING, &pool, 0, deadline).expect("a queue");
@@ -316,7 +315,7 @@ impl World<'_> {
             piece
         };
         let buffer = IoBuf::new((0..pieces).map(piece).collect());
-        self.lent += usize::from(self.offloads.setup(self.queue, tag, buffer).is_ok());
+        self.lent += usize::from(self.offloads.setup(self.queue, tag, buffer, &**self.machine).is_ok());
     }
 
     fn teardown(&mut self, input: &mut Input<'_>) {

@@ -1,15 +1,14 @@
 //! A function without a device behind it: registers, DMA memory that the fuzzer writes as a device would, a clock, and
 //! firmware that says yes to everything.
 
-use connectx_ddp::adapter::{Handle, ObjectLog};
-use connectx_ddp::command::{CommandError, ObjectKind, Output, Request};
-use connectx_ddp::ddp::create::ManyObjects;
-use connectx_ddp::dma::{Arena, DmaBuf, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator};
+use connectx_ddp::adapter::{Creation, Handle, ObjectLog, Objects, Refused};
+use connectx_ddp::command::{CommandError, CommandPort, Output, Request, Ticket, pipeline};
+use connectx_ddp::dma::{Arena, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator};
 use connectx_ddp::platform::{Deadline, Identity, Platform, PlatformError};
-use connectx_ddp::queue::Objects;
 use firmware_iface::Opcode;
-use firmware_iface::command::queue::QueryRqOut;
-use firmware_iface::context::{RqState, Rqc};
+use firmware_iface::command::object::CreateCqIn;
+use firmware_iface::command::queue::{CreateSqIn, QueryRqOut};
+use firmware_iface::context::{Cqc, RqState, Rqc, Sqc, Wq};
 use hw_regs::layout::{Access, Layout};
 use hw_regs::wqe::WqeCtrlSeg;
 use std::cell::{Cell, RefCell};
@@ -235,98 +234,96 @@ impl Platform for Machine {
     }
 }
 
-/// An object that firmware was asked for.
-#[derive(Clone, Debug)]
-pub struct Made {
-    pub kind: ObjectKind,
-    pub number: u32,
-    /// Device address and bytes of the memory that came with it.
-    pub memory: Vec<(u64, usize)>,
-}
-
 /// Firmware that says yes, and serves every send ring until somebody takes it away ([`Machine::served`]).
 pub struct Agreeable {
     machine: Arc<Machine>,
     log: ObjectLog,
-    made: Vec<Made>,
+    next: u32,
+    /// Rings of completion queues, with log2 of their bytes / 64: by number.
+    pub rings: BTreeMap<u32, (u64, u32)>,
 }
 
 impl Agreeable {
     pub fn new(machine: &Arc<Machine>) -> Agreeable {
-        Agreeable { machine: Arc::clone(machine), log: ObjectLog::default(), made: Vec::new() }
-    }
-
-    fn make(&mut self, kind: ObjectKind, destroy: impl FnOnce(u32) -> Request, memory: &[&DmaBuf]) -> Handle {
-        let number = 0x100 + self.made.len() as u32;
-        let places = memory.iter().map(|piece| (piece.iova().get(), piece.len())).collect();
-        self.made.push(Made { kind, number, memory: places });
-        if kind == ObjectKind::Sq {
-            let (sq, cq) = (self.last(ObjectKind::Sq), self.last(ObjectKind::Cq));
-            let log = |bytes: usize| (bytes / 64).trailing_zeros();
-            let ring = SendRing {
-                sqn: number,
-                ring: sq.memory[0].0,
-                log: log(sq.memory[0].1),
-                record: sq.memory[1].0,
-                cq: cq.memory[0].0,
-                log_cq: log(cq.memory[0].1),
-                ..SendRing::default()
-            };
-            self.machine.served.borrow_mut().push(ring);
-        }
-        self.log.record(kind, number, destroy(number), memory)
-    }
-
-    /// The last object of a kind.
-    pub fn last(&self, kind: ObjectKind) -> &Made {
-        self.made.iter().rev().find(|made| made.kind == kind).expect("an object of the kind")
+        Agreeable { machine: Arc::clone(machine), log: ObjectLog::default(), next: 0x100, rings: BTreeMap::new() }
     }
 
     /// Forgets all objects, as a reset does.
     pub fn forget(&mut self) {
         self.log.forget();
     }
+
+    /// Notes where rings are.
+    fn note(&mut self, request: &Request) {
+        let input = request.input();
+        let pages = |at: usize| u64::from_be_bytes(input[at..at + 8].try_into().expect("8 bytes"));
+        match request.opcode() {
+            Opcode::CREATE_CQ => {
+                let context = CreateCqIn::from_prefix(input).nested(CreateCqIn::CQ_CONTEXT);
+                self.rings.insert(self.next, (pages(CreateCqIn::SIZE), context.get(Cqc::LOG_CQ_SIZE)));
+            }
+            Opcode::CREATE_SQ => {
+                let context = CreateSqIn::from_prefix(input).nested(CreateSqIn::CTX);
+                let wq = context.nested(Sqc::WQ);
+                let (cq, log_cq) = self.rings[&context.get(Sqc::CQN)];
+                self.machine.served.borrow_mut().push(SendRing {
+                    sqn: self.next,
+                    ring: pages(CreateSqIn::SIZE),
+                    log: wq.get(Wq::LOG_WQ_SZ),
+                    record: wq.get_wide(Wq::DBR_ADDR),
+                    cq,
+                    log_cq,
+                    ..SendRing::default()
+                });
+            }
+            _ => {}
+        }
+    }
 }
 
-impl Objects for Agreeable {
-    fn create(
-        &mut self,
-        kind: ObjectKind,
-        _: &Request,
-        destroy: impl FnOnce(u32) -> Request,
-        memory: &[&DmaBuf],
-        _: Deadline,
-    ) -> Result<Handle, CommandError> {
-        Ok(self.make(kind, destroy, memory))
-    }
-
-    fn destroy(&mut self, _: Handle, _: Deadline) -> Result<(), CommandError> {
-        Ok(())
-    }
-
-    fn exec(&mut self, request: &Request, _: Deadline) -> Result<Output, CommandError> {
+impl CommandPort for Agreeable {
+    fn post(&mut self, request: &Request) -> Result<Ticket, CommandError> {
+        self.note(request);
         let mut bytes = vec![0; request.expected_output()];
         if request.opcode() == Opcode::QUERY_RQ {
             let context = Rqc::zeroed().with(Rqc::STATE, u32::from(RqState::ERR.0));
-            let answer = QueryRqOut::zeroed().with_nested(QueryRqOut::RQ_CONTEXT, &context);
-            bytes.copy_from_slice(answer.bytes());
+            bytes.copy_from_slice(QueryRqOut::zeroed().with_nested(QueryRqOut::RQ_CONTEXT, &context).bytes());
+        } else if let Some(number) = bytes.get_mut(8..12) {
+            number.copy_from_slice(&self.next.to_be_bytes());
+            self.next += 1;
         }
-        Ok(Output::new(bytes))
+        Ok(Ticket::answered(Ok(Output::new(bytes))))
+    }
+
+    fn wait(&mut self, ticket: Ticket, _: Deadline) -> Result<Output, CommandError> {
+        ticket.take().expect("answered at once")
+    }
+
+    fn exec(&mut self, request: &Request, deadline: Deadline) -> Result<Output, CommandError> {
+        self.post(request).and_then(|ticket| self.wait(ticket, deadline))
+    }
+
+    fn free_slots(&self) -> usize {
+        31
     }
 }
 
-impl ManyObjects for Agreeable {
-    fn create_many(
-        &mut self,
-        kind: ObjectKind,
-        requests: impl IntoIterator<Item = Request>,
-        destroy: impl Fn(u32) -> Request,
-        _: Deadline,
-    ) -> Result<Vec<Handle>, CommandError> {
-        Ok(requests.into_iter().map(|_| self.make(kind, &destroy, &[])).collect())
+impl Objects for Agreeable {
+    fn create_each(&mut self, creations: Vec<Creation>, deadline: Deadline) -> Vec<Result<Handle, CommandError>> {
+        let mut log = std::mem::take(&mut self.log);
+        let created = log.create_each(self, creations, deadline);
+        self.log = log;
+        created
     }
 
-    fn destroy_many(&mut self, _: Vec<Handle>, _: Deadline) -> Vec<CommandError> {
-        Vec::new()
+    fn destroy_each(&mut self, handles: Vec<Handle>, deadline: Deadline) -> Vec<Refused> {
+        let mut log = std::mem::take(&mut self.log);
+        let refused = log.destroy_each(self, handles, deadline);
+        self.log = log;
+        refused
+    }
+
+    fn exec_each(&mut self, requests: Vec<Request>, deadline: Deadline) -> Vec<Result<Output, CommandError>> {
+        pipeline(self, requests, deadline)
     }
 }
