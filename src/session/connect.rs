@@ -79,14 +79,12 @@ impl<P: Platform> Session<P> {
     /// Adds the offload to all queues. False if one must have it and cannot.
     fn offload_queues(&mut self) -> bool {
         let Function::Up(shard) = &mut self.function else { return false };
-        if self.config.shard.offload == OffloadPolicy::Off {
-            return true;
-        }
         let required = self.config.shard.offload == OffloadPolicy::Require;
         for queue in &self.queues {
             let number = queue.number;
             match shard.offload(queue.id) {
-                Ok(()) => {}
+                // The queue remembers why not.
+                Ok(()) | Err(OffloadRefused::Off) => {}
                 // A function that failed is seen to in this poll.
                 Err(_) if shard.broken().is_some() => return false,
                 Err(why @ OffloadRefused::NotPossible(_)) if required => {
