@@ -75,6 +75,10 @@ fn bad_options_get_one_line() {
         ("demo --image /", &["--image /", "is not a regular file"]),
         (&serve_empty, &["--image", empty, "has 0 bytes", "positive multiple of the 512-byte block"]),
         (&serve_odd, &["--image", odd, "has 1000 bytes", "positive multiple of the 512-byte block"]),
+        ("ceiling --threads 0", &["--threads 0", "1 to 64"]),
+        ("ceiling --threads many", &["--threads", "many", "1 to 64"]),
+        ("ceiling --write /nonexistent", &["--write /nonexistent", "is not a folder", "create it first"]),
+        ("demo --peer none", &["--peer", "none", "smoltcp", "own"]),
         ("simulate --seeds 0", &["--seeds", "0", "187..188"]),
         ("simulate --seeds 9..9", &["--seeds", "9..9", "a range that is not empty"]),
         ("simulate --threads 0", &["--threads", "0", "1 to 1024"]),
@@ -103,6 +107,8 @@ fn bad_options_get_one_line() {
         ("demo --inject flood", &["--inject", "flood", "fatal-health", "target-closes"]),
         ("demo --inject flr@soon", &["--inject", "flr@soon", "100", "5ms"]),
         ("demo --offload maybe", &["--offload", "maybe", "prefer, require, off"]),
+        ("demo --offload-threshold many", &["--offload-threshold", "many", "auto, or a number of bytes"]),
+        ("demo --offload-threshold 3GiB", &["--offload-threshold", "3GiB", "auto, or 0 to 2GiB"]),
         ("demo --pcap /nonexistent/a.pcapng", &["--pcap /nonexistent/a.pcapng", "folder does not exist"]),
         ("demo --pcap /", &["--pcap /", "is a folder"]),
         ("demo --seed x", &["--seed", "x", "0 to 18446744073709551615"]),
@@ -294,6 +300,10 @@ fn explain_tells_why() {
     for words in ["queue 1: NOT offloaded: policy-off", "queue 2: NOT", "queue-not-offloaded", "use --offload prefer"] {
         assert!(off.to_lowercase().contains(&words.to_lowercase()), "{off}");
     }
+    let auto = json("explain --size 8MiB --io-size 4KiB --offload-threshold auto");
+    assert_eq!((&auto["threshold"]["auto"], &auto["verified"]), (&true.into(), &true.into()));
+    let fixed = text(&cxddp("explain --size 1MiB --offload-threshold 1MiB").stdout).to_owned();
+    assert!(fixed.contains("offload threshold: 1.00 MiB, fixed") && fixed.contains("below-threshold"), "{fixed}");
     let whole = text(&cxddp("explain --size 1MiB --align-pdus").stdout).to_owned();
     assert!(whole.contains("4 placed whole") && whole.contains("Software copied nothing"), "{whole}");
 }

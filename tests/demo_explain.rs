@@ -9,12 +9,16 @@
 //! | `require` fails where one read cannot be bound, and names it; `prefer` copies it and says why | `require_means_every_read` |
 //! | under `require` a full control ring delays reads and copies none | `require_waits_for_the_control_ring` |
 //! | a queue that firmware refuses says what was refused, with the status | `a_refused_queue_says_why` |
+//! | below a fixed threshold reads are copied, under `require` too, and say so | `a_threshold_is_a_reason` |
+//! | an adaptive threshold comes to where scripted costs say, the same in every run, and its probes are named | `scripted_costs_set_the_threshold` |
 //! | one read can be asked about, and its parts add up | `one_read_can_be_asked_about` |
 
 #![cfg(feature = "demo")]
 
 mod demo_support;
 
+use connectx_ddp::ddp;
+use connectx_ddp::ddp::policy::{Costs, Threshold};
 use connectx_ddp::ddp::why::Why;
 use connectx_ddp::demo::{self, Config, Impairments, NoTap, Outcome, Tap, WireConfig};
 use connectx_ddp::observe::Direction;
@@ -313,6 +317,58 @@ fn a_refused_queue_says_why() {
         assert!(outcome.problems[0].contains("0x00000abc"), "{:?}", outcome.problems);
         assert_nothing_left(&required, &outcome);
     }
+}
+
+#[test]
+fn a_threshold_is_a_reason() {
+    for offload in [OffloadPolicy::Prefer, OffloadPolicy::Require] {
+        let config = Config { offload, ..config() };
+        let above = Config { threshold: Threshold::Fixed(config.io_size as u32), ..config.clone() };
+        assert_eq!(bytes(&run(&above, virtual_nic::Config::default()), Why::BelowThreshold), 0);
+        let below = Config { threshold: Threshold::Fixed(config.io_size as u32 + 1), ..config };
+        let outcome = run(&below, virtual_nic::Config::default());
+        assert_eq!(bytes(&outcome, Why::BelowThreshold), below.size, "{:?}", outcome.copied);
+        // The device checks digests of what it does not place.
+        assert_eq!((outcome.digests_hw, outcome.digests_sw), (outcome.reads, 0));
+    }
+}
+
+#[test]
+fn scripted_costs_set_the_threshold() {
+    let aligned = Script { segmentation: Segmentation::AlignPdus, ..Script::default() };
+    let config = |bind_ns, io_size| Config {
+        size: 24 << 20,
+        io_size,
+        threshold: Threshold::Auto(Costs::Scripted(ddp::policy::Script {
+            bind_ns,
+            unbind_ns: 300,
+            copy_ns_per_kib: 100,
+        })),
+        script: aligned.clone(),
+        data_digest: false,
+        ..config()
+    };
+    // (300 + 100) ns over 100 ns per KiB are 4 KiB, and nanoseconds are whole numbers: reads of 8 KiB are copied at first, until probes say that binding is cheap.
+    let cheap = config(100, 8192);
+    let outcome = run(&cheap, virtual_nic::Config::default());
+    assert!(outcome.threshold.auto && (4096..=5120).contains(&outcome.threshold.bytes), "{:?}", outcome.threshold);
+    assert!(
+        outcome.threshold.probes > 0
+            && bytes(&outcome, Why::BelowThreshold) > 0
+            && outcome.bytes_placed > cheap.size / 2
+    );
+    let again = run(&cheap, virtual_nic::Config::default());
+    assert_eq!((again.copied, again.threshold.why), (outcome.copied, outcome.threshold.why));
+    // 100 KiB: reads of 32 KiB are bound at first, until a probe says that copying is cheap.
+    let dear = run(&config(9_700, 32 << 10), virtual_nic::Config::default());
+    assert!((90 << 10..=110 << 10).contains(&dear.threshold.bytes), "{:?}", dear.threshold);
+    let probes = dear.copied["threshold-probe"];
+    assert!(probes.reads > 0 && probes.bytes == probes.reads * (32 << 10) && bytes(&dear, Why::BelowThreshold) > 0);
+    // Nothing may be copied to probe where every read must be bound.
+    let required = Config { offload: OffloadPolicy::Require, ..config(9_700, 32 << 10) };
+    let outcome = run(&required, virtual_nic::Config::default());
+    assert_eq!((outcome.bytes_copied, outcome.threshold.bytes), (0, ddp::policy::START));
+    assert!(outcome.threshold.why.contains("what copying costs is not known"), "{:?}", outcome.threshold);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! The `cxddp` binary: options, and what people see.
 
+pub mod allocator;
+pub mod ceiling;
 pub mod demo;
 pub mod explain;
 pub mod options;
 pub mod probe;
+pub mod scale;
 pub mod simulate;
 mod text;

@@ -23,10 +23,14 @@ pub struct Cli {
 pub enum Command {
     /// Read a whole namespace through a virtual ConnectX whose offload places the payload, and verify every byte.
     Demo(DemoArgs),
+    /// Measure placement and digests under loss and reordering, next to the ceilings of the offload (several minutes).
+    Ceiling(CeilingArgs),
     /// Run the demonstration and tell, for each queue and each kind of read, why software copied what it copied.
     Explain(ExplainArgs),
     /// Bring the function up and tell what it is and whether the offload is possible.
     Probe(ProbeArgs),
+    /// Offload thousands of connections on several shards, a thread each, read on all of them, and tell what each takes.
+    Scale(ScaleArgs),
     /// Run many random worlds, each from one seed: sizes, digests, losses, every switch of the device, faults at random
     /// moments. Every byte is verified, and nothing may be left.
     Simulate(SimulateArgs),
@@ -117,6 +121,23 @@ pub struct DemoArgs {
     pub seed: u64,
 }
 
+/// Options of `cxddp ceiling`.
+#[derive(Clone, Debug, Args)]
+pub struct CeilingArgs {
+    /// Write loss.md and loss.svg into this folder, in place of printing the tables.
+    #[arg(long, value_name = "DIR")]
+    pub write: Option<PathBuf>,
+    /// Only a few points, in seconds.
+    #[arg(long)]
+    pub quick: bool,
+    /// Threads; the result does not depend on them.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = |text: &str| number::<usize>(text, "1 to 64"))]
+    pub threads: usize,
+    /// Seed of everything that is random.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
+    pub seed: u64,
+}
+
 /// Options of `cxddp explain`: those of `cxddp demo`, and which read.
 #[derive(Clone, Debug, Args)]
 pub struct ExplainArgs {
@@ -137,6 +158,41 @@ pub struct ProbeArgs {
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `cxddp scale`.
+#[derive(Clone, Debug, Args)]
+pub struct ScaleArgs {
+    /// Connections, each with an offload context.
+    #[arg(long, value_name = "N", default_value_t = 4000, value_parser = |text: &str| number::<u32>(text, "1 to 12400"))]
+    pub connections: u32,
+    /// Tags of each connection: commands that it can have in flight (1 to 65534).
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = |text: &str| number::<u32>(text, "1 to 65534"))]
+    pub depth: u32,
+    /// Shards (1 to 8), a thread each.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = |text: &str| number::<u32>(text, "1 to 8"))]
+    pub shards: u32,
+    /// Time that firmware takes for a command, in microseconds of simulated time.
+    #[arg(long, value_name = "MICROSECONDS", default_value_t = 50, value_parser = microseconds)]
+    pub command_time: u64,
+    /// Connections that a shard adds to the offload at a time.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = |text: &str| number::<u32>(text, "1 to 1024"))]
+    pub batch: u32,
+    /// Reads on each connection.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = |text: &str| number::<u32>(text, "1 to 1024"))]
+    pub reads: u32,
+    /// Bytes of one read: a multiple of 512, at most 512KiB.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "4KiB")]
+    pub io_size: u64,
+    /// Negotiate data digests.
+    #[arg(long)]
+    pub data_digest: bool,
+    /// Print one JSON object and nothing else on standard output.
+    #[arg(long)]
+    pub json: bool,
+    /// Seed of the generated image, initial sequence numbers and ports.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
+    pub seed: u64,
 }
 
 /// Options of `cxddp simulate`.

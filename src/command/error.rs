@@ -129,6 +129,15 @@ pub enum Fault {
         /// Slots of commands that missed their deadline, or that came back with something else than an answer.
         stuck: usize,
     },
+    /// Nobody has executed the command: the thread that owns the function's command queue had no time for it, or has ended.
+    #[error("not executed: the thread that executes the function's commands did not take it in time, or has ended")]
+    NotServed,
+    /// The thread that owns the function's command queue took the command, and has not answered.
+    #[error("the thread that executes the function's commands has not answered after {waited:?}")]
+    NoAnswer {
+        /// How long was waited.
+        waited: Duration,
+    },
     /// No memory for mailboxes.
     #[error(transparent)]
     Memory(Arc<DmaError>),
@@ -174,6 +183,7 @@ impl CommandError {
         matches!(
             self.fault,
             Fault::TimedOut { .. }
+                | Fault::NoAnswer { .. }
                 | Fault::DeviceGone
                 | Fault::Token { .. }
                 | Fault::Length { .. }
@@ -202,6 +212,9 @@ impl CommandError {
                 Some("the command queue's memory does not reach the device as written: check the IOMMU mapping")
             }
             Fault::Status { status, .. } => status_advice(self.opcode, *status),
+            Fault::NotServed | Fault::NoAnswer { .. } => {
+                Some("poll the adapter's host more often, or give the commands of other shards shorter deadlines")
+            }
             Fault::TooLong { .. } | Fault::Memory(_) | Fault::Record { .. } => None,
         }
     }

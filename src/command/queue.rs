@@ -101,6 +101,8 @@ pub struct CommandCounters {
     pub early_events: u64,
     /// Commands found complete at their deadline although no event had come.
     pub missed_events: u64,
+    /// Most commands in flight at a time.
+    pub in_flight_most: usize,
 }
 
 struct InFlight {
@@ -383,7 +385,9 @@ impl<P: Platform> CommandQueue<P> {
             overdue: false,
             poisoned: false,
         });
+        let in_flight = self.in_flight();
         self.counters.posted += 1;
+        self.counters.in_flight_most = self.counters.in_flight_most.max(in_flight);
         barrier::before_doorbell();
         self.platform.write32(register(InitSegment::CMD_DBELL), 1 << slot);
         Ok(ticket)

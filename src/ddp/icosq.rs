@@ -10,6 +10,7 @@
 //! * Nothing reaches the device before [`Icosq::flush`]: a batch shares one doorbell.
 
 use super::wqe::{self, ConnectionParams, Extent, Place, Room};
+use crate::adapter::Handle;
 use crate::dma::LIST_GROUP;
 use crate::platform::Platform;
 use crate::queue::{CompletionFault, CompletionQueue, ErrorCompletion, SendRing, Wqe};
@@ -78,7 +79,7 @@ pub enum Completed {
 
 /// What software remembers of a WQE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Work {
+pub struct Work {
     kind: Kind,
     signalled: bool,
     tag: u16,
@@ -130,9 +131,9 @@ impl Icosq {
         Icosq { until_due: quarter(&ring), ring, cq, per_wqe: per_wqe / LIST_GROUP, awaited: 0 }
     }
 
-    /// The send ring and its completion queue, to be destroyed.
-    pub(super) fn into_parts(self) -> (SendRing<Work>, CompletionQueue<Cqe64>) {
-        (self.ring, self.cq)
+    /// The send ring, with the completions that it was promised, and its completion queue, to be destroyed in this order.
+    pub(super) fn into_handles(self) -> ((Handle, u32), Handle) {
+        (self.ring.into_handle(), self.cq.into_handle())
     }
 
     /// Number of the send queue.

@@ -44,6 +44,8 @@ const BETWEEN_COPIES: u32 = 31;
 const LEAST_COPY: u32 = 512;
 /// Measurements of which the median counts.
 const GROUP: usize = 5;
+/// The same for the first one, which nothing corrects soon.
+const FIRST_GROUP: usize = 15;
 /// Weight of the newest median.
 const WEIGHT: f64 = 1.0 / 8.0;
 /// Factor by which the threshold must be wrong to be moved.
@@ -126,7 +128,7 @@ pub struct Started(u64);
 /// An average that one bad measurement does not move.
 #[derive(Clone, Copy, Debug, Default)]
 struct Estimate {
-    group: [f64; GROUP],
+    group: [f64; FIRST_GROUP],
     have: usize,
     average: Option<f64>,
 }
@@ -136,12 +138,14 @@ impl Estimate {
     fn add(&mut self, measured: f64) -> bool {
         self.group[self.have] = measured;
         self.have += 1;
-        if self.have < GROUP {
+        let needed = if self.average.is_some() { GROUP } else { FIRST_GROUP };
+        if self.have < needed {
             return false;
         }
         self.have = 0;
-        self.group.sort_by(f64::total_cmp);
-        let median = self.group[GROUP / 2];
+        let group = &mut self.group[..needed];
+        group.sort_by(f64::total_cmp);
+        let median = group[needed / 2];
         self.average = Some(match self.average {
             // A median that is far off moves the average as one that is half as much or twice: most are accidents.
             Some(average) if average > 0.0 => average + (median.clamp(average / 2.0, average * 2.0) - average) * WEIGHT,
@@ -193,8 +197,9 @@ pub struct Adaptive {
     binding: Binding,
     /// Nanoseconds to copy a byte.
     copy: Estimate,
-    /// Packets with something to copy until one is timed.
+    /// Packets with something to copy until one is timed; then so many in a row.
     copy_wait: u32,
+    copy_row: u32,
     /// Placed bytes of bound reads, of all their bytes, so far in the group; and the average share.
     share: (u64, u64, u32),
     placed: f64,
@@ -239,19 +244,23 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(measured) = self.measured else { return write!(f, "fixed") };
         let Measured { bind_ns, copy_ns, placed, moves, .. } = measured;
+        let moved = match moves {
+            0 => "not moved".to_owned(),
+            1 => "moved once".to_owned(),
+            _ => format!("moved {moves} times"),
+        };
         match (bind_ns, copy_ns) {
             (Some(bind), Some(copy)) if bind + copy > 0.0 => write!(
                 f,
-                "binding costs {bind:.0} ns a read, copying {:.1} ns a KiB, {:.1} % of what is bound is placed; moved {moves} \
-                 times",
+                "binding costs {bind:.0} ns a read, copying {:.1} ns a KiB, {:.1} % of what is bound is placed; {moved}",
                 copy * 1024.0,
                 placed * 100.0
             ),
             (Some(_), Some(_)) => {
                 write!(f, "not moved: the clock stands still while the driver works (simulated time)")
             }
-            (None, Some(_)) => write!(f, "moved {moves} times: what binding costs is not known yet"),
-            (Some(_), None) => write!(f, "moved {moves} times: what copying costs is not known yet"),
+            (None, Some(_)) => write!(f, "{moved}: what binding costs is not known yet"),
+            (Some(_), None) => write!(f, "{moved}: what copying costs is not known yet"),
             (None, None) => write!(f, "not moved: no cost is known yet"),
         }
     }
@@ -267,6 +276,7 @@ impl Adaptive {
             binding: Binding::default(),
             copy: Estimate::default(),
             copy_wait: 0,
+            copy_row: FIRST_GROUP as u32,
             share: (0, 0, 0),
             placed: 1.0,
             threshold: START,
@@ -331,7 +341,9 @@ impl Adaptive {
         let (window, binding, ns) = (&mut self.window, &mut self.binding, ns as f64);
         let new = match work {
             Work::Copy(bytes) if bytes >= LEAST_COPY => {
-                (self.copy_wait, self.reads_uncopied) = (BETWEEN_COPIES, 0);
+                self.reads_uncopied = 0;
+                self.copy_row = self.copy_row.saturating_sub(1);
+                self.copy_wait = if self.copy_row == 0 { BETWEEN_COPIES } else { 0 };
                 self.copy.add(ns / f64::from(bytes))
             }
             Work::Copy(_) => false,
@@ -392,7 +404,8 @@ impl Adaptive {
                 self.report.bind_probes += 1;
             }
             Probe::Copy => {
-                (self.reads_uncopied, self.copy_wait) = (0, 0);
+                let row = if self.copy.average.is_some() { GROUP } else { FIRST_GROUP };
+                (self.reads_uncopied, self.copy_wait, self.copy_row) = (0, 0, row as u32);
                 self.report.copy_probes += 1;
             }
         }

@@ -449,7 +449,11 @@ fn is_in_headers_ipv6(hlen: u32) -> bool {
 #[inline(never)]
 fn why_not<E: CqeFields<OffloadCqe>>(entry: &E, tags: &TagTable) -> Rejection {
     let tag = entry.field(OffloadCqe::CCID) as usize;
-    let Some(&Hot { size, .. }) = tags.hot().get(tag) else { return Rejection::TagOutOfRange };
+    let size = match tags.hot().get(tag) {
+        Some(hot) => hot.size,
+        None if tag < tags.depth() as usize => 0,
+        None => return Rejection::TagOutOfRange,
+    };
     let (cclen, hlen) = (entry.field(OffloadCqe::CCLEN), entry.field(OffloadCqe::HLEN));
     let end = u64::from(entry.field(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN)) + u64::from(cclen);
     if size == 0 {

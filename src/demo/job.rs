@@ -18,7 +18,7 @@ use crate::nvme::fabrics::{BadNqn, HostIdentity, Nqn};
 use crate::platform::virtual_nic::VirtualPlatform;
 use crate::platform::{Deadline, Platform};
 use crate::session::{self, Completion, Event, Loss, Refused, RequestError, Session, SessionError};
-use crate::shard::{self, OffloadPolicy, OffloadRefused};
+use crate::shard::{self, NotOpened, OffloadPolicy, OffloadRefused};
 use nvme_target::Backing;
 use std::collections::VecDeque;
 use std::io;
@@ -91,6 +91,9 @@ pub enum DemoError {
         /// Why not.
         why: Why,
     },
+    /// The shards could not be opened.
+    #[error(transparent)]
+    NotOpened(#[from] Box<NotOpened>),
     /// The controller is not as the demonstration needs it.
     #[error("controller: {0}")]
     Controller(String),

@@ -9,13 +9,16 @@
 //!
 //! One thread, one simulated clock, one seed: a run is repeatable to the last packet. Timeouts of minutes cost no time.
 
+pub mod ceiling;
 mod config;
+pub mod heap;
 mod image;
 mod inject;
 mod job;
 mod outcome;
 mod peer;
 mod random;
+pub mod scale;
 pub mod simulate;
 mod wire;
 mod world;

@@ -346,7 +346,7 @@ impl<E: CqeFormat> CompletionQueue<E> {
         self.handle.number()
     }
 
-    pub(super) fn into_handle(self) -> Handle {
+    pub(crate) fn into_handle(self) -> Handle {
         self.handle
     }
 

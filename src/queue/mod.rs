@@ -26,8 +26,10 @@ mod sq;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use crate::adapter::{Logged, Objects};
 pub use cq::{Arm, CompletionQueue, CqTooSmall, CqeFields, CqeFormat, ErrorCompletion, Polled};
-pub use create::{Base, Logged, Objects, QueueError, SendParams, create_tis};
+pub use create::{Base, QueueError, SendParams, create_tis};
+pub(crate) use create::{UnknownCq, UnknownSq};
 pub use pool::RxPool;
 pub use rq::ReceiveQueue;
 pub use send::{

@@ -10,9 +10,9 @@
 //! A completion is asked for every few frames only and retires all before it.
 
 use super::cq::{CompletionQueue, ErrorCompletion};
-use super::create::{Base, Objects, QueueError, SendParams};
+use super::create::{Base, QueueError, SendParams};
 use super::sq::{Control, DS, MAX_DS, SendRing, WQEBB, Wqe, wqebbs};
-use super::{CompletionFault, Rejections};
+use super::{CompletionFault, Objects, Rejections};
 use crate::command::CommandError;
 use crate::dma::{DmaBuf, IoBuf, Iova};
 use crate::platform::{Deadline, Platform};

@@ -24,7 +24,7 @@ pub enum Event {
     },
     /// A request is over.
     Completed(Completion),
-    /// Something failed and recovery begins.
+    /// Something failed and recovery begins, or has to make more anew than it seemed.
     Lost {
         /// What has to be made anew.
         level: Level,
@@ -204,7 +204,7 @@ fn tried(waited: Duration, attempts: u32) -> String {
 /// What a session has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
-    /// Times that something was lost.
+    /// Times that something was lost ([`Event::Lost`]).
     pub losses: u64,
     /// Attempts to recover.
     pub attempts: u64,

@@ -371,12 +371,14 @@ impl<P: Platform> Session<P> {
                 }
             },
         }
-        self.requests.give_up(&mut self.counters, &mut self.done);
         for (index, buffer) in safe {
-            if let Some(Returned::Buffer(token, buffer)) = self.requests.returned(index, buffer, &mut self.counters) {
-                closed.buffers.push((token, buffer));
+            match self.requests.returned(index, buffer, &mut self.counters) {
+                Some(Returned::Completed(completion)) => self.done.push_back(completion),
+                Some(Returned::Buffer(token, buffer)) => closed.buffers.push((token, buffer)),
+                None => {}
             }
         }
+        self.requests.give_up(&mut self.counters, &mut self.done);
         self.tell();
         closed.events = self.events.into();
         closed

@@ -75,8 +75,11 @@ impl<P: Platform> Session<P> {
     pub(super) fn lose(&mut self, level: Level, why: Loss) {
         let now = self.platform.now();
         log::warn!("{why}: {level} to be made anew");
-        self.counters.losses += 1;
-        self.events.push_back(Event::Lost { level, why: why.to_string() });
+        // Attempts that fail lose nothing that was not lost before, unless more has to be made anew.
+        if self.trouble.as_ref().is_none_or(|trouble| trouble.why.is_none() || level > trouble.level) {
+            self.counters.losses += 1;
+            self.events.push_back(Event::Lost { level, why: why.to_string() });
+        }
         // The first attempt comes at once, unless what was recovered fails again and again.
         let wait = match self.phase {
             Phase::Live(since) => {
@@ -184,6 +187,7 @@ impl<P: Platform> Session<P> {
         let Function::Up(shard) = std::mem::replace(&mut self.function, Function::Down) else { return };
         let deadline = shard.adapter().command_deadline();
         let Retired { adapter, works, problems, events, quarantine, totals, next_port } = shard.retire(deadline);
+        let Some(adapter) = adapter.into_own() else { unreachable!("a session opens its shards on its own adapter") };
         self.past += &totals;
         self.config.shard.first_port = Some(next_port);
         problems.iter().for_each(|problem| log::warn!("{problem}"));
@@ -303,7 +307,12 @@ impl<P: Platform> Session<P> {
     fn close_step(&mut self) -> bool {
         match self.phase {
             // What was being recovered is not needed any more.
-            Phase::Waiting(_) => self.down(),
+            Phase::Waiting(_) => {
+                if let Some(why) = self.trouble.as_ref().and_then(|trouble| trouble.why.as_ref()) {
+                    self.problems.push(format!("the controller was not shut down: {why}"));
+                }
+                self.down();
+            }
             Phase::Admin | Phase::Queues => {
                 self.abort();
                 self.phase = Phase::Draining(None);

@@ -136,7 +136,8 @@ pub(super) struct Connection {
     pub tags: TagTable,
     pub stats: Stats,
     pub seen: Seen,
-    pub requests: Box<[Option<Pending>]>,
+    /// Requests, by command identifier, up to the highest that was used.
+    pub requests: Vec<Option<Pending>>,
     /// Requests that have not come back.
     pub under_way: u32,
     /// Of these, the answered ones that wait for the device to forget their buffers.
@@ -181,7 +182,7 @@ impl Connection {
             tags: TagTable::new(depth),
             stats: Stats::default(),
             seen: Seen::default(),
-            requests: (0..depth).map(|_| None).collect(),
+            requests: Vec::new(),
             under_way: 0,
             draining: 0,
             draining_since: now,

@@ -1,6 +1,7 @@
 //! What can be refused, and why connections end.
 
-use crate::adapter::Reason as Lack;
+use super::MAX_SHARDS;
+use crate::adapter::{AdapterError, Reason as Lack};
 use crate::command::CommandError;
 use crate::ddp::device::AddError;
 use crate::ddp::why::{Why, WhyNoOffload};
@@ -33,6 +34,12 @@ pub enum NotOpened {
     /// Firmware refused a command.
     #[error(transparent)]
     Command(#[from] CommandError),
+    /// The adapter has no page of doorbell registers for it.
+    #[error(transparent)]
+    Adapter(#[from] AdapterError),
+    /// No shard, or more than there are ranges of ports.
+    #[error("{0} shards; 1 to {MAX_SHARDS} are possible")]
+    Shards(u32),
 }
 
 impl NotOpened {

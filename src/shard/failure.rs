@@ -105,7 +105,7 @@ impl<P: Platform> Shard<P> {
             self.dead = true;
             return self.fail(now, error.to_string());
         }
-        let timed_out = self.adapter.command_counters().timed_out;
+        let timed_out = self.adapter.commands_timed_out();
         if timed_out != 0 {
             // Nobody knows what firmware did, or will do, about them.
             self.dead = true;
@@ -121,7 +121,7 @@ impl<P: Platform> Shard<P> {
     pub(crate) fn ask_firmware(&mut self, now: Duration) {
         let deadline = self.adapter.command_deadline();
         if self.broken.is_none()
-            && let Err(error) = self.adapter.link_is_up(deadline)
+            && let Err(error) = self.adapter.ask_firmware(deadline)
         {
             self.dead = true;
             self.fail(now, error.to_string());

@@ -1,6 +1,7 @@
 //! Choices that have names: what a plan draws from, and what the coverage table shows, drawn or not.
 
 use super::plan::{Plan, What};
+use crate::ddp::policy::Threshold;
 use crate::demo::peer::Peer;
 use crate::shard::OffloadPolicy;
 use crate::tcp::CongestionControl;
@@ -181,7 +182,15 @@ pub(super) fn of_plan(plan: &Plan) -> Vec<Choice> {
         has("queue_address_reads_back", s.queue_address_reads_back),
         of("target's TCP", PEER, &plan.peer),
         of("offload policy", POLICY, &plan.offload),
-        has("threshold", plan.threshold != 0),
+        one(
+            "threshold",
+            &["none", "fixed", "adaptive"],
+            match plan.threshold {
+                Threshold::Fixed(0) => 0,
+                Threshold::Fixed(_) => 1,
+                Threshold::Auto(_) => 2,
+            },
+        ),
         one(
             "control ring",
             &["never runs out", "32 blocks", "64 to 256"],

@@ -6,7 +6,6 @@ use super::requests::{Namespace, Request};
 use super::totals::{Run, Sums, sum};
 use super::watch::Watch;
 use crate::adapter::{self, Adapter};
-use crate::ddp::policy::Threshold;
 use crate::demo::job::{HOST_IP, NSID};
 use crate::demo::random::Random;
 use crate::demo::world::World;
@@ -173,7 +172,7 @@ impl Sim<'_> {
             rx_window: plan.rx_window,
             tx_buffer: 64 << 10,
             offload: plan.offload,
-            offload_threshold: Threshold::Fixed(plan.threshold),
+            offload_threshold: plan.threshold,
             log_control_ring: plan.log_control_ring,
             ..shard::Config::new(HOST_IP, secret)
         };

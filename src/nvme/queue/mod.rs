@@ -227,9 +227,9 @@ impl HostQueue {
             limits: Limits { in_capsule: config.in_capsule_bytes, max_h2c_data: 0 },
             commands: Commands::new(config.depth),
             receiver: Receiver::new(),
-            sender: Sender::new(config.depth, icreq),
-            // Every identifier completes once before it is released, plus Ready, Failed and an answer to the device.
-            events: VecDeque::with_capacity(usize::from(config.depth) + 3),
+            sender: Sender::new(icreq),
+            // Grows to as many as were ever outstanding: every identifier completes once before it is released.
+            events: VecDeque::new(),
             counters: Counters::default(),
             config,
         })

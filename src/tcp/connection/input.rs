@@ -417,7 +417,8 @@ impl<P: Payload> Connection<P> {
     #[inline]
     fn on_in_order(&mut self, now: Duration, at_once: bool) {
         self.unacked_segments += 1;
-        self.duplicate_acks = 0;
+        // What came out of order before it in the same poll has to be told all the same.
+        self.duplicate_acks = if self.sack { self.receive.reports_due() } else { 0 };
         // RFC 5681 §4.2: at least every second segment, and at once when a gap closes.
         if at_once || self.unacked_segments >= 2 {
             self.ack_now = true;
