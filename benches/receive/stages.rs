@@ -3,8 +3,8 @@
 use crate::callgrind::{Count, Place};
 use std::collections::BTreeMap;
 
-/// Parts in the order in which a packet goes through them; what is not named here comes last.
-const ORDER: [&str; 12] =
+/// Parts, in the order in which a packet goes through them.
+pub const ORDER: [&str; 12] =
     ["queue", "dma", "ddp", "frame", "net", "tcp", "nvme", "shard", "copy", "crc32c", "library", "bench"];
 
 /// What a part is, in the words of the table.
@@ -51,13 +51,11 @@ fn stage(place: &Place) -> String {
     module.filter(|module| ORDER.contains(module)).unwrap_or("library").to_owned()
 }
 
-/// Instructions by part, in the order of the table.
-pub fn by_stage(count: &Count) -> Vec<(String, u64)> {
-    let mut sums: BTreeMap<String, u64> = BTreeMap::new();
+/// Instructions by part.
+pub fn by_stage(count: &Count) -> BTreeMap<String, u64> {
+    let mut sums = BTreeMap::new();
     for (place, instructions) in &count.places {
         *sums.entry(stage(place)).or_default() += instructions;
     }
-    let mut sums: Vec<_> = sums.into_iter().collect();
-    sums.sort_by_key(|(stage, _)| ORDER.iter().position(|known| known == stage));
     sums
 }

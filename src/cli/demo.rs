@@ -2,16 +2,18 @@
 
 use super::options::{DemoArgs, OffloadChoice, PeerChoice, Towards};
 use super::text::{bytes, count, share};
+use super::watch::{Interval, Watch};
 use connectx_ddp::demo::{self, Config, Impairments, Outcome, Peer, Phase, Progress, WireConfig};
 use connectx_ddp::shard::OffloadPolicy;
 use connectx_ddp::tcp::CongestionControl;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nvme_target::{Script, Segmentation};
-use std::io::{IsTerminal, Write};
+use std::io::{IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-fn config(args: &DemoArgs) -> Config {
+/// What the options ask for.
+pub fn config(args: &DemoArgs) -> Config {
     let segmentation = match (args.align_pdus, args.segment) {
         (true, _) => Segmentation::AlignPdus,
         (_, true) => Segmentation::Random { min: 1, max: 1460 },
@@ -41,6 +43,7 @@ fn config(args: &DemoArgs) -> Config {
             OffloadChoice::Require => OffloadPolicy::Require,
             OffloadChoice::Off => OffloadPolicy::Off,
         },
+        threshold: args.offload_threshold,
         write: args.write,
         pcap: args.pcap.clone(),
         seed: args.seed,
@@ -55,6 +58,8 @@ fn config(args: &DemoArgs) -> Config {
             seed: args.seed,
         },
         pieces: 1,
+        inject: args.inject.clone(),
+        ask: None,
     }
 }
 
@@ -95,30 +100,57 @@ impl Bar {
 /// Runs the demonstration and tells what came of it.
 pub fn run(args: &DemoArgs) -> ExitCode {
     let config = config(args);
-    let mut bar = Bar::new(!args.json && std::io::stderr().is_terminal());
-    let outcome = demo::run(&config, &mut |progress| bar.show(progress));
+    carry_out("demo", &config, args, None, |out, outcome, watch| match args.json {
+        true => {
+            let mut object = serde_json::to_value(outcome)?;
+            watch.add_events(&mut object);
+            writeln!(out, "{object}")
+        }
+        false => {
+            // Half a summary would look like a whole one.
+            if outcome.completed {
+                summary(out, &config, outcome)?;
+            }
+            watch.write_events(out)
+        }
+    })
+}
+
+/// Runs a demonstration for the subcommand `name`, lets `tell` say what came of it, and lists what went wrong. `interval`:
+/// what is done with the driver's numbers now and then.
+pub fn carry_out(
+    name: &str,
+    config: &Config,
+    args: &DemoArgs,
+    interval: Option<Interval>,
+    tell: impl FnOnce(&mut StdoutLock<'_>, &Outcome, &Watch) -> std::io::Result<()>,
+) -> ExitCode {
+    let visible = !args.json && interval.is_none() && std::io::stderr().is_terminal();
+    let mut watch = match Watch::new(args, interval) {
+        Ok(watch) => watch,
+        Err(error) => {
+            eprintln!("cxddp {name}: --metrics: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut bar = Bar::new(visible);
+    let outcome = demo::run_watched(config, &mut watch, &mut |progress| bar.show(progress));
     bar.bar.finish_and_clear();
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
-            eprintln!("cxddp demo: {error}");
+            eprintln!("cxddp {name}: {error}");
             return ExitCode::from(2);
         }
     };
-    let mut out = std::io::stdout().lock();
-    let written = match args.json {
-        true => serde_json::to_writer(&mut out, &outcome).map_err(Into::into).and_then(|()| writeln!(out)),
-        // Half a summary would look like a whole one.
-        false if !outcome.completed => Ok(()),
-        false => summary(&mut out, &config, &outcome),
-    };
-    if let Err(error) = written {
-        eprintln!("cxddp demo: cannot write the result: {error}");
+    if let Err(error) = tell(&mut std::io::stdout().lock(), &outcome, &watch) {
+        eprintln!("cxddp {name}: cannot write the result: {error}");
         return ExitCode::from(2);
     }
     for problem in &outcome.problems {
-        eprintln!("cxddp demo: {problem}");
+        eprintln!("cxddp {name}: {problem}");
     }
+    watch.linger(name, args.metrics_linger);
     if outcome.verified { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -170,6 +202,20 @@ fn summary(out: &mut impl Write, config: &Config, o: &Outcome) -> std::io::Resul
         format!("{} commands; left: {} objects, {} pages", count(o.commands), o.objects_left, o.pages_left),
     )?;
     row("I/O queues", format!("{} of {} offloaded", o.queues_offloaded, o.queues))?;
+    if !o.injected.is_empty() {
+        row("injected", o.injected.join(", "))?;
+        for recovered in &o.recovered {
+            let (ms, level) = (recovered.took_us as f64 / 1000.0, &recovered.level);
+            row("  recovered", format!("{level} made anew in {ms:.3} ms of simulated time: {}", recovered.lost))?;
+        }
+        let again = o.resubmitted + o.writes_repeated;
+        let kept = count(o.buffers_quarantined);
+        row("  requests", format!("{} begun again; {kept} buffers waited for a reset", count(again)))?;
+    }
+    let threshold = &o.threshold;
+    if threshold.auto || threshold.bytes != 0 {
+        row("threshold", format!("{}, {}", bytes(threshold.bytes.into()), threshold.why))?;
+    }
     for queue in &o.per_queue {
         if let (Some(reason), Some(detail)) = (queue.reason, &queue.detail) {
             row("", format!("queue {}: {reason}: {detail}", queue.queue))?;

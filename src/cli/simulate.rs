@@ -56,6 +56,10 @@ fn summary(out: &mut impl Write, totals: &Totals, elapsed: f64) -> std::io::Resu
         let row: Vec<String> = answers.iter().map(|(answer, seeds)| format!("{answer} {}", count(*seeds))).collect();
         writeln!(out, "  {question:<24} {}", row.join(", "))?;
     }
+    let never: Vec<String> = totals.never_drawn().map(|(question, answer)| format!("{question} {answer}")).collect();
+    if !never.is_empty() {
+        writeln!(out, "  never drawn: {}", never.join(", "))?;
+    }
     writeln!(out, "\nwhat was reached{:<44} {:>8} {:>16}", "", "seeds", "times")?;
     for (path, reached) in &totals.paths {
         let never = if reached.times == 0 { "  never" } else { "" };

@@ -32,6 +32,11 @@ pub fn count(n: u64) -> String {
     out
 }
 
+/// So many of something: 1 read, 2 reads.
+pub fn counted(n: u64, one: &str) -> String {
+    format!("{} {one}{}", count(n), if n == 1 { "" } else { "s" })
+}
+
 /// `part` of `whole` in percent. 100 % and 0 % mean exactly that.
 pub fn share(part: u64, whole: u64) -> String {
     if whole == 0 {
@@ -48,12 +53,34 @@ pub fn share(part: u64, whole: u64) -> String {
     }
 }
 
+/// Text in lines of at most `width` columns, if its words allow: the first begins with `first`, the others with `rest`.
+pub fn wrap(text: &str, width: usize, first: &str, rest: &str) -> String {
+    let (mut out, mut column) = (first.to_owned(), first.chars().count());
+    let mut fresh = true;
+    for word in text.split_whitespace() {
+        let long = word.chars().count();
+        if !fresh && column + 1 + long > width {
+            out.push('\n');
+            out.push_str(rest);
+            (column, fresh) = (rest.chars().count(), true);
+        }
+        if !fresh {
+            out.push(' ');
+            column += 1;
+        }
+        out.push_str(word);
+        (column, fresh) = (column + long, false);
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     //! | property | test |
     //! |---|---|
     //! | a share never looks complete or empty when it is not | `shares_do_not_round_to_all_or_nothing` |
     //! | sizes and counts read well | `sizes_and_counts_read_well` |
+    //! | lines are not longer than asked, and no word is lost | `text_is_wrapped_between_words` |
     use super::*;
 
     #[test]
@@ -72,5 +99,13 @@ mod tests {
         assert_eq!(bytes(256 << 20), "256 MiB");
         assert_eq!(count(12_345_678), "12 345 678");
         assert_eq!(count(999), "999");
+        assert_eq!((counted(1, "read"), counted(0, "read")), ("1 read".to_owned(), "0 reads".to_owned()));
+    }
+
+    #[test]
+    fn text_is_wrapped_between_words() {
+        assert_eq!(wrap("a bb ccc dddd", 8, "→ ", "  "), "→ a bb\n  ccc\n  dddd");
+        assert_eq!(wrap("longerthanthat x", 5, "", " "), "longerthanthat\n x");
+        assert_eq!(wrap("a bb", 4, "", ""), "a bb");
     }
 }

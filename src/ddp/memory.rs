@@ -110,6 +110,7 @@ fn why_not_done(cause: Cause) -> Why {
     match cause {
         Cause::Bypass(Bypass::Late) => Why::LatePacket,
         Cause::Bypass(Bypass::Refused) => Why::RefusedCompletion,
+        Cause::Bypass(Bypass::NotKept) => Why::NotKept,
         Cause::Bypass(Bypass::Unsteered) => Why::NotSteered,
         Cause::Searching => Why::FramingLost,
         Cause::Asked => Why::ResyncPending,

@@ -8,8 +8,10 @@
 //!      ├── tags      where destination buffers live while the driver owns them, by command identifier
 //!      ├── icosq     the queue's control ring: WQEs that bind and unbind tags, and their completions
 //!      │     └── wqe     the bytes of these WQEs
+//!      ├── keys      memory keys of tags, kept for the next queue
 //!      ├── rebuild   128-byte CQE + receive buffer + tags ─► Frame, or a rejection
 //!      ├── memory    where the L5P finds and puts payload (`nvme::PayloadMemory`)
+//!      ├── policy    which reads are bound, by size
 //!      ├── stats     counters, under the names that people know
 //!      └── why       why something was not offloaded, or not placed
 //!   lookup     flow tag ─► queue
@@ -50,8 +52,10 @@ mod fake;
 #[cfg(test)]
 mod fixture;
 pub mod icosq;
+pub mod keys;
 pub mod lookup;
 pub mod memory;
+pub mod policy;
 pub mod queue;
 pub mod rebuild;
 pub mod stats;

@@ -17,7 +17,7 @@
 
 use super::tags::{Hot, TagTable};
 use crate::frame::{Arrival, Frame, Placed, RxBuffer};
-use crate::queue::CqeFields;
+use crate::queue::{CqeFields, Polled};
 use hw_regs::cqe::{Cqe64, OffloadCqe};
 use hw_regs::layout::{Field, Layout};
 use std::fmt;
@@ -81,15 +81,15 @@ impl Rejection {
     /// What is wrong, in a word for counters.
     pub fn name(self) -> &'static str {
         match self {
-            Rejection::NoQueue => "no_queue",
+            Rejection::NoQueue => "no-queue",
             Rejection::Length => "length",
-            Rejection::ResyncAndPlaced => "resync_and_placed",
-            Rejection::TagOutOfRange => "tag_out_of_range",
-            Rejection::TagNotBound => "tag_not_bound",
-            Rejection::EmptyRun => "empty_run",
-            Rejection::RunBeyondBuffer => "run_beyond_buffer",
-            Rejection::RunInHeaders => "run_in_headers",
-            Rejection::RunBeyondPacket => "run_beyond_packet",
+            Rejection::ResyncAndPlaced => "resync-and-placed",
+            Rejection::TagOutOfRange => "tag-out-of-range",
+            Rejection::TagNotBound => "tag-not-bound",
+            Rejection::EmptyRun => "empty-run",
+            Rejection::RunBeyondBuffer => "run-beyond-buffer",
+            Rejection::RunInHeaders => "run-in-headers",
+            Rejection::RunBeyondPacket => "run-beyond-packet",
         }
     }
 }
@@ -286,7 +286,7 @@ pub(super) fn placed(
     match usual(entry, flow_tag, arrival, tags) {
         Ok(placed) => Ok(placed),
         Err(arrival) => {
-            let why = why_not(entry, arrival.len(), tags);
+            let why = why_not(entry, tags);
             Err(refuse(arrival.into_buffer(), why))
         }
     }
@@ -294,31 +294,140 @@ pub(super) fn placed(
 
 /// [`placed`], without a reason why not.
 #[inline(always)]
-pub(super) fn usual(
+fn usual(
     entry: &impl CqeFields<OffloadCqe>,
     flow_tag: u32,
     arrival: Arrival,
     tags: &TagTable,
 ) -> Result<(Frame, u32), Arrival> {
-    let tag = entry.field(OffloadCqe::CCID) as u16;
-    let Some(&Hot { size, generation }) = tags.hot().get(usize::from(tag)) else { return Err(arrival) };
-    let run = entry.field(RUN);
-    let (cclen, hlen) = (run >> 16, run & 0xffff);
-    let ccoff = entry.field(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN);
-    let marks = entry.field(MARKS);
-    // `hlen` and `cclen` have 16 bits, so their sum does not overflow; `ccoff` has 32, hence the wider sum. A run of no
-    // bytes wraps to the largest number and so ends beyond every buffer.
-    let last = u64::from(ccoff) + u64::from(cclen.wrapping_sub(1));
-    if last >= u64::from(size) || is_in_headers(hlen, marks) || hlen + cclen > arrival.len() {
-        return Err(arrival);
+    let (tag, run, marks) = (entry.field(OffloadCqe::CCID) as u16, entry.field(RUN), entry.field(MARKS));
+    let Some(run) = Run::check(tag, run, marks, arrival.len(), tags) else { return Err(arrival) };
+    let Some(placed) = run.at(entry.field(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN)) else { return Err(arrival) };
+    Ok((run.frame(arrival, placed, flow_tag), run.len()))
+}
+
+/// What an entry says of a placed run, but for where it begins in the tag's buffer: checked.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    tag: u16,
+    generation: u32,
+    /// It fits into the tag's buffer at offsets below this.
+    below: u64,
+    hole: u32,
+    hole_end: u32,
+    checksum_ok: bool,
+}
+
+impl Run {
+    /// `run`, `marks`: these words. `len`: bytes of the packet, which fit its receive buffer. `None` for what cannot be.
+    #[inline(always)]
+    fn check(tag: u16, run: u32, marks: u32, len: u32, tags: &TagTable) -> Option<Run> {
+        let &Hot { size, generation } = tags.hot().get(usize::from(tag))?;
+        let (cclen, hlen) = (run >> 16, run & 0xffff);
+        // Both have 16 bits, so their sum does not overflow. A tag without a buffer has no bytes.
+        let hole_end = hlen + cclen;
+        if is_in_headers(hlen, marks) || hole_end > len || cclen.wrapping_sub(1) >= size {
+            return None;
+        }
+        let below = u64::from(size - cclen) + 1;
+        Some(Run { tag, generation, below, hole: hlen, hole_end, checksum_ok: checksums_ok(marks) })
     }
-    let placed = Placed { tag, generation, offset: ccoff };
-    let frame = arrival
-        .into_frame()
-        .with_placed(hlen, cclen, placed)
-        .with_queue(flow_tag)
-        .with_checksum_ok(checksums_ok(marks));
-    Ok((frame, cclen))
+
+    /// Bytes.
+    #[inline(always)]
+    fn len(&self) -> u32 {
+        self.hole_end - self.hole
+    }
+
+    /// The run at offset `ccoff`, if that is inside of the buffer.
+    #[inline(always)]
+    fn at(&self, ccoff: u32) -> Option<Placed> {
+        let placed = Placed { tag: self.tag, generation: self.generation, offset: ccoff };
+        (u64::from(ccoff) < self.below).then_some(placed)
+    }
+
+    /// The packet, whose length is that which the run was checked with.
+    #[inline(always)]
+    fn frame(&self, arrival: Arrival, placed: Placed, flow_tag: u32) -> Frame {
+        let frame = arrival.into_frame().with_hole(self.hole, self.hole_end, placed);
+        frame.with_queue(flow_tag).with_checksum_ok(self.checksum_ok)
+    }
+}
+
+/// All that an entry says of its packet but for the run's offset, the flow tag and the work request: words as they stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Claim {
+    run: [u8; 4],
+    tag: [u8; 4],
+    marks: [u8; 4],
+    bytes: [u8; 4],
+    flags: u8,
+}
+
+/// Packets of one queue in a row, each in the middle of a read that goes well. Most of them say what the one before said, and
+/// what was true of that need not be looked at again.
+#[derive(Debug)]
+pub(super) struct Series<'a> {
+    flow_tag: u32,
+    /// Digests are checked by the device.
+    digest: bool,
+    /// Bytes of a receive buffer.
+    capacity: u32,
+    /// As long as this is borrowed no tag changes its meaning.
+    tags: &'a TagTable,
+    /// The last claim that was checked, and what it came to.
+    claim: Claim,
+    run: Run,
+    /// Bytes of the packet.
+    len: u32,
+}
+
+impl<'a> Series<'a> {
+    pub(super) fn new(flow_tag: u32, digest: bool, capacity: u32, tags: &'a TagTable) -> Series<'a> {
+        let none = [0; 4];
+        // Should an entry claim just this, its run fits nowhere.
+        let claim = Claim { run: none, tag: none, marks: none, bytes: none, flags: 0 };
+        let run = Run { tag: 0, generation: 0, below: 0, hole: 0, hole_end: 0, checksum_ok: false };
+        Series { flow_tag, digest, capacity, tags, claim, run, len: 0 }
+    }
+
+    /// The packet of an entry with the queue's flow tag, in `buffer`, and its run's length; the buffer if the packet is
+    /// anything but the middle of a read that goes well.
+    #[inline(always)]
+    pub(super) fn next(&mut self, entry: &Polled<'_, OffloadCqe>, buffer: RxBuffer) -> Result<(Frame, u32), RxBuffer> {
+        let claim = Claim {
+            run: entry.word(RUN),
+            tag: entry.word(OffloadCqe::CCID),
+            marks: entry.word(MARKS),
+            bytes: entry.base_word(BYTE_COUNT),
+            flags: entry.field(FLAGS) as u8,
+        };
+        if claim != self.claim && !self.check(claim) {
+            return Err(buffer);
+        }
+        let run = &self.run;
+        let Some(placed) = run.at(entry.field(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN)) else { return Err(buffer) };
+        let frame = run.frame(Arrival::new(buffer, self.len), placed, self.flow_tag);
+        Ok((frame.with_digest_ok(self.digest), run.len()))
+    }
+
+    /// False if a claim cannot be true or is of another kind; otherwise it is the last one from now on.
+    // A call, so that what is compared with each entry stays in memory, and registers are for what changes.
+    #[inline(never)]
+    fn check(&mut self, claim: Claim) -> bool {
+        let len = u32::from_be_bytes(claim.bytes);
+        if !Flags(claim.flags).is_usual(self.digest) || len.wrapping_sub(1) >= self.capacity {
+            return false;
+        }
+        let ([high, low, ..], run, marks) = (claim.tag, u32::from_be_bytes(claim.run), u32::from_be_bytes(claim.marks));
+        match Run::check(u16::from_be_bytes([high, low]), run, marks, len, self.tags) {
+            Some(run) => {
+                (self.claim, self.run, self.len) = (claim, run, len);
+                true
+            }
+            None => false,
+        }
+    }
 }
 
 /// True if `hlen` bytes are less than the shortest headers of a packet.
@@ -338,9 +447,13 @@ fn is_in_headers_ipv6(hlen: u32) -> bool {
 /// meanwhile, one reason is as good as another.
 #[cold]
 #[inline(never)]
-fn why_not<E: CqeFields<OffloadCqe>>(entry: &E, bytes: u32, tags: &TagTable) -> Rejection {
+fn why_not<E: CqeFields<OffloadCqe>>(entry: &E, tags: &TagTable) -> Rejection {
     let tag = entry.field(OffloadCqe::CCID) as usize;
-    let Some(&Hot { size, .. }) = tags.hot().get(tag) else { return Rejection::TagOutOfRange };
+    let size = match tags.hot().get(tag) {
+        Some(hot) => hot.size,
+        None if tag < tags.depth() as usize => 0,
+        None => return Rejection::TagOutOfRange,
+    };
     let (cclen, hlen) = (entry.field(OffloadCqe::CCLEN), entry.field(OffloadCqe::HLEN));
     let end = u64::from(entry.field(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN)) + u64::from(cclen);
     if size == 0 {
@@ -352,7 +465,6 @@ fn why_not<E: CqeFields<OffloadCqe>>(entry: &E, bytes: u32, tags: &TagTable) -> 
     } else if is_in_headers(hlen, entry.field(MARKS)) {
         Rejection::RunInHeaders
     } else {
-        debug_assert!(hlen + cclen > bytes);
         Rejection::RunBeyondPacket
     }
 }

@@ -13,6 +13,7 @@
 //! tag                       pinned, not bound            what setup answered
 //! how the packet came       behind later bytes           late-packet: the device passes retransmissions through
 //!                           its first completion refused refused-completion
+//!                           it came before, not kept     not-kept
 //!                           without the queue's flow tag not-steered: the offload context never saw it
 //! the packet                another run was placed       second-run
 //! the stream before it      a PDU header came late       framing-lost, until the device asks; from the place that it
@@ -45,6 +46,18 @@ macro_rules! reasons {
             /// What to do about it.
             pub const fn advice(self) -> &'static str {
                 match self { $($type::$variant => $advice,)+ }
+            }
+        }
+
+        impl crate::observe::counter::Reason for $type {
+            fn all() -> &'static [$type] {
+                &$type::ALL
+            }
+            fn index(self) -> usize {
+                self as usize
+            }
+            fn name(self) -> &'static str {
+                $type::name(self)
             }
         }
 
@@ -174,6 +187,10 @@ reasons! {
         RefusedCompletion = "refused-completion",
             "what the device said of the packet could not be true: it was dropped and sent again, and copied then",
             "see the counters of refused completions; a device that lies needs another firmware";
+        /// Came before, and was not kept.
+        NotKept = "not-kept",
+            "the packet had come before, out of order, and there was no room to keep it: it was sent again, and copied then",
+            "allow the connection more receive buffers (rx_payloads_per_connection); look for loss on the path";
         /// Not through the rule.
         NotSteered = "not-steered",
             "the packet came without the queue's flow tag: the offload context never saw it",
@@ -218,7 +235,7 @@ reasons! {
         /// Nobody knows.
         NotTold = "not-told",
             "the device did not do it, and does not say why",
-            "see the counters of the function";
+            "if it is much, look at a capture (--pcap) for what the device saw";
     }
 }
 

@@ -1,7 +1,11 @@
 //! What a demonstration is to do, and the one clear line that an impossible wish gets.
 
+use super::inject::Injection;
 use super::peer::Peer;
 use super::world::WireConfig;
+#[cfg(doc)]
+use crate::ddp::policy::Costs;
+use crate::ddp::policy::Threshold;
 use crate::shard::OffloadPolicy;
 use std::path::PathBuf;
 
@@ -34,6 +38,8 @@ pub struct Config {
     pub mtu: u32,
     /// What to do about the offload.
     pub offload: OffloadPolicy,
+    /// Which reads are bound, by size. With [`Costs::Clock`] costs are measured in real time, and the run is not repeatable.
+    pub threshold: Threshold,
     /// Write the namespace before reading it.
     pub write: bool,
     /// Where frames are written to.
@@ -48,6 +54,11 @@ pub struct Config {
     pub wire: WireConfig,
     /// Pieces that a destination buffer is cut into, 1 to 128: of odd lengths and at odd offsets if more than one.
     pub pieces: u32,
+    /// What goes wrong while the namespace is read. If anything is to, what was lost is made anew, and requests are submitted
+    /// again; else the first loss is the end.
+    pub inject: Vec<Injection>,
+    /// A read of which [`Outcome::read`](super::Outcome::read) shall tell, from 0 on in the order of the namespace.
+    pub ask: Option<u64>,
 }
 
 impl Default for Config {
@@ -62,6 +73,7 @@ impl Default for Config {
             data_digest: false,
             mtu: 1500,
             offload: OffloadPolicy::Prefer,
+            threshold: Threshold::Fixed(0),
             write: false,
             pcap: None,
             seed: 1,
@@ -69,6 +81,8 @@ impl Default for Config {
             script: nvme_target::Script::default(),
             wire: WireConfig::default(),
             pieces: 1,
+            inject: Vec::new(),
+            ask: None,
         }
     }
 }
@@ -158,6 +172,11 @@ impl Config {
                 }
             });
         }
+        let reads = size.div_ceil(self.io_size);
+        if let Some(read) = self.ask.filter(|read| *read >= reads) {
+            let allowed = format!("the namespace has {reads} reads of this size; allowed is 0 to {}", reads - 1);
+            return Err(BadOption::new("--read", read, allowed));
+        }
         if let Some(path) = &self.pcap {
             let bad = |what: &str| BadOption::new("--pcap", path.display(), what);
             if path.is_dir() {
@@ -201,6 +220,7 @@ mod tests {
                 "--image /nonexistent/image: cannot be",
             ),
             (Config { image: Some("/".into()), ..ok.clone() }, "--image /: is not a regular file"),
+            (Config { ask: Some(2048), ..ok.clone() }, "--read 2048: the namespace has 2048 reads"),
             (Config { pcap: Some("/".into()), ..ok.clone() }, "--pcap /: is a folder"),
             (Config { pcap: Some("/nonexistent/a.pcapng".into()), ..ok.clone() }, "--pcap /nonexistent/a.pcapng: "),
         ];

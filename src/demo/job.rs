@@ -2,19 +2,21 @@
 
 use super::config::{BLOCK, BadOption, Config};
 use super::image::{self, Expected, Overlay};
-use super::outcome::{CopiedFor, Outcome, QueueOutcome, peak_rss};
+use super::inject::Injection;
+use super::outcome::{CopiedFor, Outcome, ReadOutcome, Recovered, peak_rss};
 use super::peer::PeerError;
-use super::world::{NoTap, PcapTap, Tap, WireConfig, World};
+use super::world::{Both, Moment, NoTap, PcapTap, Tap, WireConfig, World};
 use crate::adapter::{self, Adapter, AdapterError};
+use crate::ddp::policy::{Costs, Threshold};
 use crate::ddp::why::Why;
 use crate::dma::{DmaBuf, DmaError, DmaHeap, IoBuf};
 use crate::nvme::command::{BadLength, Request};
 use crate::nvme::controller::ControllerConfig;
 use crate::nvme::fabrics::{BadNqn, HostIdentity, Nqn};
 use crate::platform::virtual_nic::VirtualPlatform;
-use crate::shard::{
-    self, Completion, ConnectionId, Disconnect, Event, NotOpened, OffloadPolicy, OffloadRefused, Refused, Shard,
-};
+use crate::platform::{Deadline, Platform};
+use crate::session::{self, Completion, Event, Loss, Refused, RequestError, Session, SessionError};
+use crate::shard::{self, NotOpened, OffloadPolicy, OffloadRefused};
 use ethernet_wire::{Lane, Random};
 use nvme_target::Backing;
 use std::collections::VecDeque;
@@ -33,6 +35,10 @@ const MAX_IN_FLIGHT: u64 = 2 << 30;
 /// target's TCP waits a second and more for each lost segment that it does not learn of otherwise, and sends all that
 /// followed again.
 const PATIENCE: Duration = Duration::from_secs(3600);
+/// How long a command may take where things go wrong on purpose: as long as Linux gives an I/O command.
+const COMMAND_PATIENCE: Duration = Duration::from_secs(30);
+/// After this long a fault that nothing has stumbled upon is found by the look at the function's health.
+const NOTICE_PATIENCE: Duration = Duration::from_secs(3);
 /// Turns the seed of the image into that of what is written over it.
 const WRITTEN: u64 = 0x5752_4954_5445_4e21;
 
@@ -56,37 +62,27 @@ pub enum DemoError {
     Adapter(#[from] Box<AdapterError>),
     /// The queues could not be created.
     #[error(transparent)]
-    NotOpened(#[from] Box<NotOpened>),
+    Queues(#[from] Loss),
     /// The target does not take its configuration.
     #[error("target: {0}")]
     Target(#[from] PeerError),
     /// No memory for the buffers.
     #[error(transparent)]
     Memory(#[from] DmaError),
-    /// A connection ended.
-    #[error("{what} disconnected: {why}")]
-    Disconnected {
-        /// Which.
-        what: String,
-        /// Why.
-        why: Disconnect,
-    },
-    /// A connection or request was refused.
+    /// A connection ended, or something else was lost, and was not to be, or could not be, recovered.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    Session(SessionError),
     /// The offload was required and is not possible.
     #[error("--offload require: queue {queue}: {why}")]
     Offload {
         /// Which I/O queue.
-        queue: u32,
+        queue: u16,
         /// Why not.
         why: OffloadRefused,
     },
     /// The offload was required, and a read cannot be bound.
-    #[error("--offload require: the read of {bytes} bytes at byte {offset} on queue {queue}: {why}; {}", .why.advice())]
+    #[error("--offload require: the read of {bytes} bytes at byte {offset}: {why}; {}", .why.advice())]
     NotBound {
-        /// Which I/O queue.
-        queue: u32,
         /// First byte of the read in the namespace.
         offset: u64,
         /// Bytes of the read.
@@ -94,12 +90,25 @@ pub enum DemoError {
         /// Why not.
         why: Why,
     },
+    /// The shards could not be opened.
+    #[error(transparent)]
+    NotOpened(#[from] Box<NotOpened>),
     /// The controller is not as the demonstration needs it.
     #[error("controller: {0}")]
     Controller(String),
     /// Nothing happens any more.
     #[error("nothing has happened for {0:?} of simulated time, waiting for {1}")]
     Stuck(Duration, &'static str),
+}
+
+impl From<SessionError> for DemoError {
+    fn from(error: SessionError) -> DemoError {
+        match error {
+            SessionError::Offload { queue, why } => DemoError::Offload { queue, why },
+            SessionError::Lost { why: Loss::Offload { queue, why }, .. } => DemoError::Offload { queue, why },
+            error => DemoError::Session(error),
+        }
+    }
 }
 
 impl From<BadNqn> for DemoError {
@@ -138,13 +147,22 @@ pub struct Progress {
 
 /// Carries a demonstration out. `progress` is called now and then.
 pub fn run(config: &Config, progress: &mut dyn FnMut(Progress)) -> Result<Outcome, DemoError> {
+    run_watched(config, &mut NoTap, progress)
+}
+
+/// [`run`], with somebody who watches, beside the capture if there is one.
+pub fn run_watched(
+    config: &Config,
+    watch: &mut dyn Tap,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Outcome, DemoError> {
     match &config.pcap {
-        None => run_tapped(config, virtual_nic::Config::default(), &mut NoTap, progress),
+        None => run_tapped(config, virtual_nic::Config::default(), watch, progress),
         Some(path) => {
             config.check()?;
             let io = |error| DemoError::Io { what: format!("--pcap {}", path.display()), error };
             let mut tap = PcapTap::create(path).map_err(io)?;
-            let outcome = run_tapped(config, virtual_nic::Config::default(), &mut tap, progress);
+            let outcome = run_tapped(config, virtual_nic::Config::default(), &mut Both(&mut tap, watch), progress);
             tap.finish().map_err(io)?;
             outcome
         }
@@ -194,8 +212,7 @@ pub fn run_tapped(
 
     tap.device(&mut world.platform.nic());
     let began = Instant::now();
-    let adapter_config = adapter::Config { mtu: config.mtu as u16, ..adapter::Config::default() };
-    let adapter = Adapter::bring_up(Arc::clone(&world.platform), adapter_config).map_err(Box::new)?;
+    let adapter = Adapter::bring_up(Arc::clone(&world.platform), adapter_config(config)).map_err(Box::new)?;
     let caps = adapter.capabilities().offload();
     if config.offload != OffloadPolicy::Off && caps.possible() && config.queue_size > caps.max_queue_size() {
         let allowed = format!(
@@ -213,24 +230,31 @@ pub fn run_tapped(
     let mut secret = [0; 16];
     secret[..8].copy_from_slice(&config.seed.to_le_bytes());
     secret[8..].copy_from_slice(&config.seed.rotate_left(17).to_be_bytes());
-    let shard_config = shard::Config { offload: config.offload, ..shard::Config::new(HOST_IP, secret) };
-    let shard = Shard::open(adapter, shard_config).map_err(Box::new)?;
+    if config.threshold == Threshold::Auto(Costs::Clock) {
+        world.platform.measure_costs();
+    }
+    let (offload, offload_threshold) = (config.offload, config.threshold);
+    let shard_config = shard::Config { offload, offload_threshold, ..shard::Config::new(HOST_IP, secret) };
+    let session_config = session_config(config, shard_config, address, &subsystem)?;
+    let session = Session::on(adapter, session_config)?;
 
     let mut job = Job {
         config,
         size,
         expected,
         world,
-        shard: Some(shard),
+        session: Some(session),
         tap,
-        outcome: Outcome { queues: config.queues, ..Outcome::default() },
-        address,
-        queues: Vec::new(),
-        controller_down: false,
-        gone: Vec::new(),
+        outcome: Outcome::new(config.queues),
+        free: Vec::new(),
+        again: Vec::new(),
+        inject: config.inject.clone(),
+        losses: Vec::new(),
+        ready: false,
+        down: false,
         scratch: Vec::new(),
     };
-    let worked = job.work(subsystem, progress);
+    let worked = job.work(progress);
     if let Err(error) = &worked {
         job.outcome.problems.insert(0, error.to_string());
     }
@@ -243,10 +267,43 @@ pub fn run_tapped(
     Ok(outcome)
 }
 
-/// An I/O queue.
-struct IoQueue {
-    id: ConnectionId,
-    free: Vec<IoBuf>,
+fn session_config(
+    config: &Config,
+    shard: shard::Config,
+    address: SocketAddrV4,
+    subsystem: &str,
+) -> Result<session::Config, DemoError> {
+    let mut host_id = [0; 16];
+    host_id[..8].copy_from_slice(&config.seed.to_be_bytes());
+    // A version 8 UUID (RFC 9562): its bits are the application's own.
+    host_id[6] = 0x80;
+    host_id[8] = 0x80;
+    let recover = !config.inject.is_empty();
+    let controller = ControllerConfig {
+        identity: HostIdentity {
+            host_id,
+            host_nqn: Nqn::new("nqn.2026-01.io.connectx-ddp:demo")?,
+            subsystem_nqn: Nqn::new(subsystem)?,
+        },
+        header_digest: config.hdr_digest,
+        data_digest: config.data_digest,
+        io_queues: config.queues as u16,
+        max_namespaces: 1,
+        keep_alive: Duration::ZERO,
+        timeout: if recover { COMMAND_PATIENCE } else { PATIENCE },
+    };
+    let mut session = session::Config::new(shard, address, controller);
+    session.adapter = adapter_config(config);
+    session.depth = config.queue_size as u16;
+    if !recover {
+        session.ctrl_loss_timeout = Duration::ZERO;
+        session.max_attempts = 1;
+    }
+    Ok(session)
+}
+
+fn adapter_config(config: &Config) -> adapter::Config {
+    adapter::Config { mtu: config.mtu as u16, ..adapter::Config::default() }
 }
 
 struct Job<'a> {
@@ -254,143 +311,142 @@ struct Job<'a> {
     size: u64,
     expected: Expected,
     world: World,
-    shard: Option<Shard<VirtualPlatform>>,
+    session: Option<Session<VirtualPlatform>>,
     tap: &'a mut dyn Tap,
     outcome: Outcome,
-    address: SocketAddrV4,
-    queues: Vec<IoQueue>,
-    controller_down: bool,
-    gone: Vec<ConnectionId>,
+    /// Buffers of a whole request that are not in use.
+    free: Vec<IoBuf>,
+    /// Requests, by their first byte, that are to be begun anew.
+    again: Vec<u64>,
+    /// Faults that have not happened yet.
+    inject: Vec<Injection>,
+    /// What was lost since the last recovery.
+    losses: Vec<String>,
+    ready: bool,
+    down: bool,
     scratch: Vec<u8>,
 }
 
+/// One way over the namespace.
+struct Pass {
+    phase: Phase,
+    /// The first byte that was never begun.
+    next: u64,
+    /// Bytes that are done, whichever way.
+    done: u64,
+    began: Duration,
+}
+
 impl Job<'_> {
-    fn shard(&mut self) -> &mut Shard<VirtualPlatform> {
-        self.shard.as_mut().expect("the shard is there until the job is closed")
+    fn session(&mut self) -> &mut Session<VirtualPlatform> {
+        self.session.as_mut().expect("the session is there until the job is closed")
     }
 
-    /// Lets everything run until `look` finds what it waits for among the events.
-    fn wait<T>(
-        &mut self,
-        awaited: &'static str,
-        mut look: impl FnMut(&mut Self, Event) -> Result<Option<T>, DemoError>,
-    ) -> Result<T, DemoError> {
-        let began = self.world.now();
-        loop {
-            while let Some(event) = self.shard().next_event() {
-                if let Some(found) = look(self, event)? {
-                    return Ok(found);
-                }
-            }
-            let worked = self.shard().poll() | self.world.step(self.tap);
-            if worked {
-                continue;
-            }
-            let deadline = self.shard().next_deadline();
-            let waited = self.world.now() - began;
-            if waited > PATIENCE || !self.world.sleep(deadline) {
-                return Err(DemoError::Stuck(waited, awaited));
-            }
+    /// Lets the driver and the world do what they can; true if either did anything.
+    fn step(&mut self) -> bool {
+        let worked = self.session().poll();
+        self.show(Moment::Polled);
+        self.world.step(self.tap) | worked
+    }
+
+    fn show(&mut self, moment: Moment) {
+        if let Some(session) = &self.session {
+            self.tap.session(session, moment);
         }
     }
 
-    fn work(&mut self, subsystem: String, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
-        let passed = self.connect_and_pass(subsystem, progress);
+    /// Lets everything run until `look` finds what it waits for.
+    fn wait(&mut self, awaited: &'static str, look: impl Fn(&Self) -> bool) -> Result<(), DemoError> {
+        let began = self.world.now();
+        while !look(self) {
+            while let Some(event) = self.session().next_event() {
+                self.on_event(None, event)?;
+            }
+            if look(self) || self.step() {
+                continue;
+            }
+            self.sleep(began, None, awaited)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing has anything to do: time passes, not beyond `at`. Waiting began with the last `progress`.
+    fn sleep(&mut self, progress: Duration, at: Option<Duration>, awaited: &'static str) -> Result<(), DemoError> {
+        let deadline = [self.session().next_deadline(), at].into_iter().flatten().min();
+        let waited = self.world.now() - progress;
+        match waited <= PATIENCE && self.world.sleep(deadline) {
+            true => Ok(()),
+            false => Err(DemoError::Stuck(waited, awaited)),
+        }
+    }
+
+    fn work(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
+        let passed = self.connect_and_pass(progress);
+        self.show(Moment::Done);
         self.count();
-        let admin = passed?;
-        self.disconnect(admin)
+        passed?;
+        self.session().shutdown();
+        self.wait("the controller to shut down", |job| job.down)
     }
 
-    /// Everything up to the disconnecting; returns the admin connection.
-    fn connect_and_pass(
-        &mut self,
-        subsystem: String,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<ConnectionId, DemoError> {
-        let admin = self.connect_admin(subsystem)?;
-        self.connect_queues(admin)?;
-        self.offload_queues()?;
-        self.passes(progress)?;
-        Ok(admin)
-    }
-
-    fn passes(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
+    /// Everything up to the disconnecting.
+    fn connect_and_pass(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
+        self.wait("the controller and its queues to become ready", |job| job.ready)?;
+        self.check_namespace()?;
         if self.config.write {
             self.pass(Phase::Writing, progress)?;
         }
         let began = Instant::now();
         let passed = self.pass(Phase::Reading, progress);
         self.outcome.read_s = began.elapsed().as_secs_f64();
-        passed
+        passed?;
+        if !self.outcome.injected.is_empty() {
+            // What nobody has noticed yet is noticed soon, and what is being recovered is waited for.
+            let soon = self.world.now() + NOTICE_PATIENCE;
+            let noticed = |job: &Self| job.world.now() >= soon && job.session.as_ref().is_some_and(Session::is_live);
+            self.wait("recovery", noticed)?;
+        }
+        Ok(())
     }
 
-    fn connect_admin(&mut self, subsystem: String) -> Result<ConnectionId, DemoError> {
-        let mut host_id = [0; 16];
-        host_id[..8].copy_from_slice(&self.config.seed.to_be_bytes());
-        // A version 8 UUID (RFC 9562): its bits are the application's own.
-        host_id[6] = 0x80;
-        host_id[8] = 0x80;
-        let config = ControllerConfig {
-            identity: HostIdentity {
-                host_id,
-                host_nqn: Nqn::new("nqn.2026-01.io.connectx-ddp:demo")?,
-                subsystem_nqn: Nqn::new(&subsystem)?,
-            },
-            header_digest: self.config.hdr_digest,
-            data_digest: self.config.data_digest,
-            io_queues: self.config.queues as u16,
-            max_namespaces: 1,
-            keep_alive: Duration::ZERO,
-            timeout: PATIENCE,
-        };
-        let address = self.address;
-        let admin = self.shard().connect_admin(address, config)?;
-        self.wait("the controller to become ready", |_, event| match event {
-            Event::ControllerReady(id) if id == admin => Ok(Some(admin)),
-            Event::Disconnected(_, why) => Err(DemoError::Disconnected { what: "admin queue".into(), why }),
-            _ => Ok(None),
-        })
-    }
-
-    fn connect_queues(&mut self, admin: ConnectionId) -> Result<(), DemoError> {
-        let (size, queues, depth) = (self.size, self.config.queues as u16, self.config.queue_size as u16);
-        let controller = self.shard().controller(admin);
-        let controller = controller.ok_or_else(|| DemoError::Controller("is gone".into()))?;
+    fn check_namespace(&mut self) -> Result<(), DemoError> {
+        let size = self.size;
+        let controller = self.session().controller().ok_or_else(|| DemoError::Controller("is gone".into()))?;
         let page = controller.namespaces().first().and_then(|namespace| namespace.page.as_ref().ok());
         let (blocks, block_size) = page.map_or((0, 0), |page| (page.blocks, page.block_size));
-        if (blocks * u64::from(block_size), u64::from(block_size)) != (size, BLOCK) {
-            let what = format!("namespace 1 has {blocks} blocks of {block_size} bytes, the image {size} bytes");
-            return Err(DemoError::Controller(what));
-        }
-        let configs: Result<Vec<_>, _> = (1..=queues).map(|id| controller.io_queue(id, depth)).collect();
-        let configs = configs.map_err(|error| DemoError::Controller(error.to_string()))?;
-        let address = self.address;
-        for config in configs {
-            let id = self.shard().connect_io(address, config)?;
-            self.queues.push(IoQueue { id, free: Vec::new() });
-        }
-        let mut missing = self.queues.len();
-        self.wait("the I/O queues to become ready", |_, event| match event {
-            Event::QueueReady(_) => {
-                missing -= 1;
-                Ok((missing == 0).then_some(()))
+        match (blocks * u64::from(block_size), u64::from(block_size)) == (size, BLOCK) {
+            true => Ok(()),
+            false => {
+                let what = format!("namespace 1 has {blocks} blocks of {block_size} bytes, the image {size} bytes");
+                Err(DemoError::Controller(what))
             }
-            Event::Disconnected(_, why) => Err(DemoError::Disconnected { what: "I/O queue".into(), why }),
-            _ => Ok(None),
-        })
+        }
     }
 
-    fn offload_queues(&mut self) -> Result<(), DemoError> {
-        for index in 0..self.queues.len() {
-            let id = self.queues[index].id;
-            match self.shard().offload(id) {
-                Ok(()) => self.outcome.queues_offloaded += 1,
-                Err(why) if self.config.offload == OffloadPolicy::Require => {
-                    return Err(DemoError::Offload { queue: index as u32 + 1, why });
-                }
-                Err(OffloadRefused::Off) => {}
-                Err(why) => log::warn!("queue {} is not offloaded: {why}", index + 1),
+    /// Something happened, on a way over the namespace or before and after it.
+    fn on_event(&mut self, pass: Option<&mut Pass>, event: Event) -> Result<(), DemoError> {
+        match event {
+            Event::Ready => {
+                self.ready = true;
+                self.outcome.queues_offloaded = self.session().offloaded() as u32;
             }
+            // The reasons are collected at the end.
+            Event::NotOffloaded { queue, why } => log::warn!("queue {queue} is not offloaded: {why}"),
+            Event::Completed(completion) => match pass {
+                Some(pass) => self.complete(pass, completion)?,
+                None => self.problem(format!("a late completion: {:?}", completion.result)),
+            },
+            Event::Lost { why, .. } => self.losses.push(why),
+            Event::Recovered(recovery) => {
+                let lost = std::mem::take(&mut self.losses).into_iter().next().unwrap_or_default();
+                let (level, took_us) = (recovery.level.to_string(), recovery.took.as_micros() as u64);
+                self.outcome.recovered.push(Recovered { lost, level, took_us, attempts: recovery.attempts });
+            }
+            Event::Down { problems } => {
+                self.down = true;
+                problems.into_iter().for_each(|problem| self.problem(problem));
+            }
+            Event::Ended(error) => return Err(error.into()),
         }
         Ok(())
     }
@@ -398,94 +454,106 @@ impl Job<'_> {
     /// Goes over the whole namespace once.
     fn pass(&mut self, phase: Phase, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
         let total = self.size;
-        let (mut next, mut done) = (0, 0);
-        let mut turn = 0;
-        let began = self.world.now();
-        let mut last_progress = began;
-        progress(Progress { phase, done, total, placed: self.outcome.bytes_placed });
-        while done < total {
-            next = self.submit(phase, next, &mut turn)?;
-            let mut worked = false;
-            while let Some(event) = self.shard().next_event() {
-                match event {
-                    Event::Completed(id, completion) => {
-                        done += self.complete(phase, id, completion)?;
-                        worked = true;
-                    }
-                    Event::Disconnected(_, why) => {
-                        return Err(DemoError::Disconnected { what: "I/O queue".into(), why });
-                    }
-                    Event::ControllerReady(_) | Event::ControllerDown(_) | Event::QueueReady(_) => {}
-                }
+        let mut pass = Pass { phase, next: 0, done: 0, began: self.world.now() };
+        let mut last_progress = pass.began;
+        progress(Progress { phase, done: 0, total, placed: self.outcome.bytes_placed });
+        while pass.done < total {
+            self.inject_what_is_due(&pass);
+            self.submit(&mut pass)?;
+            let before = pass.done;
+            while let Some(event) = self.session().next_event() {
+                self.on_event(Some(&mut pass), event)?;
             }
-            if worked {
+            if pass.done != before {
                 last_progress = self.world.now();
-                progress(Progress { phase, done, total, placed: self.outcome.bytes_placed });
+                progress(Progress { phase, done: pass.done, total, placed: self.outcome.bytes_placed });
                 continue;
             }
-            if self.shard().poll() | self.world.step(self.tap) {
+            if self.step() {
                 continue;
             }
-            let deadline = self.shard().next_deadline();
-            let waited = self.world.now() - last_progress;
-            if waited > PATIENCE || !self.world.sleep(deadline) {
-                return Err(DemoError::Stuck(waited, "a request to complete"));
+            let due = self.inject.iter().filter_map(|injection| Some(pass.began + injection.time()?)).min();
+            self.sleep(last_progress, due.filter(|_| phase == Phase::Reading), "a request to complete")?;
+        }
+        self.inject_what_is_due(&pass);
+        if phase == Phase::Reading {
+            let took = self.world.now() - pass.began;
+            for injection in std::mem::take(&mut self.inject) {
+                let name = injection.name();
+                self.problem(format!(
+                    "--inject {name}: reading was over before, after {took:?}; take an earlier moment"
+                ));
             }
         }
         Ok(())
     }
 
-    /// Submits requests from `next` on until every queue is full; returns the first byte that is left.
-    fn submit(&mut self, phase: Phase, mut next: u64, turn: &mut usize) -> Result<u64, DemoError> {
-        let mut refused = 0;
-        while next < self.size && refused < self.queues.len() {
-            let len = self.config.io_size.min(self.size - next);
-            let queue = *turn % self.queues.len();
-            *turn += 1;
-            let buffer = match self.queues[queue].free.pop() {
+    /// Lets faults happen whose moment has come.
+    fn inject_what_is_due(&mut self, pass: &Pass) {
+        if pass.phase != Phase::Reading || self.inject.is_empty() {
+            return;
+        }
+        let (done, total) = (pass.done / self.config.io_size, self.size.div_ceil(self.config.io_size));
+        let time = self.world.now() - pass.began;
+        for injection in std::mem::take(&mut self.inject) {
+            if !injection.is_due(done, total, time) {
+                self.inject.push(injection);
+            } else if injection.inject(&mut self.world) {
+                self.outcome.injected.push(injection.name());
+            } else {
+                self.problem(format!("--inject {}: there is nothing that it could happen to", injection.name()));
+            }
+        }
+    }
+
+    /// Begins requests until the session takes no more.
+    fn submit(&mut self, pass: &mut Pass) -> Result<(), DemoError> {
+        loop {
+            let offset = self.again.last().copied().unwrap_or(pass.next);
+            if offset >= self.size {
+                return Ok(());
+            }
+            let len = self.config.io_size.min(self.size - offset);
+            let buffer = match self.free.pop() {
                 Some(buffer) if buffer.len() as u64 == len => buffer,
-                _ => {
-                    let heap = self.shard().adapter().heap().clone();
-                    buffer(&heap, len as usize, self.config.pieces, self.config.seed ^ next)?
+                other => {
+                    self.free.extend(other);
+                    let heap = self.world.platform.dma_heap();
+                    buffer(&heap, len as usize, self.config.pieces, self.config.seed ^ offset)?
                 }
             };
-            let (lba, blocks) = (next / BLOCK, (len / BLOCK) as u32);
-            let id = self.queues[queue].id;
-            let begun = match phase {
+            let (lba, blocks) = (offset / BLOCK, (len / BLOCK) as u32);
+            let begun = match pass.phase {
                 Phase::Writing => {
                     self.scratch.resize(len as usize, 0);
-                    self.fill_expected(next)?;
+                    self.fill_expected(offset)?;
                     buffer.write(0, &self.scratch);
                     let request = Request::write(NSID, lba, blocks, BLOCK as u32)?;
-                    self.shard().write(id, request, buffer, next)
+                    self.session().write(request, buffer, offset)
                 }
                 Phase::Reading => {
                     let request = Request::read(NSID, lba, blocks, BLOCK as u32)?;
-                    self.shard().read(id, request, buffer, next)
+                    self.session().read(request, buffer, offset)
                 }
             };
             match begun {
-                Ok(()) => {
-                    next += len;
-                    refused = 0;
+                Ok(()) if self.again.pop().is_some() => {}
+                Ok(()) => pass.next += len,
+                // Room comes with a completion; that there will be none any more, with an event.
+                Err((Refused::Busy { .. } | Refused::Over, buffer)) => {
+                    self.keep(buffer);
+                    return Ok(());
                 }
-                Err((Refused::Busy, buffer)) => {
-                    self.queues[queue].free.push(buffer);
-                    refused += 1;
-                }
-                Err((Refused::NotBound(why), buffer)) if why.passes() => {
-                    self.queues[queue].free.push(buffer);
-                    refused += 1;
-                }
-                Err((Refused::NotBound(why), _)) => {
-                    return Err(DemoError::NotBound { queue: queue as u32 + 1, offset: next, bytes: len, why });
-                }
-                // The event that says why comes next.
-                Err((Refused::NotReady, _)) => return Ok(next),
-                Err((why, _)) => return Err(why.into()),
+                Err((why, _)) => return Err(DemoError::Controller(why.to_string())),
             }
         }
-        Ok(next)
+    }
+
+    /// Keeps a buffer for the next request.
+    fn keep(&mut self, buffer: IoBuf) {
+        if buffer.len() as u64 == self.config.io_size {
+            self.free.push(buffer);
+        }
     }
 
     fn fill_expected(&mut self, offset: u64) -> Result<(), DemoError> {
@@ -493,39 +561,59 @@ impl Job<'_> {
         filled.map_err(|error| DemoError::Io { what: "reading the image again to compare".into(), error })
     }
 
-    /// Looks at a completed request; returns its bytes.
-    fn complete(&mut self, phase: Phase, id: ConnectionId, completion: Completion) -> Result<u64, DemoError> {
+    /// Looks at a request that is over.
+    fn complete(&mut self, pass: &mut Pass, completion: Completion) -> Result<(), DemoError> {
         let offset = completion.token;
         let len = self.config.io_size.min(self.size - offset);
-        if !completion.status.is_success() {
-            self.outcome.failed += 1;
-            self.problem(format!("request at byte {offset}: {}", completion.status));
+        match completion.result {
+            Ok(()) => {}
+            // Nobody else writes here, so writing the same once more is safe.
+            Err(RequestError::WriteUncertain) if !self.config.inject.is_empty() => {
+                self.outcome.writes_repeated += 1;
+                self.again.push(offset);
+                completion.buffer.into_iter().for_each(|buffer| self.keep(buffer));
+                return Ok(());
+            }
+            Err(RequestError::Refused(shard::Refused::NotBound(why))) => {
+                return Err(DemoError::NotBound { offset, bytes: len, why });
+            }
+            Err(error) => {
+                self.outcome.failed += 1;
+                self.problem(format!("request at byte {offset}: {error}"));
+                if completion.buffer.is_none() {
+                    self.problem(format!("the buffer of the request at byte {offset} stays with the device"));
+                }
+                pass.done += len;
+                completion.buffer.into_iter().for_each(|buffer| self.keep(buffer));
+                return Ok(());
+            }
         }
-        let Some(buffer) = completion.buffer else {
-            self.problem(format!("the buffer of the request at byte {offset} stays with the device"));
-            return Ok(len);
-        };
-        match phase {
-            // What a failed request moved counts for nothing.
-            _ if !completion.status.is_success() => {}
-            Phase::Writing => {
+        if pass.phase == Phase::Reading {
+            let read = offset / self.config.io_size;
+            if self.config.ask == Some(read) {
+                self.outcome.read = Some(ReadOutcome::new(read, offset, &completion));
+            }
+            let index = usize::from(completion.queue).wrapping_sub(1);
+            if let Some(queue) = self.outcome.per_queue.get_mut(index) {
+                queue.count_read(&completion);
+            }
+        }
+        pass.done += len;
+        match (pass.phase, &completion.buffer) {
+            (Phase::Writing, _) => {
                 self.outcome.writes += 1;
                 self.outcome.bytes_written += len;
             }
-            Phase::Reading => {
+            (Phase::Reading, buffer) => {
                 self.outcome.reads += 1;
                 self.outcome.bytes += len;
                 self.outcome.bytes_placed += u64::from(completion.placed);
                 self.outcome.bytes_copied += u64::from(completion.copied);
-                self.compare(offset, &buffer)?;
+                buffer.iter().try_for_each(|buffer| self.compare(offset, buffer))?;
             }
         }
-        if let Some(queue) = self.queues.iter_mut().find(|queue| queue.id == id)
-            && len == self.config.io_size
-        {
-            queue.free.push(buffer);
-        }
-        Ok(len)
+        completion.buffer.into_iter().for_each(|buffer| self.keep(buffer));
+        Ok(())
     }
 
     fn compare(&mut self, offset: u64, buffer: &IoBuf) -> Result<(), DemoError> {
@@ -552,21 +640,21 @@ impl Job<'_> {
         }
     }
 
-    /// Collects the counters, while everything is still there.
+    /// Collects what is known of each queue, while it is there, and what the world saw.
     fn count(&mut self) {
-        let ids: Vec<_> = self.queues.iter().map(|queue| queue.id).collect();
-        let Some(shard) = &self.shard else { return };
+        let Some(session) = &self.session else { return };
         let outcome = &mut self.outcome;
-        for (index, id) in ids.into_iter().enumerate() {
-            let (Some(queue), Some(stats)) = (shard.queue(id), shard.queue_stats(id)) else { continue };
-            let counters = queue.counters();
-            outcome.per_queue.push(QueueOutcome::new(index as u32 + 1, shard.why_no_offload(id), counters, &stats));
-            outcome.digests_hw += counters.digests_hardware;
-            outcome.digests_sw += counters.digests_software;
-            outcome.pdus_rx += counters.pdus_received;
-            outcome.pdus_tx += counters.pdus_sent;
+        if let Some(shard) = session.shard() {
+            outcome.threshold = shard.threshold().into();
+            for (number, id) in session.io_queues() {
+                let (Some(queue), Some(stats)) = (shard.queue(id), shard.queue_stats(id)) else { continue };
+                if let Some(of_queue) = outcome.per_queue.get_mut(usize::from(number).wrapping_sub(1)) {
+                    of_queue.count(shard.why_no_offload(id), queue.counters(), &stats);
+                }
+            }
         }
-        log::info!("the device's own view of the offload: {:?}", self.world.platform.nic().offload_counters());
+        outcome.device = self.world.platform.nic().offload_counters().clone();
+        log::info!("the device's own view of the offload: {:?}", outcome.device);
         log::info!("the device's drops: {:?}", self.world.platform.nic().counters().drops);
         log::info!("target: {:?}", self.world.target.counters());
         let [to_target, to_host] = self.world.lanes().map(Lane::counters);
@@ -575,53 +663,30 @@ impl Job<'_> {
         outcome.frames_reordered = to_target.reordered + to_host.reordered;
         outcome.frames_corrupted = to_target.corrupted + to_host.corrupted;
         outcome.frames_duplicated = to_target.duplicated + to_host.duplicated;
-        outcome.doorbells = shard.doorbells();
-        outcome.packets_placed = shard.offload_stats().packets;
-    }
-
-    /// Closes the I/O queues, then shuts the controller down.
-    fn disconnect(&mut self, admin: ConnectionId) -> Result<(), DemoError> {
-        let queues: Vec<_> = self.queues.drain(..).map(|queue| queue.id).collect();
-        for &id in &queues {
-            self.shard().close_connection(id);
-        }
-        self.wait("the I/O queues to close", |job, event| {
-            job.note_end(event)?;
-            Ok((job.gone.len() == queues.len()).then_some(()))
-        })?;
-        self.shard().close_connection(admin);
-        self.wait("the controller to shut down", |job, event| {
-            job.note_end(event)?;
-            Ok((job.gone.len() == queues.len() + 1).then_some(()))
-        })?;
-        if !self.controller_down {
-            self.problem("the controller did not confirm its shutdown".into());
-        }
-        Ok(())
-    }
-
-    fn note_end(&mut self, event: Event) -> Result<(), DemoError> {
-        match event {
-            Event::Disconnected(id, Disconnect::Closed | Disconnect::ClosedByPeer) => self.gone.push(id),
-            Event::Disconnected(id, why) => {
-                self.problem(format!("a connection did not close in order: {why}"));
-                self.gone.push(id);
-            }
-            Event::ControllerDown(_) => self.controller_down = true,
-            Event::Completed(_, completion) => self.problem(format!("a late completion: {}", completion.status)),
-            Event::ControllerReady(_) | Event::QueueReady(_) => {}
-        }
-        Ok(())
+        let totals = session.totals();
+        outcome.doorbells = totals.shard.doorbells;
+        outcome.packets_placed = totals.offload.packets;
+        outcome.digests_hw = totals.nvme.digests_hardware;
+        outcome.digests_sw = totals.nvme.digests_software;
+        outcome.pdus_rx = totals.nvme.pdus_received;
+        outcome.pdus_tx = totals.nvme.pdus_sent;
+        let counters = session.counters();
+        (outcome.resubmitted, outcome.buffers_quarantined) = (counters.resubmitted, counters.quarantined);
     }
 
     /// Takes the function down and asks the device what it still holds.
     fn close(&mut self) {
-        let Some(shard) = self.shard.take() else { return };
-        let stats = shard.offload_stats();
-        self.outcome.counters = stats.seed().into_iter().collect();
-        self.outcome.copied = CopiedFor::table(&stats);
-        let counters = shard.counters();
+        self.show(Moment::Closing);
+        let Some(session) = self.session.take() else { return };
+        let deadline = Deadline::after(&*self.world.platform, adapter_config(self.config).command_timeout);
+        let closed = session.close(deadline);
+        let totals = closed.totals;
+        self.outcome.counters = totals.offload.seed().into_iter().collect();
+        self.outcome.copied = CopiedFor::table(&totals.offload);
+        let counters = totals.shard;
         (self.outcome.packets_rx, self.outcome.packets_tx) = (counters.packets_rx, counters.packets_tx);
+        // What was injected leads to some of these.
+        let faultless = self.outcome.injected.is_empty();
         for (count, what) in [
             (counters.bad_completions, "completions of the device were not believed"),
             (
@@ -631,12 +696,10 @@ impl Job<'_> {
             (counters.foreign_placements, "packets were placed for another connection"),
             (counters.queue_errors, "queue errors"),
         ] {
-            if count != 0 {
+            if count != 0 && faultless {
                 self.outcome.problems.push(format!("{count} {what}"));
             }
         }
-        let deadline = shard.adapter().command_deadline();
-        let closed = shard.close(deadline);
         for problem in closed.problems {
             self.problem(problem);
         }
@@ -654,11 +717,14 @@ impl Job<'_> {
         if !inventory.is_empty() {
             self.problem(format!("the device still holds {inventory}"));
         }
-        if misuse != Default::default() {
+        if misuse != Default::default() && faultless {
             self.problem(format!("the device was used wrongly: {misuse:?}"));
         }
         for error in self.world.target.errors() {
-            self.problem(format!("target: {error}"));
+            match faultless {
+                true => self.problem(format!("target: {error}")),
+                false => log::info!("target: {error}"),
+            }
         }
     }
 }

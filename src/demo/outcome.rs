@@ -1,8 +1,10 @@
 //! What a demonstration found.
 
+use crate::ddp::policy::Report;
 use crate::ddp::stats::{Copied, Stats};
 use crate::ddp::why::Why;
-use crate::nvme::queue::Counters;
+use crate::nvme::queue::{Counters, DigestBy};
+use crate::session::Completion;
 use crate::shard::NoOffload;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -61,11 +63,28 @@ pub struct Outcome {
     pub queues_offloaded: u32,
     /// I/O queues.
     pub queues: u32,
+    /// The offload threshold in the end.
+    pub threshold: ThresholdOutcome,
     /// What software copied, and the digests that it computed, by reason ([`Why::name`]). The bytes add up to those of all
     /// reads, the failed ones too.
     pub copied: BTreeMap<&'static str, CopiedFor>,
     /// Each I/O queue.
     pub per_queue: Vec<QueueOutcome>,
+    /// Faults that were injected, in order.
+    pub injected: Vec<&'static str>,
+    /// What was recovered from, in order.
+    pub recovered: Vec<Recovered>,
+    /// Requests that were submitted again after a loss.
+    pub resubmitted: u64,
+    /// Writes that were begun anew because nobody could know what became of them.
+    pub writes_repeated: u64,
+    /// Buffers that waited for a reset of the function, because the device could still write them.
+    pub buffers_quarantined: u64,
+    /// The read that was asked about ([`Config::ask`](super::Config::ask)), if it is done.
+    pub read: Option<ReadOutcome>,
+    /// What the virtual device says of its offload, which a real one would not.
+    #[serde(skip)]
+    pub device: virtual_nic::offload::OffloadCounters,
     /// Firmware objects that the device still holds after teardown.
     pub objects_left: u64,
     /// Pages that firmware still holds after teardown.
@@ -82,6 +101,53 @@ pub struct Outcome {
     pub counters: BTreeMap<&'static str, u64>,
     /// What went wrong, a line each.
     pub problems: Vec<String>,
+}
+
+/// A recovery.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Recovered {
+    /// What was lost first.
+    pub lost: String,
+    /// The most that was made anew: connections, queues, or the function.
+    pub level: String,
+    /// Simulated time from the loss until all queues were ready, microseconds.
+    pub took_us: u64,
+    /// Attempts.
+    pub attempts: u32,
+}
+
+/// The offload threshold, and why it is what it is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct ThresholdOutcome {
+    /// Reads of fewer bytes are copied.
+    pub bytes: u32,
+    /// It follows costs; else it is fixed and the rest means nothing.
+    pub auto: bool,
+    /// Why it is what it is.
+    pub why: String,
+    /// Nanoseconds that binding and unbinding a read take, if known.
+    pub bind_ns: Option<f64>,
+    /// Nanoseconds that copying 1024 bytes takes, if known.
+    pub copy_ns_per_kib: Option<f64>,
+    /// Times that it was moved.
+    pub moves: u64,
+    /// Reads that were bound or copied against it, to learn what that costs.
+    pub probes: u64,
+}
+
+impl From<Report> for ThresholdOutcome {
+    fn from(report: Report) -> ThresholdOutcome {
+        let measured = report.measured.unwrap_or_default();
+        ThresholdOutcome {
+            bytes: report.bytes,
+            auto: report.measured.is_some(),
+            why: report.to_string(),
+            bind_ns: measured.bind_ns,
+            copy_ns_per_kib: measured.copy_ns.map(|ns| ns * 1024.0),
+            moves: measured.moves,
+            probes: measured.bind_probes + measured.copy_probes,
+        }
+    }
 }
 
 /// What software did for one reason in the device's place.
@@ -105,7 +171,7 @@ impl CopiedFor {
 }
 
 /// What became of one I/O queue.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct QueueOutcome {
     /// Which, from 1 on.
     pub queue: u32,
@@ -119,6 +185,12 @@ pub struct QueueOutcome {
     pub advice: Option<&'static str>,
     /// Reads that were bound.
     pub bound: u64,
+    /// Reads that succeeded, all of whose payload the device placed.
+    pub reads_placed: u64,
+    /// Reads that succeeded, of which it placed a part.
+    pub reads_in_part: u64,
+    /// Reads that succeeded, of which it placed nothing.
+    pub reads_copied: u64,
     /// Payload of completed reads that the device placed.
     pub bytes_placed: u64,
     /// Payload of completed reads that software copied.
@@ -136,27 +208,88 @@ pub struct QueueOutcome {
 }
 
 impl QueueOutcome {
-    /// Queue number `queue`, from what the shard knows of it.
-    pub fn new(queue: u32, no: Option<&NoOffload>, counters: &Counters, stats: &Stats) -> QueueOutcome {
-        QueueOutcome {
-            queue,
-            offloaded: no.is_none(),
-            reason: no.map(|no| no.why.name()),
-            detail: no.map(|no| no.detail.clone()),
-            advice: no.map(|no| no.why.advice()),
-            bound: stats.setup,
-            bytes_placed: counters.bytes_placed,
-            bytes_copied: counters.bytes_copied,
-            digests_hw: counters.digests_hardware,
-            digests_sw: counters.digests_software,
-            resyncs: stats.resync,
-            resyncs_confirmed: stats.resync_confirmed,
-            copied: CopiedFor::table(stats),
+    /// Counts a read that succeeded.
+    pub(super) fn count_read(&mut self, completion: &Completion) {
+        *match (completion.placed, completion.copied) {
+            (_, 0) => &mut self.reads_placed,
+            (0, _) => &mut self.reads_copied,
+            _ => &mut self.reads_in_part,
+        } += 1;
+    }
+
+    /// Takes over what the shard knows of the queue.
+    pub(super) fn count(&mut self, no: Option<&NoOffload>, counters: &Counters, stats: &Stats) {
+        self.offloaded = no.is_none();
+        self.reason = no.map(|no| no.why.name());
+        self.detail = no.map(|no| no.detail.clone());
+        self.advice = no.map(|no| no.why.advice());
+        self.bound = stats.setup;
+        (self.bytes_placed, self.bytes_copied) = (counters.bytes_placed, counters.bytes_copied);
+        (self.digests_hw, self.digests_sw) = (counters.digests_hardware, counters.digests_software);
+        (self.resyncs, self.resyncs_confirmed) = (stats.resync, stats.resync_confirmed);
+        self.copied = CopiedFor::table(stats);
+    }
+}
+
+/// What became of one read.
+#[derive(Clone, Debug, Serialize)]
+pub struct ReadOutcome {
+    /// Which, from 0 on in the order of the namespace.
+    pub read: u64,
+    /// Its first byte in the namespace.
+    pub offset: u64,
+    /// The I/O queue that it went over, from 1 on.
+    pub queue: u32,
+    /// How it went.
+    pub status: String,
+    /// Bytes that the device placed.
+    pub placed: u32,
+    /// Bytes that software copied.
+    pub copied: u32,
+    /// Why.
+    pub reasons: Vec<ReadReason>,
+    /// Who checked its data digests: `none`, `hardware` or `software`.
+    pub digests_by: &'static str,
+}
+
+/// Why a part of a read was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ReadReason {
+    /// [`Why::name`].
+    pub reason: &'static str,
+    /// Bytes; a read remembers those of [`REMEMBERED`](crate::ddp::why::REMEMBERED) reasons, and of others only that they
+    /// were.
+    pub bytes: Option<u32>,
+}
+
+impl ReadOutcome {
+    pub(super) fn new(read: u64, offset: u64, completion: &Completion) -> ReadOutcome {
+        let why = &completion.why_copied;
+        let bytes = |reason| why.iter().find(|(known, _)| *known == reason).map(|(_, bytes)| bytes);
+        ReadOutcome {
+            read,
+            offset,
+            queue: completion.queue.into(),
+            status: completion.result.as_ref().map_or_else(ToString::to_string, |()| "Successful Completion".into()),
+            placed: completion.placed,
+            copied: completion.copied,
+            reasons: why.all().map(|reason| ReadReason { reason: reason.name(), bytes: bytes(reason) }).collect(),
+            digests_by: match completion.digest_by {
+                DigestBy::None => "none",
+                DigestBy::Hardware => "hardware",
+                DigestBy::Software => "software",
+            },
         }
     }
 }
 
 impl Outcome {
+    /// Nothing has happened, on as many I/O queues.
+    pub(super) fn new(queues: u32) -> Outcome {
+        let per_queue = (1..=queues).map(|queue| QueueOutcome { queue, ..QueueOutcome::default() }).collect();
+        Outcome { queues, per_queue, ..Outcome::default() }
+    }
+
     /// True if nothing went wrong.
     pub fn is_clean(&self) -> bool {
         self.problems.is_empty()

@@ -5,7 +5,7 @@ use super::DmaBuf;
 use hw_regs::layout::{Field, Layout};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// A buffer as an array of entries `E`.
 ///
@@ -183,6 +183,23 @@ impl<E: Layout> Entry<'_, E> {
         unsafe { AtomicU8::from_ptr(self.at(E::SIZE - 1)) }.load(Ordering::Acquire)
     }
 
+    /// Loads the last 8 bytes before anything that follows: ownership and what stands beside it.
+    #[inline(always)]
+    pub fn acquire_last_8(&self) -> [u8; 8] {
+        const { assert!(E::SIZE.is_multiple_of(8)) };
+        // SAFETY: inside the entry, which is valid and begins at a multiple of 8; the device writes its last byte last.
+        unsafe { AtomicU64::from_ptr(self.at(E::SIZE - 8).cast()) }.load(Ordering::Acquire).to_ne_bytes()
+    }
+
+    /// Loads the word that a field is in, as it stands: to be compared with the same word of another entry.
+    #[inline(always)]
+    pub fn word(&self, field: Field<E>) -> [u8; 4] {
+        let at = (field.offset() / 32 * 4) as usize;
+        assert!(at + 4 <= E::SIZE);
+        // SAFETY: inside the entry, as checked; entries begin at multiples of 8, and `at` is a multiple of 4.
+        unsafe { AtomicU32::from_ptr(self.at(at).cast()) }.load(Ordering::Relaxed).to_ne_bytes()
+    }
+
     /// Loads a field: exactly one load.
     #[inline(always)]
     pub fn get(&self, field: Field<E>) -> u32 {
@@ -247,6 +264,9 @@ mod tests {
                 entry.copy_into(&mut copy);
                 prop_assert_eq!(copy.bytes(), expected.bytes());
                 prop_assert_eq!(entry.acquire_last(), expected.0[127]);
+                prop_assert_eq!(&entry.acquire_last_8(), &expected.0[120..]);
+                prop_assert_eq!(&entry.word(OffloadCqe::CCID), &expected.0[8..12]);
+                prop_assert_eq!(&entry.word(OffloadCqe::CQE64_B1_NVMEOTCP_DDGST), &expected.0[64..68]);
                 // 8, 16, 24 and 32 bits, and a single one.
                 for field in [
                     OffloadCqe::CQE64_HDS_IP_EXT,

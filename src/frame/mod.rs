@@ -84,8 +84,10 @@ pub enum Bypass {
     No,
     /// Later bytes of the stream came before it: the device passes it through (`nvme-tcp-offload.md` §6.2).
     Late,
-    /// It came before, and was dropped because what the device said of it could not be true.
+    /// The same, and it came before: it was dropped because what the device said of it could not be true.
     Refused,
+    /// The same, and it came before: TCP did not keep it.
+    NotKept,
     /// It did not come by the connection's steering rule: the offload context has not seen it.
     Unsteered,
 }
@@ -194,6 +196,14 @@ impl Frame {
             Some(end) if end <= self.end => end,
             _ => outside(hole, len, self.end),
         };
+        (self.hole, self.hole_end, self.placed) = (hole, hole_end, placed);
+        self
+    }
+
+    /// [`Frame::with_placed`] of `[hole, hole_end)`, which the caller has found to lie inside the packet.
+    #[inline(always)]
+    pub(crate) fn with_hole(mut self, hole: u32, hole_end: u32, placed: Placed) -> Frame {
+        debug_assert!(hole <= hole_end && hole_end <= self.end);
         (self.hole, self.hole_end, self.placed) = (hole, hole_end, placed);
         self
     }

@@ -70,6 +70,12 @@ pub trait Platform {
     /// Time since some fixed moment; never goes back. A virtual platform may run on simulated time.
     fn now(&self) -> Duration;
 
+    /// The clock by which the driver measures what its own work costs; never goes back. Not [`Platform::now`] where that
+    /// stands still while the driver works.
+    fn cost_clock(&self) -> Duration {
+        self.now()
+    }
+
     /// Called by every loop that waits, between two looks: a hint to the CPU on hardware; the in-process device works
     /// here.
     fn pause(&self);
@@ -114,6 +120,11 @@ impl Deadline {
     /// `after` from now, on the platform's clock.
     pub fn after(platform: &impl Platform, after: Duration) -> Deadline {
         Deadline(platform.now() + after)
+    }
+
+    /// The moment `by` later.
+    pub fn later(self, by: Duration) -> Deadline {
+        Deadline(self.0 + by)
     }
 
     /// True once the moment has passed.

@@ -103,7 +103,26 @@ pub struct Polled<'a, E> {
 pub(super) struct Ahead<'a, E> {
     entries: Entries<'a, E>,
     op: u8,
-    op_own: u8,
+    /// What the last 8 bytes of an entry of the kind asked for are, but for its counter.
+    last: u64,
+}
+
+/// The last 8 bytes of an entry: flow tag, and what [`name`] has.
+#[inline(always)]
+fn last_8([a, b, c]: [u8; 3], last: [u8; 4]) -> u64 {
+    let [high, low, signature, op_own] = last;
+    u64::from_ne_bytes([0, a, b, c, high, low, signature, op_own])
+}
+
+/// What of them counts: neither what stands before the flow tag, nor the signature, nor whether the entry is solicited.
+const LAST_8: u64 = u64::from_ne_bytes([0, 0xff, 0xff, 0xff, 0xff, 0xff, 0, !SOLICITED]);
+
+/// How the last word of an entry names work request `counter`: its counter, and zeros in the place of the signature and of
+/// opcode, format and owner.
+#[inline(always)]
+pub(super) fn name(counter: u16) -> u32 {
+    let [high, low] = counter.to_be_bytes();
+    u32::from_ne_bytes([high, low, 0, 0])
 }
 
 impl<'a, E: CqeFormat> Ahead<'a, E> {
@@ -113,12 +132,13 @@ impl<'a, E: CqeFormat> Ahead<'a, E> {
         self.entries.len()
     }
 
-    /// Entry `n` from here, if the device has written it and it is of the kind asked for, solicited or not.
+    /// Entry `n` from here, if the device has written it, it is of the kind asked for, solicited or not, and names the work
+    /// request whose [`name`] is this.
     #[inline(always)]
-    pub(super) fn get(&self, n: usize) -> Option<Polled<'a, E>> {
+    pub(super) fn get(&self, n: usize, name: u32) -> Option<Polled<'a, E>> {
         let entry = self.entries.entry(n)?;
-        // Owner, format and opcode in one comparison; no entry that was never written has the opcode of one that was.
-        if entry.acquire_last() & !SOLICITED != self.op_own {
+        // One comparison for all of it; no entry that was never written has the opcode of one that was.
+        if u64::from_ne_bytes(entry.acquire_last_8()) & LAST_8 != self.last | last_8([0; 3], name.to_ne_bytes()) {
             return None;
         }
         barrier::dma_read();
@@ -127,6 +147,18 @@ impl<'a, E: CqeFormat> Ahead<'a, E> {
 }
 
 impl<E: CqeFormat> Polled<'_, E> {
+    /// The word that a field is in, as it stands: to be compared with the same word of another entry.
+    #[inline(always)]
+    pub(crate) fn word(&self, field: Field<E>) -> [u8; 4] {
+        self.entry.word(field)
+    }
+
+    /// [`Polled::word`] of a field of the 64-byte entry in it.
+    #[inline(always)]
+    pub(crate) fn base_word(&self, field: Field<Cqe64>) -> [u8; 4] {
+        self.entry.word(Field::new(E::BASE + field.offset(), 32))
+    }
+
     /// Copies the entry out.
     #[inline(always)]
     fn copy_into(&self, to: &mut E) {
@@ -271,6 +303,8 @@ pub struct CompletionQueue<E: CqeFormat> {
     sequence: u32,
     arm_register: u64,
     error: Option<u8>,
+    /// Entries read and dropped in recoveries.
+    discarded: u64,
     _entry: PhantomData<fn() -> E>,
 }
 
@@ -295,6 +329,7 @@ impl<E: CqeFormat> CompletionQueue<E> {
             sequence: 0,
             arm_register: uar::offset(uar_page, uar::CQ_ARM),
             error: None,
+            discarded: 0,
             _entry: PhantomData,
         };
         cq.record.store_first(0);
@@ -314,7 +349,7 @@ impl<E: CqeFormat> CompletionQueue<E> {
         self.handle.number()
     }
 
-    pub(super) fn into_handle(self) -> Handle {
+    pub(crate) fn into_handle(self) -> Handle {
         self.handle
     }
 
@@ -365,11 +400,13 @@ impl<E: CqeFormat> CompletionQueue<E> {
     }
 
     /// The entries to come in this lap, at most `limit`, for a run of completions
-    /// ([`ReceiveQueue::accept_run`](super::ReceiveQueue::accept_run)) that all have the opcode and format of `op`. Nothing
-    /// is consumed.
+    /// ([`ReceiveQueue::accept_run`](super::ReceiveQueue::accept_run)) that all have the opcode and format of `op` and this
+    /// flow tag (24 bits). Nothing is consumed.
     #[inline(always)]
-    pub(super) fn ahead(&self, op: u8, limit: usize) -> Ahead<'_, E> {
-        Ahead { entries: self.ring.entries_from(self.next, limit), op, op_own: op | self.owner }
+    pub(super) fn ahead(&self, op: u8, flow_tag: u32, limit: usize) -> Ahead<'_, E> {
+        let [_, flow_tag @ ..] = flow_tag.to_be_bytes();
+        let last = last_8(flow_tag, [0, 0, 0, op | self.owner]);
+        Ahead { entries: self.ring.entries_from(self.next, limit), op, last }
     }
 
     /// Consumes `n` entries that were found [ahead](CompletionQueue::ahead).
@@ -438,11 +475,17 @@ impl<E: CqeFormat> CompletionQueue<E> {
         self.error
     }
 
+    /// Entries that recoveries have dropped so far.
+    pub fn discarded(&self) -> u64 {
+        self.discarded
+    }
+
     /// Reads and drops every entry that is there, at most one lap. Returns how many. For recovery, when the queues that
     /// complete here were reset.
     pub fn discard(&mut self) -> u32 {
         let count = (0..self.entries()).take_while(|_| self.poll().is_some()).count() as u32;
         self.update();
+        self.discarded += u64::from(count);
         count
     }
 }

@@ -4,7 +4,7 @@
 //! in the completion (`wqe_counter`); the name is checked against what is posted. There is no doorbell register: the device
 //! reads the doorbell record when a packet arrives (`mlx5-bringup.md` §8.3).
 
-use super::cq::{CompletionQueue, CqeFields, CqeFormat, ErrorCompletion, Polled};
+use super::cq::{CompletionQueue, CqeFields, CqeFormat, ErrorCompletion, Polled, name};
 use super::pool::RxPool;
 use super::ring::DoorbellRecord;
 use super::{BadCompletion, CompletionFault, Rejections};
@@ -20,7 +20,7 @@ pub(super) const WQE_BYTES: usize = 16;
 /// Largest queue: with half of the 16-bit counter's range at most, no counter is ambiguous.
 pub(super) const MAX_LOG_WQES: u32 = 15;
 
-/// What a slot awaits that is not posted: no counter of 16 bits.
+/// What a slot awaits that is not posted: no name.
 const NOTHING: u32 = u32::MAX;
 /// The buffer of a slot that has none.
 const NONE: u32 = u32::MAX;
@@ -34,15 +34,9 @@ const NONE: u32 = u32::MAX;
 /// | nothing | a buffer | the device is done with it although it was not taken: it is posted again as it is |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Slot {
-    /// Counter by which a completion names it, as it stands in the entry: big-endian.
+    /// How a completion names it ([`name`]).
     awaits: u32,
     buffer: u32,
-}
-
-/// What the slot of work request `counter` awaits.
-#[inline(always)]
-fn name(counter: u16) -> u32 {
-    counter.to_be().into()
 }
 
 const EMPTY: Slot = Slot { awaits: NOTHING, buffer: NONE };
@@ -102,7 +96,7 @@ impl ReceiveQueue {
         self.handle.take().expect("taken once, by the one who destroys the queue")
     }
 
-    pub(super) fn into_handle(mut self) -> Handle {
+    pub(crate) fn into_handle(mut self) -> Handle {
         self.take_handle()
     }
 
@@ -193,30 +187,28 @@ impl ReceiveQueue {
     }
 
     /// Takes packets in order for as long as they are as they mostly are: at most `limit` entries of `cq` that are written,
-    /// report a received packet, name the next work request and a byte count that fits, and are taken by `each`. An
-    /// entry that is not, and what follows it, stays where it is, for [`CompletionQueue::poll_in_place`] and
-    /// [`ReceiveQueue::accept`] to say what is wrong with it. Returns how many were taken.
+    /// report a received packet, have this flow tag, name the next work request, and are taken by `each`. An entry that is not,
+    /// and what follows it, stays where it is, for [`CompletionQueue::poll_in_place`] and [`ReceiveQueue::accept`] to say what is wrong with it.
+    /// Returns how many were taken.
     ///
-    /// `each` sees the entry and the packet, and gives the packet's buffer back if it does not take it.
+    /// `each` sees the entry and the buffer, checks the byte count ([`Arrival::check`] with
+    /// [`buffer_size`](ReceiveQueue::buffer_size)), and gives the buffer back if it does not take the packet.
     #[inline(always)]
-    pub fn accept_run<E: CqeFormat>(
+    pub(crate) fn accept_run<E: CqeFormat>(
         &mut self,
         cq: &mut CompletionQueue<E>,
+        flow_tag: u32,
         limit: u32,
-        mut each: impl FnMut(&Polled<'_, E>, Arrival) -> Result<(), RxBuffer>,
+        mut each: impl FnMut(&Polled<'_, E>, RxBuffer) -> Result<(), RxBuffer>,
     ) -> u32 {
         let slots = self.slots.get_mut(self.next as usize..).unwrap_or_default();
-        let entries = cq.ahead(CqeOpcode::RESP_SEND.0 << 4, slots.len().min(limit as usize));
+        let entries = cq.ahead(CqeOpcode::RESP_SEND.0 << 4, flow_tag, slots.len().min(limit as usize));
         let slots = &mut slots[..entries.len()];
-        let size = self.buffer_size;
         let mut taken = 0;
-        while let (Some(entry), Some(slot)) = (entries.get(taken), slots.get_mut(taken)) {
-            let bytes = entry.base_field(Cqe64::BYTE_CNT);
-            let counter = entry.base_field(Cqe64::WQE_COUNTER) as u16;
-            if slot.awaits != name(counter) || bytes.wrapping_sub(1) >= size {
-                break;
-            }
-            if each(&entry, Arrival::new(RxBuffer(slot.buffer), bytes)).is_err() {
+        while let Some(slot) = slots.get_mut(taken)
+            && let Some(entry) = entries.get(taken, slot.awaits)
+        {
+            if each(&entry, RxBuffer(slot.buffer)).is_err() {
                 break;
             }
             *slot = EMPTY;
@@ -226,6 +218,12 @@ impl ReceiveQueue {
         self.next += taken;
         cq.advance(taken);
         taken
+    }
+
+    /// Bytes of each receive buffer.
+    #[inline(always)]
+    pub fn buffer_size(&self) -> u32 {
+        self.buffer_size
     }
 
     /// The buffer of work request `counter`, into which the device says it wrote `bytes` bytes. After an error nothing was

@@ -2,7 +2,7 @@
 
 use crate::adapter;
 use crate::nvme::controller::ControllerConfig;
-use crate::shard::{self, OffloadPolicy};
+use crate::shard;
 use std::net::SocketAddrV4;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 pub struct Config {
     /// How the function is brought up.
     pub adapter: adapter::Config,
-    /// The shard on it.
+    /// The shard on it, and what to do about the offload.
     pub shard: shard::Config,
     /// Where the controller is.
     pub target: SocketAddrV4,
@@ -20,8 +20,6 @@ pub struct Config {
     pub controller: ControllerConfig,
     /// Outstanding commands of each I/O queue.
     pub depth: u16,
-    /// What to do about the offload.
-    pub offload: OffloadPolicy,
     /// Between two attempts to recover. The first comes at once.
     pub reconnect_delay: Backoff,
     /// How long recovery is tried (`ctrl_loss_tmo`): then every request ends in an error. Zero: the first loss is the end.
@@ -57,7 +55,6 @@ impl Config {
             target,
             controller,
             depth: 32,
-            offload: OffloadPolicy::default(),
             reconnect_delay: Backoff { first: Duration::from_secs(1), most: Duration::from_secs(10) },
             ctrl_loss_timeout: Duration::from_secs(600),
             max_attempts: 6,

@@ -1,6 +1,7 @@
 //! What a session tells its caller.
 
 use crate::adapter::AdapterError;
+use crate::ddp::why::Reasons;
 use crate::dma::IoBuf;
 use crate::nvme::controller::QueueRefused;
 use crate::nvme::queue::DigestBy;
@@ -23,7 +24,7 @@ pub enum Event {
     },
     /// A request is over.
     Completed(Completion),
-    /// Something failed and recovery begins.
+    /// Something failed and recovery begins, or has to make more anew than it seemed.
     Lost {
         /// What has to be made anew.
         level: Level,
@@ -52,8 +53,12 @@ pub struct Completion {
     pub placed: u32,
     /// Bytes of a read that software copied.
     pub copied: u32,
+    /// Why software copied them.
+    pub why_copied: Reasons,
     /// Who checked the data digests.
     pub digest_by: DigestBy,
+    /// The I/O queue that it came back from, from 1 on; 0 if from none.
+    pub queue: u16,
     /// How often the request was submitted.
     pub attempts: u32,
     /// The caller's buffer. `None` only if the session is over and the device may still write it: it comes back with
@@ -98,13 +103,23 @@ pub enum Level {
     Function,
 }
 
-impl std::fmt::Display for Level {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Level {
+    /// All of them, from the least to the most.
+    pub const ALL: [Level; 3] = [Level::Connections, Level::Queues, Level::Function];
+
+    /// In a word, for programs too.
+    pub const fn name(self) -> &'static str {
+        match self {
             Level::Connections => "connections",
             Level::Queues => "queues",
             Level::Function => "function",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -180,8 +195,10 @@ pub enum SessionError {
         attempts: u32,
     },
     /// The offload is required, and the function cannot.
-    #[error("the offload is required, but not possible: {why}")]
+    #[error("the offload is required, but not possible on I/O queue {queue}: {why}")]
     Offload {
+        /// Which queue, from 1.
+        queue: u16,
         /// Why not.
         why: OffloadRefused,
     },
@@ -192,27 +209,6 @@ fn tried(waited: Duration, attempts: u32) -> String {
         0 => String::new(),
         _ => format!(" (given up after {waited:?} and {attempts} attempts)"),
     }
-}
-
-/// What a session has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Times that something was lost.
-    pub losses: u64,
-    /// Attempts to recover.
-    pub attempts: u64,
-    /// Recoveries, by [`Level`]: connections only, queues, the function.
-    pub recovered: [u64; 3],
-    /// The longest of these.
-    pub longest: Duration,
-    /// Requests that were submitted again.
-    pub resubmitted: u64,
-    /// Writes that ended as [`RequestError::WriteUncertain`].
-    pub uncertain_writes: u64,
-    /// Requests that ended as [`RequestError::GivenUp`].
-    pub given_up: u64,
-    /// Buffers that waited for a reset of the function, because the device could still write them.
-    pub quarantined: u64,
 }
 
 /// Why a request was not taken.

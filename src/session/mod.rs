@@ -27,17 +27,20 @@
 mod config;
 mod connect;
 mod event;
+mod observe;
 mod recover;
 mod requests;
 
 pub use config::{Backoff, Config};
-pub use event::{Completion, Counters, Event, Level, Loss, Recovery, Refused, RequestError, SessionError};
+pub use event::{Completion, Event, Level, Loss, Recovery, Refused, RequestError, SessionError};
+pub use observe::{Counters, Gauges};
 
-use crate::adapter::{Adapter, Teardown};
+use crate::adapter::{Adapter, Teardown, Totals as FunctionTotals};
 use crate::ddp::tags::Quiesced;
 use crate::dma::IoBuf;
 use crate::nvme::command::{Data, Request};
 use crate::nvme::controller::Controller;
+use crate::observe::EventRing;
 use crate::platform::{Deadline, Platform};
 use crate::shard::{ConnectionId, Quarantine, Shard, Totals};
 use recover::Trouble;
@@ -116,6 +119,13 @@ pub struct Session<P: Platform> {
     controller_down: bool,
     problems: Vec<String>,
     counters: Counters,
+    /// The longest recovery.
+    longest: Duration,
+    /// Events of shards that are gone, while there is none; connections that they had.
+    log: Option<EventRing>,
+    opened: u32,
+    /// What was counted of the function before it was brought up anew.
+    past_function: FunctionTotals,
     /// What shards counted that are gone.
     past: Totals,
 }
@@ -158,6 +168,10 @@ impl<P: Platform> Session<P> {
             controller_down: false,
             problems: Vec::new(),
             counters: Counters::default(),
+            longest: Duration::ZERO,
+            log: None,
+            opened: 0,
+            past_function: FunctionTotals::default(),
             past: Totals::default(),
             platform,
             config,
@@ -168,7 +182,7 @@ impl<P: Platform> Session<P> {
     pub fn on(adapter: Adapter<P>, config: Config) -> Result<Session<P>, Loss> {
         let mut session = Session::new(Arc::clone(adapter.platform()), config);
         let shard = Shard::open(adapter, session.config.shard.clone()).map_err(Box::new)?;
-        session.function = Function::Up(Box::new(shard));
+        session.put_to_work(shard);
         Ok(session)
     }
 
@@ -219,7 +233,7 @@ impl<P: Platform> Session<P> {
                 };
                 match begun {
                     Ok(()) => return Ok(()),
-                    Err((crate::shard::Refused::Busy | crate::shard::Refused::NotReady, buffer)) => left.1 = buffer,
+                    Err((why, buffer)) if requests::passes(&why) => left.1 = buffer,
                     Err(refused) => return Err(refused),
                 }
             }
@@ -299,10 +313,20 @@ impl<P: Platform> Session<P> {
         }
     }
 
+    /// The I/O queues that are connected: number, from 1, and connection.
+    pub fn io_queues(&self) -> impl Iterator<Item = (u16, ConnectionId)> + '_ {
+        self.queues.iter().map(|queue| (queue.number, queue.id))
+    }
+
+    /// Number of an I/O queue; 0 if the connection is none.
+    fn queue_number(&self, id: ConnectionId) -> u16 {
+        self.io_queues().find(|(_, of)| *of == id).map_or(0, |(number, _)| number)
+    }
+
     /// I/O queues that have the offload now.
     pub fn offloaded(&self) -> usize {
         let Some(shard) = self.shard() else { return 0 };
-        self.queues.iter().filter(|queue| shard.is_offloaded(queue.id)).count()
+        self.io_queues().filter(|(_, id)| shard.is_offloaded(*id)).count()
     }
 
     /// The platform.
@@ -344,8 +368,9 @@ impl<P: Platform> Session<P> {
                 closed.teardown = left.teardown;
                 closed.problems.extend(left.problems);
                 for event in left.events {
-                    if let crate::shard::Event::Completed(_, completion) = event {
-                        self.done.extend(self.requests.completed(completion, &mut self.counters));
+                    if let crate::shard::Event::Completed(id, completion) = event {
+                        let queue = self.queue_number(id);
+                        self.done.extend(self.requests.completed(completion, queue, &mut self.counters));
                     }
                 }
                 safe = left.buffers;
@@ -360,12 +385,14 @@ impl<P: Platform> Session<P> {
                 }
             },
         }
-        self.requests.give_up(&mut self.counters, &mut self.done);
         for (index, buffer) in safe {
-            if let Some(Returned::Buffer(token, buffer)) = self.requests.returned(index, buffer, &mut self.counters) {
-                closed.buffers.push((token, buffer));
+            match self.requests.returned(index, buffer, &mut self.counters) {
+                Some(Returned::Completed(completion)) => self.done.push_back(completion),
+                Some(Returned::Buffer(token, buffer)) => closed.buffers.push((token, buffer)),
+                None => {}
             }
         }
+        self.requests.give_up(&mut self.counters, &mut self.done);
         self.tell();
         closed.events = self.events.into();
         closed

@@ -17,7 +17,9 @@
 //! | a write that the controller answered with an error that asks for it | yes: its first execution is over |
 //! | a write that went out, at least in part, without an answer | no ([`RequestError::WriteUncertain`]) |
 
-use super::event::{Completion, Counters, RequestError};
+use super::Counters;
+use super::event::{Completion, RequestError};
+use crate::ddp::why::Reasons;
 use crate::dma::IoBuf;
 use crate::nvme::command::Request;
 use crate::nvme::queue::DigestBy;
@@ -69,6 +71,15 @@ pub(super) struct Requests {
     max_attempts: u32,
 }
 
+/// True if the same request may well be taken a little later.
+pub(super) fn passes(why: &shard::Refused) -> bool {
+    match why {
+        shard::Refused::Busy | shard::Refused::NotReady => true,
+        shard::Refused::NotBound(why) => why.passes(),
+        _ => false,
+    }
+}
+
 /// What becomes of a request whose attempt failed.
 enum Verdict {
     Again,
@@ -94,7 +105,9 @@ impl Entry {
             result: Err(error),
             placed: 0,
             copied: 0,
+            why_copied: Reasons::default(),
             digest_by: DigestBy::None,
+            queue: 0,
             attempts: self.attempts,
             buffer,
         }
@@ -155,7 +168,7 @@ impl Requests {
                     self.waiting.pop_front();
                     any = true;
                 }
-                Err((shard::Refused::Busy | shard::Refused::NotReady, buffer)) => {
+                Err((why, buffer)) if passes(&why) => {
                     entry.buffer = Some(buffer);
                     break;
                 }
@@ -171,8 +184,13 @@ impl Requests {
         any
     }
 
-    /// The shard is done with a request. Returns what the caller is told, if it is over.
-    pub fn completed(&mut self, completion: shard::Completion, counters: &mut Counters) -> Option<Completion> {
+    /// The shard is done with a request of I/O queue number `queue`. Returns what the caller is told, if it is over.
+    pub fn completed(
+        &mut self,
+        completion: shard::Completion,
+        queue: u16,
+        counters: &mut Counters,
+    ) -> Option<Completion> {
         let index = u32::try_from(completion.token).ok()?;
         let entry = self.entries.get_mut(index as usize).and_then(Option::as_mut);
         let Some(entry) = entry.filter(|entry| entry.state == State::Submitted) else {
@@ -195,7 +213,9 @@ impl Requests {
             result: Ok(()),
             placed: completion.placed,
             copied: completion.copied,
+            why_copied: completion.why_copied,
             digest_by: completion.digest_by,
+            queue,
             attempts: entry.attempts,
             buffer: Some(buffer),
         })
@@ -251,9 +271,19 @@ impl Requests {
                     entry.state = State::Over;
                     let (token, attempts) = (entry.token, entry.attempts);
                     let digest_by = DigestBy::None;
-                    let (placed, copied, buffer) = (0, 0, None);
+                    let (placed, copied, why_copied, buffer) = (0, 0, Reasons::default(), None);
                     let result = Err(error.clone());
-                    done.push_back(Completion { token, result, placed, copied, digest_by, attempts, buffer });
+                    done.push_back(Completion {
+                        token,
+                        result,
+                        placed,
+                        copied,
+                        why_copied,
+                        digest_by,
+                        queue: 0,
+                        attempts,
+                        buffer,
+                    });
                 }
             }
             counters.given_up += u64::from(error == RequestError::GivenUp);

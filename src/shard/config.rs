@@ -1,5 +1,6 @@
 //! What a shard is to be.
 
+use crate::ddp::policy::Threshold;
 use std::net::Ipv4Addr;
 
 /// What to do about the offload.
@@ -14,6 +15,9 @@ pub enum OffloadPolicy {
     /// Do not use it: no queue is offloaded.
     Off,
 }
+
+/// Shards of one function: each has its own of as many ranges of local ports.
+pub const MAX_SHARDS: u32 = 8;
 
 /// How a shard is set up.
 #[derive(Clone, Debug)]
@@ -46,10 +50,13 @@ pub struct Config {
     /// another one goes on where that one stopped ([`Retired::next_port`](super::Retired::next_port)): the peer may not have
     /// noticed yet that the old connections are gone.
     pub first_port: Option<u16>,
-    /// Reads of fewer bytes are not offloaded; 0 for none.
-    pub offload_threshold: u32,
-    /// log2 of the 64-byte blocks of each offloaded connection's control ring, 5 to 15; `None` for rings that never run
-    /// out. A smaller one saves memory; reads that find it full are not offloaded.
+    /// Which reads are bound, by size.
+    pub offload_threshold: Threshold,
+    /// Events that are kept ([`Shard::event_log`](super::Shard::event_log)); about 100 bytes each.
+    pub events: u32,
+    /// log2 of the 64-byte blocks of each offloaded connection's control ring, 5 to 15; `None` for what suits the queue's
+    /// depth ([`Capacity::log_ring`](crate::ddp::create::Capacity::log_ring)). Reads that find it full wait a little for the
+    /// device, and are not offloaded then.
     pub log_control_ring: Option<u32>,
 }
 
@@ -69,7 +76,8 @@ impl Config {
             secret,
             offload: OffloadPolicy::Prefer,
             first_port: None,
-            offload_threshold: 0,
+            offload_threshold: Threshold::Fixed(0),
+            events: 1024,
             log_control_ring: None,
         }
     }

@@ -14,7 +14,7 @@ use super::error::{Disconnect, NoOffload};
 use crate::ddp::stats::Stats;
 use crate::ddp::tags::TagTable;
 use crate::ddp::why::WhyNoOffload;
-use crate::frame::Frame;
+use crate::frame::{Bypass, Frame};
 use crate::nvme::controller::{Controller, ControllerConfig};
 use crate::nvme::queue::{self, HostQueue, QueueConfig};
 use crate::tcp::{self, FourTuple, State};
@@ -28,8 +28,8 @@ pub(super) const FORGET_PATIENCE: Duration = Duration::from_secs(3);
 /// How long the L5P's last words (H2CTermReq) may wait for room in TCP's send buffer.
 pub(super) const LAST_WORDS_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Packets whose completion was refused that a connection remembers, to say why they were copied when they came again.
-const REFUSED_PACKETS: usize = 8;
+/// Stretches of dropped packets that a connection remembers, to say why they were copied when they came again.
+const DROPPED: usize = 16;
 
 /// Names a connection of a shard; never used twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -63,14 +63,22 @@ pub(super) struct Pending {
     pub done: Option<queue::Completion>,
 }
 
+/// A stretch of the stream that the offload context has seen and that was dropped after that.
+#[derive(Clone, Copy, Debug, Default)]
+struct Dropped {
+    start: u32,
+    len: u32,
+    why: Bypass,
+}
+
 /// What the offload context of a connection has seen of the stream: to say why something was not placed.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     /// End of all that came with the queue's flow tag.
     end: u32,
-    /// Packets whose completion was refused, the last few: first sequence number and bytes.
-    refused: [(u32, u32); REFUSED_PACKETS],
-    next_refused: usize,
+    /// The last few.
+    dropped: [Dropped; DROPPED],
+    last: usize,
 }
 
 impl Seen {
@@ -80,31 +88,38 @@ impl Seen {
     }
 
     /// `len` bytes at `seq` came, at most `window` behind what was received in order (`next`): the context has seen them.
-    /// True if it had seen later ones before.
+    /// True if it had seen later ones before: it passes the packet through, even if its end is new.
     #[inline(always)]
     pub fn packet(&mut self, seq: u32, len: u32, next: u32, window: u32) -> bool {
         let late = seq.wrapping_sub(self.end).cast_signed() < 0;
         let end = seq.wrapping_add(len);
         // What lies outside of the window is nobody's word for anything.
-        if end.wrapping_sub(self.end).cast_signed() > 0 && end.wrapping_sub(next) <= window {
+        if !late && end.wrapping_sub(next) <= window {
             self.end = end;
         }
         late
     }
 
-    /// A packet with these bytes was dropped because what the device said of it could not be true.
-    pub fn refuse(&mut self, seq: u32, len: u32) {
-        self.refused[self.next_refused] = (seq, len);
-        self.next_refused = (self.next_refused + 1) % REFUSED_PACKETS;
+    /// A packet with these bytes, which the context has seen, was dropped.
+    #[cold]
+    pub fn drop(&mut self, seq: u32, len: u32, why: Bypass) {
+        let last = &mut self.dropped[self.last];
+        if last.why == why && seq == last.start.wrapping_add(last.len) {
+            last.len = last.len.saturating_add(len);
+            return;
+        }
+        self.last = (self.last + 1) % DROPPED;
+        self.dropped[self.last] = Dropped { start: seq, len, why };
     }
 
-    /// True if any of these bytes was in a packet that was refused.
+    /// Why a packet with these bytes is late. If the context has not seen all of them before, that it is late says all.
     #[cold]
-    pub fn was_refused(&self, seq: u32, len: u32) -> bool {
-        // Each begins behind the start of the other by less than that has.
-        self.refused
-            .iter()
-            .any(|&(start, bytes)| bytes != 0 && (seq.wrapping_sub(start) < bytes || start.wrapping_sub(seq) < len))
+    pub fn why_late(&self, seq: u32, len: u32) -> Bypass {
+        let holds = |dropped: &&Dropped| {
+            let offset = seq.wrapping_sub(dropped.start);
+            offset < dropped.len && len <= dropped.len - offset
+        };
+        self.dropped.iter().find(holds).map_or(Bypass::Late, |dropped| dropped.why)
     }
 }
 
@@ -120,8 +135,11 @@ pub(super) struct Connection {
     /// Buffers of requests without an offload queue.
     pub tags: TagTable,
     pub stats: Stats,
+    /// Counters of offload queues that it had; they are in the offload's own sums already.
+    pub past: Stats,
     pub seen: Seen,
-    pub requests: Box<[Option<Pending>]>,
+    /// Requests, by command identifier, up to the highest that was used.
+    pub requests: Vec<Option<Pending>>,
     /// Requests that have not come back.
     pub under_way: u32,
     /// Of these, the answered ones that wait for the device to forget their buffers.
@@ -165,8 +183,9 @@ impl Connection {
             no_offload: NoOffload { why: WhyNoOffload::NotAsked, detail: WhyNoOffload::NotAsked.to_string() },
             tags: TagTable::new(depth),
             stats: Stats::default(),
+            past: Stats::default(),
             seen: Seen::default(),
-            requests: (0..depth).map(|_| None).collect(),
+            requests: Vec::new(),
             under_way: 0,
             draining: 0,
             draining_since: now,
@@ -304,5 +323,46 @@ impl L5p {
             L5p::Admin(controller) => controller.connection_closed(),
             L5p::Io(queue) => queue.connection_closed(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | late is what begins before the end of all that was seen, in any part of the sequence space | `late_is_behind_what_was_seen` |
+    //! | what was seen and dropped is known when it comes again | `what_was_dropped_is_known` |
+    use super::*;
+
+    #[test]
+    fn late_is_behind_what_was_seen() {
+        for start in [0, 1000, u32::MAX - 1500, 0x7fff_fc00] {
+            let at = |offset: u32| start.wrapping_add(offset);
+            let mut seen = Seen::default();
+            seen.start(start);
+            let mut packet = |offset, len| seen.packet(at(offset), len, at(0), 100_000);
+            assert!(!packet(0, 1000) && !packet(3000, 1000));
+            assert!(packet(1000, 1000) && packet(2000, 1000) && packet(3999, 1000), "the last one ends behind it");
+            assert!(!packet(4000, 999), "its end was passed through");
+            assert!(!packet(200_000, 1), "outside of the window");
+            assert!(!packet(4999, 1), "so it changes nothing");
+        }
+    }
+
+    #[test]
+    fn what_was_dropped_is_known() {
+        let mut seen = Seen::default();
+        seen.drop(u32::MAX - 99, 100, Bypass::NotKept);
+        seen.drop(0, 100, Bypass::NotKept);
+        seen.drop(500, 10, Bypass::Refused);
+        let why = |seq: u32, len| seen.why_late(seq, len);
+        assert_eq!((why(u32::MAX - 99, 200), why(u32::MAX - 100, 2)), (Bypass::NotKept, Bypass::Late));
+        assert_eq!((why(99, 1), why(99, 2), why(100, 1)), (Bypass::NotKept, Bypass::Late, Bypass::Late));
+        assert_eq!((why(500, 10), why(509, 1), why(510, 1)), (Bypass::Refused, Bypass::Refused, Bypass::Late));
+        for n in 0..DROPPED as u32 {
+            seen.drop(1000 + 100 * n, 1, Bypass::NotKept);
+        }
+        assert_eq!(seen.why_late(500, 10), Bypass::Late, "only the last few are remembered");
+        assert_eq!(Seen::default().why_late(0, 1), Bypass::Late);
     }
 }

@@ -12,9 +12,11 @@ use super::failure::Cause;
 use super::linger::Party;
 use crate::ddp::device::Received as Completion;
 use crate::ddp::memory::Memory;
+use crate::ddp::policy::{Adaptive, TimedCopies, Work};
 use crate::ddp::rebuild::{Rebuilt, Rejected, plain};
 use crate::frame::{Bypass, Frame};
 use crate::net::{Checksum, HEADROOM, Received};
+use crate::observe::What;
 use crate::platform::Platform;
 use crate::queue::CompletionFault;
 use crate::tcp::Segment;
@@ -36,7 +38,13 @@ impl<P: Platform> Shard<P> {
             return false;
         }
         self.unread = self.cq.entries();
-        self.offloads.as_mut().is_some_and(|offloads| offloads.poll() != 0)
+        let Some(offloads) = &mut self.offloads else { return false };
+        let started = self.adaptive.as_ref().and_then(|adaptive| adaptive.start(&*self.platform));
+        let completions = offloads.poll();
+        if let Some(adaptive) = &mut self.adaptive {
+            adaptive.stop(&*self.platform, started, Work::Reap(completions));
+        }
+        completions != 0
     }
 
     /// Reads the receive queue, at most [`RECEIVE_BUDGET`] entries, and takes it back to work if it has failed. True if
@@ -110,15 +118,16 @@ impl<P: Platform> Shard<P> {
         }
         match received {
             Completion::Packet(Rebuilt { frame, resync }) => self.on_frame(now, frame, resync),
-            Completion::Rejected(rejected) => self.on_rejected(rejected),
-            Completion::Fault(fault) => self.on_fault(fault),
+            Completion::Rejected(rejected) => self.on_rejected(now, rejected),
+            Completion::Fault(fault) => self.on_fault(now, fault),
         }
     }
 
     /// The packet comes again, late to the device; that it was refused before is remembered until then.
     #[cold]
-    fn on_rejected(&mut self, rejected: Rejected) {
+    fn on_rejected(&mut self, now: Duration, rejected: Rejected) {
         self.counters.bad_completions += 1;
+        self.note(now, None, What::CompletionRefused { why: rejected.why.name() });
         let mut head = [0; HEADROOM];
         self.buffers.pool.read(rejected.buffer.0, 0, &mut head);
         if let Some(tcp) = self.interface.locate(&head)
@@ -127,24 +136,27 @@ impl<P: Platform> Shard<P> {
         {
             let next = connection.tcp.rcv_nxt().wire();
             connection.seen.packet(tcp.header.seq, tcp.payload_len, next, self.config.rx_window);
-            connection.seen.refuse(tcp.header.seq, tcp.payload_len);
+            connection.seen.drop(tcp.header.seq, tcp.payload_len, Bypass::Refused);
         }
         self.buffers.give_back(rejected.buffer);
     }
 
     #[cold]
-    fn on_fault(&mut self, fault: CompletionFault) {
+    fn on_fault(&mut self, now: Duration, fault: CompletionFault) {
         match fault {
             CompletionFault::Bad(bad) => {
                 self.counters.bad_completions += 1;
+                self.note(now, None, What::CompletionRefused { why: bad.name() });
                 log::debug!("{bad}");
             }
             // The queue is taken back to work when every completion was read.
             CompletionFault::Failed(error) if !error.is_flush() => {
                 self.counters.queue_errors += 1;
+                let (which, number) = ("receive", self.rq.rqn());
+                self.note(now, None, What::QueueFailed { which, number, why: crate::observe::text(&error) });
                 log::warn!("receive queue: {error}");
             }
-            CompletionFault::Failed(_) => {}
+            CompletionFault::Failed(_) => self.counters.flushed += 1,
         }
     }
 
@@ -180,6 +192,8 @@ impl<P: Platform> Shard<P> {
         // A placed run is in the buffers of the queue that the device named; it means nothing to another connection.
         if frame.placed_len() != 0 && !ours {
             self.counters.foreign_placements += 1;
+            let (id, queue) = (connection.id, frame.queue());
+            self.note(now, Some(id), What::ForeignPlacement { queue });
             return self.buffers.give_back(frame.into_buffer());
         }
         // Nor does its word for digests, or a question about another stream.
@@ -188,26 +202,42 @@ impl<P: Platform> Shard<P> {
                 let (seq, len, next) = (tcp.header.seq, tcp.payload_len, connection.tcp.rcv_nxt().wire());
                 match connection.seen.packet(seq, len, next, self.config.rx_window) {
                     false => frame,
-                    true if connection.seen.was_refused(seq, len) => frame.with_bypass(Bypass::Refused),
-                    true => frame.with_bypass(Bypass::Late),
+                    true => frame.with_bypass(connection.seen.why_late(seq, len)),
                 }
             }
-            false => frame.with_digest_ok(false).with_bypass(Bypass::Unsteered),
+            false => {
+                self.counters.foreign_digest_marks += u64::from(frame.digest_ok());
+                match connection.offload {
+                    Some(_) => frame.with_digest_ok(false).with_bypass(Bypass::Unsteered),
+                    None => frame.with_digest_ok(false),
+                }
+            }
         };
         tcp.trim(&mut frame);
+        let (buffer, bypass) = (frame.buffer(), frame.bypass());
         let mut next = match connection.tcp.deliver(now, &tcp.header, frame) {
             Ok(next) => Some(next),
             Err(payload) => {
                 connection.tcp.on_segment(now, Segment { header: tcp.header, payload }, &mut self.unused);
                 for unused in self.unused.drain(..) {
+                    // One that brought something new and is not kept comes again, late to the device.
+                    if unused.buffer() == buffer && bypass == Bypass::No && ours && tcp.payload_len != 0 {
+                        connection.seen.drop(tcp.header.seq, tcp.payload_len, Bypass::NotKept);
+                    }
                     self.buffers.give_back(unused.into_buffer());
                 }
                 connection.start_if_connected(now);
                 connection.tcp.recv()
             }
         };
-        if let (Some(sequence), true, Some(queue)) = (resync, ours, connection.l5p.host_queue()) {
-            queue.resync_request(sequence);
+        if let Some(sequence) = resync {
+            match (connection.offload.filter(|_| ours), connection.l5p.host_queue()) {
+                (Some(queue), Some(l5p)) => {
+                    l5p.resync_request(sequence);
+                    self.log.note(now, Some(connection.id.serial), What::ResyncAsked { queue, sequence });
+                }
+                _ => self.counters.foreign_resyncs += 1,
+            }
         }
         while let Some((position, frame)) = next {
             if let Some(queue) = connection.l5p.host_queue() {
@@ -216,7 +246,14 @@ impl<P: Platform> Shard<P> {
                     Some(memory) => memory,
                     None => Memory::new(&self.buffers.pool, &mut connection.tags, &mut connection.stats),
                 };
-                queue.receive_frame(position.wire(), &frame, &mut memory);
+                let adaptive = self.adaptive.as_deref_mut().filter(|_| frame.placed().is_none());
+                match adaptive.and_then(Adaptive::times_copy) {
+                    Some(adaptive) => {
+                        let mut memory = TimedCopies::new(memory, adaptive, &*self.platform);
+                        queue.receive_frame(position.wire(), &frame, &mut memory);
+                    }
+                    None => queue.receive_frame(position.wire(), &frame, &mut memory),
+                }
             }
             self.buffers.give_back(frame.into_buffer());
             next = connection.tcp.recv();

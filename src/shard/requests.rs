@@ -9,6 +9,7 @@
 use super::connection::{L5p, Pending};
 use super::{Completion, ConnectionId, Event, OffloadPolicy, Refused, Shard};
 use crate::ddp::contract::{Setup, SetupError, Teardown};
+use crate::ddp::policy::Work;
 use crate::ddp::tags::Released;
 use crate::ddp::why::{Reasons, Why};
 use crate::dma::IoBuf;
@@ -108,10 +109,24 @@ impl<P: Platform> Shard<P> {
         // The tag is bound before the command exists: the answer cannot overtake the binding.
         let held = match (connection.offload, &mut self.offloads, direction) {
             (Some(offload), Some(offloads), Direction::Read) => {
-                let held = offloads.setup(offload, cid, buffer);
+                let held = match &mut self.adaptive {
+                    None => offloads.setup(offload, cid, buffer, &*self.platform),
+                    Some(adaptive) => {
+                        let probe = adaptive.begin(buffer.len(), !required);
+                        let started = adaptive.start(&*self.platform);
+                        let held = match probe {
+                            None => offloads.setup(offload, cid, buffer, &*self.platform),
+                            Some(probe) => offloads.probe(offload, cid, buffer, probe, &*self.platform),
+                        };
+                        if matches!(held, Ok(Setup::Offloaded)) {
+                            adaptive.stop(&*self.platform, started, Work::Bind);
+                        }
+                        held
+                    }
+                };
                 // A full control ring was reaped to make room: the receive queue must be read before anything that came
                 // of it is given out.
-                if offloads.queue(offload).is_some_and(|queue| queue.has_events()) {
+                if offloads.has_events(offload) {
                     self.unread = self.cq.entries();
                 }
                 held.map(|setup| match setup {
@@ -143,7 +158,7 @@ impl<P: Platform> Shard<P> {
             }
             return Err(refused);
         }
-        connection.requests[usize::from(cid)] = Some(Pending { token, done: None });
+        remember(&mut connection.requests, cid, Pending { token, done: None });
         connection.under_way += 1;
         if let Err(error) = queue.submit(cid, request, now) {
             // The buffer may be bound by now, so it comes back as after a failed command.
@@ -156,7 +171,7 @@ impl<P: Platform> Shard<P> {
 
     /// The controller has answered: the device is asked to forget the buffer, if it knows it.
     pub(super) fn on_completed(&mut self, index: u32, done: queue::Completion, now: Duration) {
-        let cid = done.cid;
+        let (cid, placed, copied) = (done.cid, done.placed, done.copied);
         let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
         match connection.requests.get_mut(usize::from(cid)) {
             Some(Some(pending)) if pending.done.is_none() => pending.done = Some(done),
@@ -167,9 +182,16 @@ impl<P: Platform> Shard<P> {
         }
         connection.draining += 1;
         self.draining += 1;
+        let started = self.adaptive.as_ref().and_then(|adaptive| adaptive.start(&*self.platform));
         let released = match (connection.offload, &mut self.offloads) {
             (Some(offload), Some(offloads)) => match offloads.teardown(offload, cid) {
-                Ok(Teardown::Pending) => return,
+                Ok(Teardown::Pending) => {
+                    if let Some(adaptive) = &mut self.adaptive {
+                        adaptive.stop(&*self.platform, started, Work::Unbind);
+                        adaptive.finished(placed, copied);
+                    }
+                    return;
+                }
                 Ok(Teardown::Done(released)) => Ok(released),
                 Err(error) => Err(error.to_string()),
             },
@@ -213,12 +235,25 @@ impl<P: Platform> Shard<P> {
             // Only where the connection was cut off before the controller had answered.
             log::debug!("command {cid}: {error}");
         }
+        let read_ok = pending.done.as_ref().is_some_and(|done| done.status.is_success());
+        self.counters.suspect_reads += u64::from(read_ok && (suspect || buffer.is_none()));
         if let Some((why, bytes)) = copied.settle(pending.done.as_ref().map_or(0, |done| done.placed)) {
             let new = copied.add(why, bytes);
             connection.stats.count_copied(why, new.into(), bytes.into());
         }
         self.events.push_back(Event::Completed(connection.id, completion(pending, suspect, copied, buffer)));
     }
+}
+
+/// Notes a request under way.
+#[inline]
+fn remember(requests: &mut Vec<Option<Pending>>, cid: u16, request: Pending) {
+    let at = usize::from(cid);
+    if at >= requests.len() {
+        // Identifiers are given out from the lowest on.
+        requests.resize_with(at + 1, || None);
+    }
+    requests[at] = Some(request);
 }
 
 /// What becomes of a command that the queue did not take.

@@ -9,8 +9,10 @@ use super::connection::Connection;
 use super::linger::Party;
 use super::{Disconnect, Shard};
 use crate::ddp::memory::Memory;
+use crate::ddp::policy::Work;
 use crate::frame::Frame;
 use crate::net::{Checksum, HEADROOM, Interface, Resolution};
+use crate::observe::What;
 use crate::platform::Platform;
 use crate::queue::{Checksums, PayloadSlot, SendError, SendQueue};
 use crate::tcp::{self, FourTuple, State};
@@ -91,8 +93,11 @@ impl<P: Platform> Shard<P> {
             return false;
         }
         let sent = self.tx.poll(|_| {});
+        self.counters.flushed += u64::from(sent.flushed);
         if let Some(failure) = sent.failure {
             self.counters.queue_errors += 1;
+            let (which, number) = ("send", self.tx.sqn());
+            self.note(now, None, What::QueueFailed { which, number, why: crate::observe::text(&failure) });
             log::warn!("send queue: {failure}");
         }
         if self.tx.has_failed() {
@@ -101,7 +106,14 @@ impl<P: Platform> Shard<P> {
         let before = self.tx.frames();
         // Bindings before the commands that rely on them.
         let mut worked = sent.frames != 0;
-        worked |= self.offloads.as_mut().is_some_and(|offloads| offloads.flush(&*self.platform) != 0);
+        if let Some(offloads) = &mut self.offloads {
+            let started = self.adaptive.as_ref().and_then(|adaptive| adaptive.start(&*self.platform));
+            let doorbells = offloads.flush(&*self.platform);
+            if let (Some(adaptive), true) = (&mut self.adaptive, doorbells != 0) {
+                adaptive.stop(&*self.platform, started, Work::Doorbells);
+            }
+            worked |= doorbells != 0;
+        }
         worked |= self.send_all(now);
         let mut frame = [0; ARP_BYTES];
         while self.tx.has_room()

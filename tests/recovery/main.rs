@@ -17,12 +17,13 @@
 //! | a device that fails again and again is reset | `a_device_that_fails_again_and_again_is_reset` |
 //! | a request whose every attempt fails ends | `a_request_that_always_fails_ends` |
 //! | a session can be shut down, or closed, whatever it is doing | `a_session_can_be_closed_at_any_time` |
+//! | `--inject` of every fault: verified, and the outcome says what was made anew | `the_demonstration_recovers` |
 //! | requests that cannot be are refused at once | `impossible_requests_are_refused` |
 #![cfg(feature = "demo")]
 
 mod rig;
 
-use connectx_ddp::demo::NoTap;
+use connectx_ddp::demo::{self, NoTap};
 use connectx_ddp::dma::IoBuf;
 use connectx_ddp::nvme::command::Request;
 use connectx_ddp::platform::Platform;
@@ -424,6 +425,43 @@ fn a_session_can_be_closed_at_any_time() {
         }
         rig.close();
     }
+}
+
+#[test]
+fn the_demonstration_recovers() {
+    let whole = [
+        ("fatal-health", Some("function")),
+        ("hang", Some("function")),
+        ("all-ones", Some("function")),
+        ("flr", Some("function")),
+        ("rq-error", None),
+        ("sq-error", None),
+        ("icosq-error", Some("connections")),
+        ("rq-overrun", Some("queues")),
+        ("sq-overrun", Some("queues")),
+        ("icosq-overrun", Some("connections")),
+        ("lost-command", Some("function")),
+        ("target-closes", Some("connections")),
+    ];
+    for (name, level) in whole {
+        for offload in [OffloadPolicy::Require, OffloadPolicy::Off] {
+            let inject = vec![format!("{name}@5").parse().expect(name)];
+            let config = demo::Config { size: 1 << 20, io_size: 32 << 10, queue_size: 4, inject, ..Default::default() };
+            let config = demo::Config { offload, write: true, data_digest: true, ..config };
+            let outcome = demo::run(&config, &mut |_| {}).expect("good options");
+            if name.starts_with("icosq") && offload == OffloadPolicy::Off {
+                assert!(outcome.problems[0].contains("nothing that it could happen to"), "{:?}", outcome.problems);
+                continue;
+            }
+            assert!(outcome.verified, "{name}: {:#?}", outcome.problems);
+            assert_eq!((outcome.injected.as_slice(), outcome.bytes), (&[name][..], 1 << 20));
+            let levels: Vec<_> = outcome.recovered.iter().map(|recovered| recovered.level.as_str()).collect();
+            assert_eq!(levels, level.into_iter().collect::<Vec<_>>(), "{name}: {:?}", outcome.recovered);
+        }
+    }
+    let late = demo::Config { size: 1 << 20, inject: vec!["flr@9999ms".parse().expect("good")], ..Default::default() };
+    let outcome = demo::run(&late, &mut |_| {}).expect("good options");
+    assert!(!outcome.verified && outcome.problems[0].contains("reading was over before"), "{:?}", outcome.problems);
 }
 
 #[test]

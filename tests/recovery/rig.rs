@@ -142,7 +142,7 @@ impl Rig {
         let shard =
             shard::Config { log_rx: 9, log_tx: 9, ..shard::Config::new(Ipv4Addr::new(192, 168, 44, 10), [7; 16]) };
         let mut config = Config::new(shard, address, controller);
-        (config.depth, config.offload) = (plan.depth, plan.offload);
+        (config.depth, config.shard.offload) = (plan.depth, plan.offload);
         config.ctrl_loss_timeout = plan.ctrl_loss_timeout;
         let session = Session::new(Arc::clone(&world.platform), config);
         world.platform.nic().set_hostile(plan.hostile);

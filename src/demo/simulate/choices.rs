@@ -1,7 +1,10 @@
 //! Choices that have names: what a plan draws from, and what the coverage table shows, drawn or not.
 
 use super::plan::{Plan, What};
+use crate::ddp::policy::Threshold;
+use crate::demo::peer::Peer;
 use crate::shard::OffloadPolicy;
+use crate::tcp::CongestionControl;
 use hw_regs::init_segment::HealthSyndrome;
 use nvme_target::script::{Order, Segmentation, Size, Success};
 use std::time::Duration;
@@ -43,6 +46,12 @@ named! {
     SUCCESS: Success { WhenAllowed, Flag, Capsule, Random }
     POLICY: OffloadPolicy { Prefer, Require, Off }
 }
+/// The target's TCP.
+pub(super) const PEER: Named<Peer> = &[
+    ("smoltcp", Peer::Smoltcp),
+    ("ours, CUBIC", Peer::Own(CongestionControl::Cubic)),
+    ("ours, NewReno", Peer::Own(CongestionControl::NewReno)),
+];
 /// What can go wrong with queues and with the function.
 pub(super) const QUEUE_FAULT: Named<Fault> = &[
     ("receive queue fails", Fault::WorkRequest(Role::Receive)),
@@ -55,6 +64,7 @@ pub(super) const QUEUE_FAULT: Named<Fault> = &[
     ("function is gone for 50 ms", Fault::Gone(Duration::from_millis(50))),
     ("function is gone for 5 s", Fault::Gone(Duration::from_secs(5))),
     ("function is reset", Fault::Reset),
+    ("firmware hangs", Fault::Hang),
 ];
 pub(super) const BOOL: Named<bool> = &[("no", false), ("yes", true)];
 
@@ -132,6 +142,7 @@ pub(super) fn of_plan(plan: &Plan) -> Vec<Choice> {
                 _ => 2,
             },
         ),
+        of("search_late", BOOL, &b.search_late),
         of("keep_partial_header", BOOL, &b.keep_partial_header),
         one(
             "repeat",
@@ -168,8 +179,18 @@ pub(super) fn of_plan(plan: &Plan) -> Vec<Choice> {
         of("first_half", FIRST_HALF, &b.first_half),
         has("sign_answers", s.sign_answers),
         has("strict_arm_sequence", s.strict_arm_sequence),
+        has("queue_address_reads_back", s.queue_address_reads_back),
+        of("target's TCP", PEER, &plan.peer),
         of("offload policy", POLICY, &plan.offload),
-        has("threshold", plan.threshold != 0),
+        one(
+            "threshold",
+            &["none", "fixed", "adaptive"],
+            match plan.threshold {
+                Threshold::Fixed(0) => 0,
+                Threshold::Fixed(_) => 1,
+                Threshold::Auto(_) => 2,
+            },
+        ),
         one(
             "control ring",
             &["never runs out", "32 blocks", "64 to 256"],

@@ -15,7 +15,7 @@ use crate::nvme::queue::{Counters as QueueCounters, DigestBy};
 use crate::platform::virtual_nic::VirtualPlatform;
 use crate::shard::{self, Completion, ConnectionId, Disconnect, Event, OffloadPolicy, Refused, Shard};
 use ethernet_wire::Random;
-use nvme_target::{Generated, Target};
+use nvme_target::Generated;
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -92,7 +92,7 @@ pub(super) fn run(plan: Plan) -> Run {
     let subsystem = target_config.subsystem_nqn.clone();
     let image_seed = plan.seed ^ 0x0069_6d61_6765;
     let mut sim = {
-        let target = Target::new(target_config, Box::new(Generated::new(image_seed, plan.namespace)));
+        let target = plan.peer.target(target_config, Box::new(Generated::new(image_seed, plan.namespace)));
         let target = match target {
             Ok(target) => target,
             Err(error) => return unstarted(plan, error.to_string()),
@@ -171,6 +171,7 @@ impl Sim<'_> {
             rx_payloads_per_connection: plan.rx_payloads,
             rx_window: plan.rx_window,
             tx_buffer: 64 << 10,
+            offload: plan.offload,
             offload_threshold: plan.threshold,
             log_control_ring: plan.log_control_ring,
             ..shard::Config::new(HOST_IP, secret)
@@ -407,6 +408,13 @@ impl Sim<'_> {
                 Ok(true)
             }
             Err((Refused::Busy | Refused::NotReady, _)) => Ok(false),
+            Err((Refused::NotBound(why), _)) if self.plan.offload == OffloadPolicy::Require => {
+                self.path(format!("driver: refused, as required: {}", why.name()), 1);
+                if !why.passes() {
+                    self.namespace.skip();
+                }
+                Ok(false)
+            }
             Err((why, _)) => Err(format!("a request was refused: {why}")),
         }
     }

@@ -23,9 +23,9 @@ pub(super) fn judge_failure(
     sim.path(format!("failed: {status}"), 1);
     let target_wrong = sim.world.target.counters().faults != 0;
     let caused = match status {
-        Status::ABORTED_BY_HOST => request.cancelled,
-        // Ends with the connection, whose own end is judged.
-        Status::HOST_PATHING_ERROR => {
+        Status::ABORTED_BY_HOST if request.cancelled => true,
+        // Ends with the connection, whose own end is judged; the controller never saw it, or may have.
+        Status::ABORTED_BY_HOST | Status::HOST_PATHING_ERROR => {
             sim.failed_with.push(id);
             true
         }
@@ -98,6 +98,10 @@ pub(super) fn close(sim: &mut Sim<'_>) {
     if !sim.namespace.under_way.is_empty() {
         let tokens: Vec<u64> = sim.namespace.under_way.keys().copied().collect();
         sim.problem(format!("requests {tokens:?} never came back"));
+    }
+    let ended: Vec<ConnectionId> = sim.ended.iter().map(|(id, _)| *id).collect();
+    if let Some(id) = sim.failed_with.iter().find(|id| !ended.contains(id)) {
+        sim.problem(format!("requests of {id:?} failed with their connection, which goes on"));
     }
     let changed = sim.namespace.changed();
     if changed != 0 {

@@ -3,6 +3,8 @@
 //! Every choice that has names is in [`choices`](super::choices), so that the coverage table shows what was never drawn.
 
 use super::choices;
+use crate::ddp::policy::{self, Costs, Threshold};
+use crate::demo::peer::Peer;
 use crate::demo::world::WireConfig;
 use crate::shard::OffloadPolicy;
 use ethernet_wire::Impairments;
@@ -55,8 +57,8 @@ pub struct Plan {
     pub writes: f64,
     /// What to do about the offload.
     pub offload: OffloadPolicy,
-    /// Reads of fewer bytes are not offloaded.
-    pub threshold: u32,
+    /// Which reads are bound.
+    pub threshold: Threshold,
     /// log2 of the control rings' blocks.
     pub log_control_ring: Option<u32>,
     /// log2 of the receive queue, of the send queue.
@@ -77,6 +79,8 @@ pub struct Plan {
     pub command_latency: (Duration, Duration),
     /// The wire.
     pub wire: WireConfig,
+    /// The target's TCP.
+    pub peer: Peer,
     /// How the target lays out its PDUs, and what it does wrong.
     pub script: Script,
     /// In-capsule data of the target, bytes.
@@ -180,7 +184,7 @@ impl Plan {
             pieces: pieces as u32,
             writes,
             offload: r.of(&[OffloadPolicy::Prefer, OffloadPolicy::Prefer, OffloadPolicy::Require, OffloadPolicy::Off]),
-            threshold: if r.happens(0.3) { r.magnitude(512, 64 << 10) as u32 } else { 0 },
+            threshold: threshold(r),
             log_control_ring: r.happens(0.3).then(|| r.between(5, 8) as u32),
             log_queues,
             rx_window: r.magnitude(16 << 10, 1 << 20) as u32,
@@ -208,6 +212,7 @@ impl Plan {
                 wire.to_host != Impairments::default() || log_queues.0 < 9,
             ),
             wire,
+            peer: r.of(choices::PEER).1,
             in_capsule_data: r.of(&[0, 4096, 8192]),
             happenings: happenings(r, queues, requests),
         }
@@ -233,7 +238,7 @@ impl Plan {
         let loses = |lane: &Impairments| lane.loss > 0.0 || lane.corrupt > 0.0;
         let lossy = loses(&self.wire.to_target) || loses(&self.wire.to_host) || self.tags_are_dangerous();
         // Bursts of the wire that the receive queue cannot hold, and segments of which the driver holds few.
-        let crumbs = matches!(self.script.segmentation, Segmentation::Random { .. }) && lossy;
+        let crumbs = self.peer == Peer::Smoltcp && self.script.segmentation != Segmentation::Full && lossy;
         let overflows = self.log_queues.0 < 8 || crumbs;
         overflows || self.loses_in_bursts() || (self.timeout < LONG_TIMEOUT && lossy)
     }
@@ -253,6 +258,7 @@ fn switches(r: &mut Random) -> Switches {
     let plain = [1.0, 0.5, 0.0][r.between(0, 2) as usize];
     switches.sign_answers = !r.happens(0.3);
     switches.strict_arm_sequence = !r.happens(0.3);
+    switches.queue_address_reads_back = !r.happens(0.3);
     let draw = |r: &mut Random| r.happens(1.0 - plain);
     if draw(r) {
         switches.which_run = r.of(choices::WHICH_RUN).1;
@@ -267,7 +273,7 @@ fn switches(r: &mut Random) -> Switches {
     }
     choose! {
         hole: HOLE, header_packet: HEADER_PACKET, overlap: OVERLAP, search: SEARCH, pattern: PATTERN,
-        keep_partial_header: BOOL, resync_byte: RESYNC_BYTE, confirm: CONFIRM, resume: RESUME, first_flag: FIRST_FLAG,
+        keep_partial_header: BOOL, search_late: BOOL, resync_byte: RESYNC_BYTE, confirm: CONFIRM, resume: RESUME, first_flag: FIRST_FLAG,
         unverified: UNVERIFIED, flag_without_data: BOOL, inconsistent: INCONSISTENT, data_offset: DATA_OFFSET,
         free_key: REACTION, unknown_tag: REACTION, overflow: REACTION, vlan_hlen: VLAN_HLEN, first_half: FIRST_HALF,
     }
@@ -292,6 +298,18 @@ fn switches(r: &mut Random) -> Switches {
         b.umr_time = Duration::from_nanos(r.magnitude(100, 2_000_000));
     }
     switches
+}
+
+fn threshold(r: &mut Random) -> Threshold {
+    match r.between(0, 9) {
+        0..6 => Threshold::Fixed(0),
+        6..9 => Threshold::Fixed(r.magnitude(512, 64 << 10) as u32),
+        _ => Threshold::Auto(Costs::Scripted(policy::Script {
+            bind_ns: r.magnitude(10, 10_000) as u32,
+            unbind_ns: r.magnitude(10, 10_000) as u32,
+            copy_ns_per_kib: r.magnitude(10, 1000) as u32,
+        })),
+    }
 }
 
 fn lane(r: &mut Random) -> Impairments {

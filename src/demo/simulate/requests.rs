@@ -74,12 +74,17 @@ impl Namespace {
         token
     }
 
+    /// Gives up on a request that was not taken and never will be.
+    pub fn skip(&mut self) {
+        self.next += 1;
+    }
+
     /// The token that the next request will have.
     pub fn next_token(&self) -> u64 {
         self.next
     }
 
-    /// Requests that were begun.
+    /// Requests that were begun or given up.
     pub fn begun(&self) -> u64 {
         self.next
     }

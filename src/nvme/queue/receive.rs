@@ -10,7 +10,7 @@
 //! payload memory range by range and never looked at: that is where "source equals destination" saves the copy.
 
 use super::commands::{BadRun, Kind, State};
-use super::following::{Following, Told};
+use super::following::{Device, Told};
 use super::{Event, HostQueue, Phase, Reason};
 use crate::frame::{Frame, Range};
 use crate::nvme::crc32c;
@@ -62,12 +62,14 @@ pub(super) struct Receiver {
     credit: bool,
     /// Why not, as long as `credit` is false.
     no_credit: Cause,
+    /// The packet in which a PDU without credit ended.
+    no_credit_until: Option<u32>,
     digest: [u8; DIGEST_LEN],
     digest_have: usize,
     /// A place of the stream where the device believes that a PDU starts.
     resync: Option<u32>,
     /// Where the device is.
-    following: Following,
+    device: Device,
 }
 
 impl Receiver {
@@ -89,10 +91,11 @@ impl Receiver {
             left: 0,
             credit: false,
             no_credit: Cause::Unknown { early: false },
+            no_credit_until: None,
             digest: [0; DIGEST_LEN],
             digest_have: 0,
             resync: None,
-            following: Following::default(),
+            device: Device::default(),
         }
     }
 
@@ -113,9 +116,18 @@ impl Receiver {
     #[inline(always)]
     fn take_credit(&mut self, told: &Told) {
         if self.credit && !told.digest_ok {
-            self.no_credit = self.following.why_not_checked(self.position.unwrap_or(self.pdu_start), told);
+            self.lose_credit(told);
         }
-        self.credit &= told.digest_ok;
+    }
+
+    #[cold]
+    fn lose_credit(&mut self, told: &Told) {
+        self.credit = false;
+        self.no_credit = match self.device.why_not_checked(self.position.unwrap_or(self.pdu_start), told) {
+            // The device's word is for all of a packet, and the PDU before this one had no credit.
+            Cause::Unknown { .. } if self.no_credit_until == Some(told.seq) => self.no_credit,
+            cause => cause,
+        };
     }
 
     fn next_pdu(&mut self) {
@@ -132,7 +144,7 @@ impl HostQueue {
     /// Takes the next bytes of the stream: those of a received frame, in order. The frame's buffer may be given back when
     /// this returns. `seq` is the TCP sequence number of its first byte.
     pub fn receive_frame<M: PayloadMemory + ?Sized>(&mut self, seq: u32, frame: &Frame, memory: &mut M) {
-        self.receive_told(seq, Told::of(frame), frame.ranges(), memory);
+        self.receive_told(Told::of(seq, frame), frame.ranges(), memory);
     }
 
     /// Takes the next bytes of the stream. `digest_ok` says that the device vouches for every data digest, or part of one,
@@ -144,36 +156,35 @@ impl HostQueue {
         ranges: impl IntoIterator<Item = Range>,
         memory: &mut M,
     ) {
-        self.receive_told(seq, Told { digest_ok, ..Told::default() }, ranges, memory);
+        self.receive_told(Told { seq, digest_ok, ..Told::default() }, ranges, memory);
     }
 
     #[inline]
     fn receive_told<M: PayloadMemory + ?Sized>(
         &mut self,
-        seq: u32,
         told: Told,
         ranges: impl IntoIterator<Item = Range>,
         memory: &mut M,
     ) {
         if self.phase == Phase::Failed {
+            self.counters.bytes_after_failure += ranges.into_iter().map(|range| u64::from(range.len())).sum::<u64>();
             return;
         }
-        self.receiver.following.packet(seq, &told);
-        if let Err(reason) = self.consume(seq, &told, ranges, memory) {
+        self.receiver.device.packet(&told);
+        if let Err(reason) = self.consume(&told, ranges, memory) {
             self.fail(reason);
         }
     }
 
     fn consume<M: PayloadMemory + ?Sized>(
         &mut self,
-        seq: u32,
         told: &Told,
         ranges: impl IntoIterator<Item = Range>,
         memory: &mut M,
     ) -> Result<(), Reason> {
         let mut position = match self.receiver.position {
-            Some(expected) if expected != seq => return Err(Reason::Gap { expected, got: seq }),
-            _ => seq,
+            Some(expected) if expected != told.seq => return Err(Reason::Gap { expected, got: told.seq }),
+            _ => told.seq,
         };
         for range in ranges {
             let (mut at, len) = (0, range.len());
@@ -206,7 +217,7 @@ impl HostQueue {
         if rx.have == 0 {
             rx.pdu_start = position;
         }
-        rx.following.header(position, told);
+        rx.device.header(position, told);
         let n = (rx.need - rx.have).min(range.len() as usize);
         memory.peek(range.slice(0, n as u32), &mut rx.header[rx.have..rx.have + n])?;
         rx.have += n;
@@ -223,7 +234,7 @@ impl HostQueue {
             }
         }
         self.header_complete()?;
-        self.receiver.following.header_complete();
+        self.receiver.device.header_complete(told);
         Ok(n as u32)
     }
 
@@ -357,7 +368,7 @@ impl HostQueue {
                                 Range::Placed { .. } => Cause::Misplaced,
                                 Range::Ring { .. } => {
                                     let position = rx.position.unwrap_or(rx.pdu_start);
-                                    rx.following.why_not_placed(position, told, early)
+                                    rx.device.why_not_placed(position, told, early)
                                 }
                             };
                             memory.copied(cid, n, cause);
@@ -401,7 +412,7 @@ impl HostQueue {
         }
         rx.digest_have += n;
         if rx.digest_have == DIGEST_LEN {
-            self.check_digest(memory)?;
+            self.check_digest(told, memory)?;
             self.end_data()?;
         }
         Ok(n as u32)
@@ -409,7 +420,7 @@ impl HostQueue {
 
     /// The device's word counts only if it covers every frame with data or digest of this PDU; otherwise software checks
     /// the PDU's own part of the destination.
-    fn check_digest<M: PayloadMemory + ?Sized>(&mut self, memory: &mut M) -> Result<(), Reason> {
+    fn check_digest<M: PayloadMemory + ?Sized>(&mut self, told: &Told, memory: &mut M) -> Result<(), Reason> {
         let rx = &self.receiver;
         let (cid, datao, datal) = (rx.cid, rx.datao, rx.datal);
         let good = match rx.target {
@@ -442,6 +453,9 @@ impl HostQueue {
                 command.digest_software = true;
             }
             command.digest_bad |= !good;
+        }
+        if !rx.credit {
+            self.receiver.no_credit_until = Some(told.seq);
         }
         self.counters.digest_errors += u64::from(!good);
         Ok(())
@@ -534,11 +548,13 @@ impl HostQueue {
     /// `seq` turns out to be inside a PDU, or lies before the current one, the question is dropped: the device goes on
     /// searching by itself.
     pub fn resync_request(&mut self, seq: u32) {
+        self.counters.resync_asked += 1;
         if self.phase == Phase::Failed {
+            self.counters.resync_ignored += 1;
             return;
         }
-        self.receiver.resync = Some(seq);
-        self.receiver.following.asked(seq);
+        self.counters.resync_replaced += u64::from(self.receiver.resync.replace(seq).is_some());
+        self.receiver.device.asks(seq);
         let rx = &self.receiver;
         match (rx.stage, rx.position) {
             (_, None) => {}

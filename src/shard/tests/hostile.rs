@@ -128,7 +128,7 @@ const ALL: Hostile = Hostile { seed: 0, every: 40, bindings: true, buffers: true
 #[test]
 fn no_buffer_changes_after_it_came_back() {
     let mut bindings = 0;
-    for seed in 0..60 {
+    for seed in 0..24 {
         let then = [Then::Close, Then::CutOff, Then::Silence][seed as usize % 3];
         let reset = TargetFault {
             on: On::Queue(1 + (seed % 2) as u16),
@@ -142,7 +142,7 @@ fn no_buffer_changes_after_it_came_back() {
         let closed = run.end(then);
         assert!(closed.teardown.is_clean(), "{seed}: {}", closed.teardown);
     }
-    assert!(bindings > 1000, "the device hardly ever wrote: {bindings}");
+    assert!(bindings > 300, "the device hardly ever wrote: {bindings}");
 }
 
 /// Every fault of the device.
@@ -162,7 +162,7 @@ const FAULTS: [Fault; 11] = [
 
 #[test]
 fn whatever_fails_no_buffer_changes() {
-    for seed in 0..66 {
+    for seed in 0..FAULTS.len() as u64 * 2 {
         let mut run = Run::new(seed, Hostile { seed, ..ALL }, &[]);
         run.work();
         drop(run.end(Then::Fail(FAULTS[seed as usize % FAULTS.len()])));
@@ -171,7 +171,7 @@ fn whatever_fails_no_buffer_changes() {
 
 #[test]
 fn what_waits_in_receive_buffers_is_not_written() {
-    for seed in 0..24 {
+    for seed in 0..8 {
         let mut run = Run::new(seed, Hostile { seed, every: 10, bindings: false, ..ALL }, &[]);
         // Lost packets: others wait for them in receive buffers that are not posted.
         let mut count = 0;
@@ -190,7 +190,7 @@ fn what_waits_in_receive_buffers_is_not_written() {
 #[test]
 fn an_unanswered_command_gives_nothing_back() {
     let mut kept = 0;
-    for seed in 0..12 {
+    for seed in 0..6 {
         let mut run = Run::new(seed, Hostile { seed, ..ALL }, &[]);
         run.work();
         // The control rings are deaf too, so that only the end of the keys could give a buffer back.

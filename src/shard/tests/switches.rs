@@ -9,6 +9,7 @@
 //! | a resync is confirmed with the poll that delivered the header, and never is more than one question open | `a_resync_is_answered_in_the_same_poll` |
 //! | a batch of setups, invalidates and sends takes one doorbell of the control ring and one of the send queue | `a_batch_takes_two_doorbells` |
 use super::world::{World, passes};
+use crate::ddp::policy::Threshold;
 use crate::ddp::why::WhyNoOffload;
 use crate::shard::OffloadRefused;
 use virtual_nic::offload::behaviour::Reaction;
@@ -23,7 +24,8 @@ fn device(reaction: Reaction) -> virtual_nic::Config {
 #[test]
 fn dangerous_tags_cost_the_offload_only() {
     // Reads of less than 32 KiB are not bound, and those fail the receive queue.
-    let mut world = World::on(device(Reaction::ErrorCqe), &[], |config| config.offload_threshold = 32 << 10);
+    let mut world =
+        World::on(device(Reaction::ErrorCqe), &[], |config| config.offload_threshold = Threshold::Fixed(32 << 10));
     let admin = world.admin();
     let ids = [world.io(admin, 1, 8, true), world.io(admin, 2, 8, true)];
     for token in 0..16 {
@@ -54,7 +56,8 @@ fn dangerous_tags_cost_the_offload_only() {
 
 #[test]
 fn a_shard_that_breaks_falls_back_no_more() {
-    let mut world = World::on(device(Reaction::ErrorCqe), &[], |config| config.offload_threshold = 1 << 20);
+    let mut world =
+        World::on(device(Reaction::ErrorCqe), &[], |config| config.offload_threshold = Threshold::Fixed(1 << 20));
     let admin = world.admin();
     let id = world.io(admin, 1, 8, true);
     let mut failed = 0;
@@ -77,7 +80,8 @@ fn a_shard_that_breaks_falls_back_no_more() {
 
 #[test]
 fn a_stopped_context_costs_placement_only() {
-    let mut world = World::on(device(Reaction::ContextError), &[], |config| config.offload_threshold = 32 << 10);
+    let mut world =
+        World::on(device(Reaction::ContextError), &[], |config| config.offload_threshold = Threshold::Fixed(32 << 10));
     let admin = world.admin();
     let id = world.io(admin, 1, 8, true);
     for token in 0..8 {

@@ -191,7 +191,7 @@ impl Pair {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(400))]
+    #![proptest_config(ProptestConfig::with_cases(200))]
     #[test]
     fn the_short_way_is_the_long_way(steps in steps(), sack in any::<bool>(), timestamps in any::<bool>()) {
         let mut pair = Pair::new(sack, timestamps);
