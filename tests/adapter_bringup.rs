@@ -23,7 +23,7 @@
 //! | a function without the offload says why | `a_function_without_the_offload_says_why` |
 #![cfg(feature = "demo")]
 
-use connectx_ddp::adapter::{Adapter, AdapterError, Config, Event};
+use connectx_ddp::adapter::{Adapter, AdapterError, Config, Creation, Event, Objects};
 use connectx_ddp::command::{Fault, ObjectKind, Request};
 use connectx_ddp::platform::virtual_nic::{Clock, VirtualPlatform};
 use connectx_ddp::platform::{Deadline, Platform};
@@ -77,21 +77,24 @@ fn assert_empty(platform: &VirtualPlatform) {
     assert_eq!(misuse, virtual_nic::counters::Misuse::default());
 }
 
-fn keys(adapter: &Adapter<VirtualPlatform>, count: usize) -> impl Iterator<Item = Request> + use<> {
-    let pd = adapter.pd();
-    (0..count).map(move |_| {
-        let context = Mkc::zeroed()
-            .with(Mkc::FREE, 1)
-            .with(Mkc::UMR_EN, 1)
-            .with(Mkc::LR, 1)
-            .with(Mkc::LW, 1)
-            .with(Mkc::ACCESS_MODE_1_0, u32::from(AccessMode::KLMS.0))
-            .with(Mkc::QPN, Mkc::QPN.max())
-            .with(Mkc::PD, pd)
-            .with(Mkc::TRANSLATIONS_OCTWORD_SIZE, 128);
-        let input = CreateMkeyIn::zeroed().with_nested(CreateMkeyIn::MEMORY_KEY_MKEY_ENTRY, &context);
-        Request::new(&input).creates(ObjectKind::Mkey)
-    })
+fn protection_domain() -> Creation {
+    let destroy = |pd| Request::new(&DeallocPdIn::zeroed().with(DeallocPdIn::PD, pd));
+    Creation::new(ObjectKind::Pd, Request::new(&AllocPdIn::zeroed()), destroy)
+}
+
+/// So many keys, all or none.
+fn keys(adapter: &Adapter<VirtualPlatform>, count: u32) -> Creation {
+    let context = Mkc::zeroed()
+        .with(Mkc::FREE, 1)
+        .with(Mkc::UMR_EN, 1)
+        .with(Mkc::LR, 1)
+        .with(Mkc::LW, 1)
+        .with(Mkc::ACCESS_MODE_1_0, u32::from(AccessMode::KLMS.0))
+        .with(Mkc::QPN, Mkc::QPN.max())
+        .with(Mkc::PD, adapter.pd())
+        .with(Mkc::TRANSLATIONS_OCTWORD_SIZE, 128);
+    let input = CreateMkeyIn::zeroed().with_nested(CreateMkeyIn::MEMORY_KEY_MKEY_ENTRY, &context);
+    Creation::new(ObjectKind::Mkey, Request::new(&input), destroy_key).times(count)
 }
 
 fn destroy_key(index: u32) -> Request {
@@ -143,10 +146,10 @@ fn slow_commands_make_no_difference() {
         let platform = platform(nic);
         let config = Config { command_events, ..config() };
         let mut adapter = Adapter::bring_up(Arc::clone(&platform), config).unwrap_or_else(|e| panic!("{e}"));
-        let requests = keys(&adapter, 300);
+        let creation = keys(&adapter, 300);
         let deadline = soon(&platform);
-        let made = adapter.create_many(ObjectKind::Mkey, requests, destroy_key, deadline).expect("keys");
-        assert_eq!(made.len(), 300);
+        let made = adapter.create(creation, deadline).expect("keys");
+        assert_eq!(made.numbers().len(), 300);
         assert_eq!(platform.nic().inventory().held.mkeys, 301);
         let counters = adapter.command_counters();
         assert_eq!((counters.missed_events, counters.timed_out, counters.failed), (0, 0, 0));
@@ -319,10 +322,8 @@ fn a_drop_keeps_the_memory_until_a_reset() {
     let mut adapter = up(&platform);
     let ring = adapter.heap().allocate(1 << 16, 4096).expect("memory");
     let iova = ring.iova();
-    let request = Request::new(&AllocPdIn::zeroed()).creates(ObjectKind::Pd);
-    let destroy = |pd| Request::new(&DeallocPdIn::zeroed().with(DeallocPdIn::PD, pd));
     let deadline = soon(&platform);
-    adapter.create(ObjectKind::Pd, &request, destroy, &[&ring], deadline).expect("an object with memory");
+    adapter.create(protection_domain().holding(&[&ring]), deadline).expect("an object with memory");
     let heap = adapter.heap().clone();
     let used = heap.usage().1;
     drop((adapter, ring));
@@ -360,12 +361,10 @@ fn a_late_creation_is_reported() {
     let mut adapter = up(&platform);
     let fault = CommandFault::Late(Duration::from_millis(50));
     platform.nic().faults().next(Opcode::ALLOC_PD, fault);
-    let request = Request::new(&AllocPdIn::zeroed()).creates(ObjectKind::Pd);
-    let destroy = |pd| Request::new(&DeallocPdIn::zeroed().with(DeallocPdIn::PD, pd));
     let memory = adapter.heap().allocate(1 << 20, 4096).expect("memory");
     let heap = adapter.heap().clone();
     let deadline = Deadline::after(&*platform, Duration::from_millis(20));
-    let error = adapter.create(ObjectKind::Pd, &request, destroy, &[&memory], deadline).expect_err("too late");
+    let error = adapter.create(protection_domain().holding(&[&memory]), deadline).expect_err("too late");
     assert!(error.to_string().contains("new PD: no completion within"), "{error}");
     let used = heap.usage().1;
     drop(memory);
@@ -375,7 +374,7 @@ fn a_late_creation_is_reported() {
     assert_eq!(adapter.command_counters().late, 1);
     // Its slot works again.
     let deadline = soon(&platform);
-    let handle = adapter.create(ObjectKind::Pd, &request, destroy, &[], deadline).expect("a PD");
+    let handle = adapter.create(protection_domain(), deadline).expect("a PD");
     adapter.destroy(handle, deadline).expect("destroyed");
     let report = adapter.teardown(soon(&platform));
     assert_eq!((report.objects_unknown, report.commands_stuck, report.pages_kept), (1, 0, 0));
@@ -417,12 +416,12 @@ fn thousands_of_keys() {
     let platform = platform(nic);
     let mut adapter = up(&platform);
     let pages = adapter.firmware_pages();
-    let requests = keys(&adapter, 10_000);
+    let creation = keys(&adapter, 10_000);
     let deadline = Deadline::after(&*platform, Duration::from_secs(100));
     let started = platform.now();
-    let made = adapter.create_many(ObjectKind::Mkey, requests, destroy_key, deadline).expect("keys");
+    let made = adapter.create(creation, deadline).expect("keys");
     assert!(platform.now() - started < Duration::from_millis(50), "one by one takes at least 200 ms");
-    let unique: std::collections::BTreeSet<_> = made.iter().map(|handle| handle.number()).collect();
+    let unique: std::collections::BTreeSet<_> = made.numbers().iter().collect();
     assert_eq!(unique.len(), 10_000);
     assert!(adapter.firmware_pages() > pages, "firmware asked for pages meanwhile");
     let mut given = 0;
@@ -432,10 +431,11 @@ fn thousands_of_keys() {
         }
     }
     assert_eq!(adapter.firmware_pages(), pages + given);
-    let half = made.into_iter().step_by(2);
-    assert!(adapter.destroy_many(half, deadline).is_empty());
+    let more = adapter.create(keys(&adapter, 5_000), deadline).expect("keys");
+    assert!(adapter.destroy_each(vec![made], deadline).is_empty());
     assert_eq!(platform.nic().inventory().held.mkeys, 5_001);
     assert_eq!(adapter.objects().by_kind().iter().find(|k| k.0 == ObjectKind::Mkey).expect("keys").1, 5_001);
+    assert_eq!(more.numbers().len(), 5_000);
     down(adapter);
 }
 
@@ -451,9 +451,9 @@ fn a_page_limit_is_named() {
     let platform = platform(Nic::default());
     let config = Config { page_limit: 262, ..config() };
     let mut adapter = Adapter::bring_up(Arc::clone(&platform), config).unwrap_or_else(|e| panic!("{e}"));
-    let requests = keys(&adapter, 10_000);
+    let creation = keys(&adapter, 10_000);
     let deadline = soon(&platform);
-    let error = adapter.create_many(ObjectKind::Mkey, requests, destroy_key, deadline).expect_err("no memory");
+    let error = adapter.create(creation, deadline).expect_err("no memory");
     assert_eq!(error.status(), Some(Status::NO_RES_ERR), "{error}");
     assert_eq!(platform.nic().inventory().held.mkeys, 1, "all or none");
     let mut reasons = Vec::new();
@@ -527,10 +527,8 @@ fn events_reach_the_caller() {
     }
 
     // A destruction that firmware refuses is an error now and is tried again at teardown.
-    let request = Request::new(&AllocPdIn::zeroed()).creates(ObjectKind::Pd);
-    let destroy = |pd| Request::new(&DeallocPdIn::zeroed().with(DeallocPdIn::PD, pd));
     let deadline = soon(&platform);
-    let handle = adapter.create(ObjectKind::Pd, &request, destroy, &[], deadline).expect("a PD");
+    let handle = adapter.create(protection_domain(), deadline).expect("a PD");
     let fault = CommandFault::Refuse { status: Status::BAD_RES_STATE_ERR, syndrome: 7 };
     platform.nic().faults().next(Opcode::DEALLOC_PD, fault);
     let error = adapter.destroy(handle, deadline).expect_err("refused");

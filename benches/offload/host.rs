@@ -7,21 +7,21 @@
 
 use crate::segment::Wire;
 use crate::stream::Stream;
-use connectx_ddp::adapter::{Adapter, Config, Handle};
-use connectx_ddp::command::{CommandError, ObjectKind, Output, Request};
+use connectx_ddp::adapter::{Adapter, Config, Creation, Handle, Objects, Refused};
+use connectx_ddp::command::{CommandError, Output, Request};
 use connectx_ddp::ddp::contract::{self, Offload};
 use connectx_ddp::ddp::create::Capacity;
 use connectx_ddp::ddp::device::{Offloads, Settings, Socket};
-use connectx_ddp::dma::{Arena, DmaBuf, DmaError, DmaHeap, DmaMapper, IoBuf, Iova, IovaAllocator};
+use connectx_ddp::dma::{Arena, DmaError, DmaHeap, DmaMapper, IoBuf, Iova, IovaAllocator};
 use connectx_ddp::platform::virtual_nic::VirtualPlatform;
 use connectx_ddp::platform::{Deadline, Identity, Platform, PlatformError};
-use connectx_ddp::queue::{Base, CompletionQueue, Objects, ReceiveQueue, RxPool};
+use connectx_ddp::queue::{Base, CompletionQueue, ReceiveQueue, RxPool};
 use connectx_ddp::steering::{
     Defaults, FiveTuple, Steering, SteeringCaps, SteeringParams, Target, TirParams, create_rqt, create_tir,
 };
 use firmware_iface::caps::CmdHcaCap;
 use hw_regs::cqe::OffloadCqe;
-use hw_regs::layout::{Access, Layout};
+use hw_regs::layout::Access;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -48,7 +48,7 @@ const PDU_OVERHEAD: usize = 24 + 4;
 type Maps = Arc<Mutex<Vec<(u64, u64, Arc<File>)>>>;
 
 /// The virtual function, with a note of the files behind its DMA memory.
-struct Recorded {
+pub struct Recorded {
     inner: VirtualPlatform,
     maps: Maps,
     heap: DmaHeap,
@@ -121,29 +121,25 @@ impl Platform for Recorded {
     }
 }
 
-/// The adapter, with a note of where the last object's first piece of memory is: a completion queue's ring.
+/// The adapter, with a note of where the ring of the last object is: a completion queue's.
 struct Spy<'a> {
     adapter: &'a mut Adapter<Recorded>,
-    ring: Option<(u64, usize)>,
+    ring: Option<u64>,
 }
 
 impl Objects for Spy<'_> {
-    fn create(
-        &mut self,
-        kind: ObjectKind,
-        request: &Request,
-        destroy: impl FnOnce(u32) -> Request,
-        memory: &[&DmaBuf],
-        deadline: Deadline,
-    ) -> Result<Handle, CommandError> {
-        self.ring = memory.first().map(|ring| (ring.iova().get(), ring.len()));
-        self.adapter.create(kind, request, destroy, memory, deadline)
+    fn create_each(&mut self, creations: Vec<Creation>, deadline: Deadline) -> Vec<Result<Handle, CommandError>> {
+        // A ring described by one page: its address is what the command ends with.
+        let request = creations.last().map(|creation| creation.request().input());
+        let address = request.and_then(|input| input.last_chunk()).map(|bytes| u64::from_be_bytes(*bytes));
+        self.ring = address.or(self.ring);
+        self.adapter.create_each(creations, deadline)
     }
-    fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError> {
-        self.adapter.destroy(handle, deadline)
+    fn destroy_each(&mut self, handles: Vec<Handle>, deadline: Deadline) -> Vec<Refused> {
+        self.adapter.destroy_each(handles, deadline)
     }
-    fn exec(&mut self, request: &Request, deadline: Deadline) -> Result<Output, CommandError> {
-        Objects::exec(self.adapter, request, deadline)
+    fn exec_each(&mut self, requests: Vec<Request>, deadline: Deadline) -> Vec<Result<Output, CommandError>> {
+        self.adapter.exec_each(requests, deadline)
     }
 }
 
@@ -155,7 +151,7 @@ pub struct Host {
     pub offloads: Offloads,
     /// The offload queue.
     pub queue: u32,
-    platform: Arc<Recorded>,
+    pub platform: Arc<Recorded>,
     adapter: Adapter<Recorded>,
     wire: Wire,
     /// Completions so far: the device's counter.
@@ -173,8 +169,7 @@ impl Host {
         let eqn = adapter.completion_eqn(0);
         let mut spy = Spy { adapter: &mut adapter, ring: None };
         let mut cq = CompletionQueue::create(&mut spy, &base, LOG_RING, eqn, deadline).expect("CQ");
-        let (iova, len) = spy.ring.expect("a ring");
-        assert_eq!(len, RING * OffloadCqe::SIZE);
+        let iova = spy.ring.expect("a ring");
         let ring = {
             let maps = platform.maps.lock().expect("maps");
             let (base, _, file) = maps.iter().find(|m| (m.0..m.0 + m.1).contains(&iova)).expect("a mapped ring");
@@ -219,7 +214,7 @@ impl Host {
 
     /// Binds a tag, takes what it takes.
     fn bind(&mut self, tag: u16, buffer: IoBuf) {
-        self.offloads.setup(self.queue, tag, buffer).expect("free");
+        self.offloads.setup(self.queue, tag, buffer, &*self.platform).expect("free");
         self.let_device_work();
     }
 

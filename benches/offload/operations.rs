@@ -1,6 +1,6 @@
 //! The operations that are measured, each a `region_*` function that callgrind finds by its name.
 
-use crate::host::{Host, RING, Replay};
+use crate::host::{Host, RING, Recorded, Replay};
 use crate::{floor, timed};
 use connectx_ddp::ddp::contract::{Event, Setup, Teardown};
 use connectx_ddp::ddp::device::{Offloads, Received};
@@ -151,10 +151,10 @@ fn region_post(cq: &CompletionQueue<OffloadCqe>, rq: &mut ReceiveQueue, pool: &m
 }
 
 #[inline(never)]
-fn region_setup(offloads: &mut Offloads, queue: u32, buffers: &mut Vec<IoBuf>) -> u32 {
+fn region_setup(offloads: &mut Offloads, queue: u32, buffers: &mut Vec<IoBuf>, platform: &Recorded) -> u32 {
     let (mut tag, mut offloaded) = (FIRST, 0);
     while let Some(buffer) = buffers.pop() {
-        offloaded += u32::from(matches!(offloads.setup(queue, tag, buffer), Ok(Setup::Offloaded)));
+        offloaded += u32::from(matches!(offloads.setup(queue, tag, buffer, platform), Ok(Setup::Offloaded)));
         tag += 1;
     }
     offloaded
@@ -214,7 +214,7 @@ impl Bench {
         let queue = host.queue;
         let mut buffers: Vec<IoBuf> = (0..BATCH).map(|_| host.buffer(entries, PIECE)).collect();
         let mut done = 0;
-        let took = timed(|| done = region_setup(&mut host.offloads, queue, &mut buffers));
+        let took = timed(|| done = region_setup(&mut host.offloads, queue, &mut buffers, &host.platform));
         sink(row, took, BATCH.into());
         assert_eq!(done, u32::from(BATCH), "the device knows all of them");
         host.let_device_work();

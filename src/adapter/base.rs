@@ -2,13 +2,13 @@
 
 use super::firmware::Firmware;
 use super::log::{Handle, ObjectLog, Refused};
+use super::objects::{Creation, Logged, Objects};
 use super::pages::{PageError, PageStore};
 use super::{AdapterError, Config};
 use crate::command::{
-    CommandError, CommandPort, CommandQueue, Function, ObjectKind, Output, Request, call, field_of, register,
-    wait_ready,
+    CommandError, CommandPort, CommandQueue, Function, Output, Request, call, field_of, register, wait_ready,
 };
-use crate::dma::{DmaBuf, DmaHeap};
+use crate::dma::DmaHeap;
 use crate::platform::{Deadline, Platform};
 use firmware_iface::command::device::{DisableHcaIn, TeardownHcaIn, TeardownProfile};
 use hw_regs::init_segment::InitSegment;
@@ -88,7 +88,7 @@ impl fmt::Display for Teardown {
             )?;
         }
         for refused in &self.refused {
-            write!(f, "\n{} {:#x} not destroyed: {}", refused.kind, refused.number, refused.error)?;
+            write!(f, "\n{refused}")?;
         }
         for error in &self.page_errors {
             write!(f, "\n{error}")?;
@@ -135,15 +135,8 @@ impl<P: Platform> Base<P> {
     }
 
     /// Creates an object and logs it.
-    pub fn create(
-        &mut self,
-        kind: ObjectKind,
-        request: &Request,
-        destroy: impl FnOnce(u32) -> Request,
-        memory: &[&DmaBuf],
-        deadline: Deadline,
-    ) -> Result<(Handle, Output), AdapterError> {
-        Ok(self.log.create(&mut self.firmware, kind, request, destroy, memory, deadline)?)
+    pub fn create(&mut self, creation: Creation, deadline: Deadline) -> Result<Handle, AdapterError> {
+        Ok(Logged { port: &mut self.firmware, log: &mut self.log }.create(creation, deadline)?)
     }
 
     /// Undoes everything in reverse order (`mlx5-bringup.md` §9): objects, TEARDOWN_HCA, pages, DISABLE_HCA. What fails is

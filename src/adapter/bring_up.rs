@@ -4,6 +4,7 @@ use super::base::{Base, Stage};
 use super::capabilities::Capabilities;
 use super::eq::EventQueue;
 use super::health::Monitor;
+use super::objects::Creation;
 use super::{Adapter, AdapterError, Config, port};
 use crate::command::{CommandPort, ObjectKind, Request, call};
 use crate::platform::{Deadline, Platform};
@@ -162,13 +163,7 @@ fn steps<P: Platform>(base: &mut Base<P>, config: &Config) -> Result<Parts, Adap
     let psid = psid(&answer.nested(QueryAdapterOut::QUERY_ADAPTER_STRUCT));
 
     // 16. A page of doorbell registers.
-    let request = Request::new(&AllocUarIn::zeroed()).creates(ObjectKind::Uar);
-    let destroy = |uar| Request::new(&DeallocUarIn::zeroed().with(DeallocUarIn::UAR, uar));
-    let (handle, _) = base.create(ObjectKind::Uar, &request, destroy, &[], deadline())?;
-    let uar = handle.number();
-    if uar < FIRST_UAR || (u64::from(uar) + 1) * UAR_SIZE > platform.bar_size() {
-        return Err(base.bad_answer(format!("UAR {uar:#x} is outside BAR0 of {:#x} bytes", platform.bar_size())));
-    }
+    let uar = allocate_uar(base, deadline())?;
 
     // 17. The command EQ; from here on completions of commands are events.
     if config.command_events {
@@ -198,13 +193,14 @@ fn steps<P: Platform>(base: &mut Base<P>, config: &Config) -> Result<Parts, Adap
     }
 
     // 19. Protection domain, transport domain, and a key to all memory that the IOMMU lets the function see.
-    let request = Request::new(&AllocPdIn::zeroed()).creates(ObjectKind::Pd);
+    let request = Request::new(&AllocPdIn::zeroed());
     let destroy = |pd| Request::new(&DeallocPdIn::zeroed().with(DeallocPdIn::PD, pd));
-    let pd = base.create(ObjectKind::Pd, &request, destroy, &[], deadline())?.0.number();
-    let request = Request::new(&AllocTransportDomainIn::zeroed()).creates(ObjectKind::TransportDomain);
+    let pd = base.create(Creation::new(ObjectKind::Pd, request, destroy), deadline())?.number();
+    let request = Request::new(&AllocTransportDomainIn::zeroed());
     let destroy =
         |td| Request::new(&DeallocTransportDomainIn::zeroed().with(DeallocTransportDomainIn::TRANSPORT_DOMAIN, td));
-    let transport_domain = base.create(ObjectKind::TransportDomain, &request, destroy, &[], deadline())?.0.number();
+    let creation = Creation::new(ObjectKind::TransportDomain, request, destroy);
+    let transport_domain = base.create(creation, deadline())?.number();
     let data_mkey = create_data_mkey(base, pd, deadline())?;
     let (reserved_lkey, terminate_mkey) = special_contexts(base, &general, deadline())?;
 
@@ -254,6 +250,17 @@ fn steps<P: Platform>(base: &mut Base<P>, config: &Config) -> Result<Parts, Adap
         mac,
         max_mtu,
     })
+}
+
+/// A page of doorbell registers.
+pub(super) fn allocate_uar<P: Platform>(base: &mut Base<P>, deadline: Deadline) -> Result<u32, AdapterError> {
+    let destroy = |uar| Request::new(&DeallocUarIn::zeroed().with(DeallocUarIn::UAR, uar));
+    let creation = Creation::new(ObjectKind::Uar, Request::new(&AllocUarIn::zeroed()), destroy);
+    let (uar, bar) = (base.create(creation, deadline)?.number(), base.platform.bar_size());
+    if uar < FIRST_UAR || (u64::from(uar) + 1) * UAR_SIZE > bar {
+        return Err(base.bad_answer(format!("UAR {uar:#x} is outside BAR0 of {bar:#x} bytes")));
+    }
+    Ok(uar)
 }
 
 fn startup_pages<P: Platform>(
@@ -326,7 +333,8 @@ fn create_eq<P: Platform>(
 ) -> Result<EventQueue, AdapterError> {
     let ring = base.memory("an event queue", EventQueue::ring(&base.heap, log_size))?;
     let request = EventQueue::create(&ring, log_size, uar, vector, events);
-    let (handle, _) = base.create(ObjectKind::Eq, &request, EventQueue::destroy, &[&ring], deadline)?;
+    let creation = Creation::new(ObjectKind::Eq, request, EventQueue::destroy).holding(&[&ring]);
+    let handle = base.create(creation, deadline)?;
     // Doorbells carry 8 bits.
     let number = u8::try_from(handle.number())
         .map_err(|_| base.bad_answer(format!("EQ number {:#x} has more than 8 bits", handle.number())))?;
@@ -344,9 +352,8 @@ fn create_data_mkey<P: Platform>(base: &mut Base<P>, pd: u32, deadline: Deadline
         .with(Mkc::MKEY_7_0, DATA_MKEY_VARIANT)
         .with(Mkc::PD, pd);
     let input = CreateMkeyIn::zeroed().with_nested(CreateMkeyIn::MEMORY_KEY_MKEY_ENTRY, &context);
-    let request = Request::new(&input).creates(ObjectKind::Mkey);
     let destroy = |index| Request::new(&DestroyMkeyIn::zeroed().with(DestroyMkeyIn::MKEY_INDEX, index));
-    let (handle, _) = base.create(ObjectKind::Mkey, &request, destroy, &[], deadline)?;
+    let handle = base.create(Creation::new(ObjectKind::Mkey, Request::new(&input), destroy), deadline)?;
     Ok(handle.number() << 8 | DATA_MKEY_VARIANT)
 }
 

@@ -1,6 +1,6 @@
 //! Event queues: rings that the device writes (`mlx5-bringup.md` §7).
 
-use crate::command::{ObjectKind, Request};
+use crate::command::Request;
 use crate::dma::{DmaBuf, DmaError, DmaHeap};
 use crate::platform::Platform;
 use firmware_iface::command::object::{CreateEqIn, DestroyEqIn};
@@ -54,7 +54,7 @@ impl EventQueue {
         for (index, word) in mask.into_iter().enumerate() {
             input.set_at(CreateEqIn::EVENT_BITMASK, index, word);
         }
-        Request::new(&input).pages(ring).creates(ObjectKind::Eq)
+        Request::new(&input).pages(ring)
     }
 
     /// The command that destroys queue `number`.

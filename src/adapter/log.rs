@@ -3,18 +3,24 @@
 //!
 //! Firmware objects refer to each other (a TIR to an RQT to an RQ to a CQ to an EQ), so destroying in reverse order of
 //! creation never meets one that is in use. An object whose destruction is refused stays in the log and keeps its memory.
+//!
+//! Objects that come by the hundred and are alike (the memory keys of a queue's tags) are one entry with many numbers.
 
-use crate::command::{CommandError, CommandPort, Fault, ObjectKind, Output, Request, pipeline};
+use super::objects::{Creation, Destroy};
+use crate::command::{CommandError, CommandPort, Fault, ObjectKind, Request, pipeline};
 use crate::dma::{DmaBuf, DmaHold};
 use crate::platform::Deadline;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::iter;
+use std::sync::Arc;
 
-/// One object of the log. Dropping it changes nothing: the object is destroyed at teardown.
+/// One entry of the log. Dropping it changes nothing: the object is destroyed at teardown.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct Handle {
     serial: u64,
     kind: ObjectKind,
-    number: u32,
+    numbers: Arc<[u32]>,
 }
 
 impl Handle {
@@ -23,19 +29,34 @@ impl Handle {
         self.kind
     }
 
-    /// The number that firmware gave it; 24 bits, except for tag buffer tables.
+    /// The number that firmware gave it, or the first of several; 24 bits, except for tag buffer tables.
     pub fn number(&self) -> u32 {
-        self.number
+        self.numbers.first().copied().unwrap_or_default()
+    }
+
+    /// [`Handle::numbers`], to be kept by somebody else as well.
+    pub(crate) fn share_numbers(&self) -> Arc<[u32]> {
+        Arc::clone(&self.numbers)
+    }
+
+    /// All numbers, if it stands for several objects ([`Creation::times`]).
+    pub fn numbers(&self) -> &[u32] {
+        &self.numbers
     }
 }
 
-#[derive(Debug)]
 struct Entry {
     kind: ObjectKind,
-    number: u32,
-    destroy: Request,
+    numbers: Arc<[u32]>,
+    destroy: Destroy,
     /// Dropped after the object is gone, never before.
-    memory: Vec<DmaHold>,
+    memory: Box<[DmaHold]>,
+}
+
+impl Entry {
+    fn destroy(&self, number: u32) -> Request {
+        (self.destroy)(number).about(self.kind, number)
+    }
 }
 
 /// An object that could not be destroyed.
@@ -49,8 +70,14 @@ pub struct Refused {
     pub error: CommandError,
 }
 
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:#x} not destroyed: {}", self.kind, self.number, self.error)
+    }
+}
+
 /// Every firmware object that exists.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct ObjectLog {
     entries: BTreeMap<u64, Entry>,
     next: u64,
@@ -61,92 +88,76 @@ pub struct ObjectLog {
 }
 
 impl ObjectLog {
-    /// Creates an object and records it.
+    /// Creates objects that do not refer to each other and records them, with as many commands in flight as there are
+    /// slots. One outcome per creation, in order. Of a creation of several objects all exist or none.
     ///
-    /// `destroy` makes the command that destroys it, out of its number. `memory` is all that the device may access because
-    /// the object exists; it is kept from reuse until the object is gone, whoever drops the buffers. If it is unknown
-    /// whether the object was created (a missed deadline), its memory is kept until [`ObjectLog::forget`].
-    pub fn create(
+    /// If it is unknown whether an object was created (a missed deadline), its memory is kept until [`ObjectLog::forget`].
+    pub fn create_each(
         &mut self,
         port: &mut dyn CommandPort,
-        kind: ObjectKind,
-        request: &Request,
-        destroy: impl FnOnce(u32) -> Request,
-        memory: &[&DmaBuf],
+        creations: Vec<Creation>,
         deadline: Deadline,
-    ) -> Result<(Handle, Output), CommandError> {
-        let output = port.exec(request, deadline).inspect_err(|error| {
-            if error.may_still_run() {
-                self.unknown += 1;
-                self.quarantined.extend(memory.iter().map(|buffer| buffer.hold()));
-            }
-        })?;
-        let number = match request.object() {
-            // Kinds that their creator numbers say so in the request.
-            Some(object) if object.number.is_some() => object.number.unwrap_or_default(),
-            _ => kind.number(&output),
-        };
-        let handle = self.record(kind, number, destroy(number), memory);
-        Ok((handle, output))
-    }
-
-    /// Creates many objects of one kind without memory, with as many commands in flight as there are slots. All or none:
-    /// when one fails, those that were created are destroyed again and the first error is returned.
-    pub fn create_many(
-        &mut self,
-        port: &mut dyn CommandPort,
-        kind: ObjectKind,
-        requests: impl IntoIterator<Item = Request>,
-        destroy: impl Fn(u32) -> Request,
-        deadline: Deadline,
-    ) -> Result<Vec<Handle>, CommandError> {
-        let result = pipeline(port, requests, deadline);
-        let unknown = result.failed.iter().filter(|(_, error)| error.may_still_run()).count();
-        let handles: Vec<_> = result
-            .done
-            .iter()
-            .map(|(_, output)| {
-                let number = kind.number(output);
-                self.record(kind, number, destroy(number), &[])
-            })
-            .collect();
-        match result.failed.into_iter().next() {
-            None => Ok(handles),
-            Some((_, error)) => {
-                self.unknown += unknown;
-                for refused in self.destroy_many(port, handles, deadline) {
-                    log::error!(
-                        "{} {:#x} stays after a failed creation: {}",
-                        refused.kind,
-                        refused.number,
-                        refused.error
-                    );
+    ) -> Vec<Result<Handle, CommandError>> {
+        let requests = creations.iter().flat_map(|creation| iter::repeat_n(&creation.request, creation.count as usize));
+        let mut answers = pipeline(port, requests, deadline).into_iter();
+        let mut halves = Vec::new();
+        let mut outcomes = Vec::with_capacity(creations.len());
+        for creation in creations {
+            let Creation { kind, request, count, destroy, memory } = creation;
+            let (mut numbers, mut error) = (Vec::with_capacity(count as usize), None::<CommandError>);
+            for answer in answers.by_ref().take(count as usize) {
+                match answer {
+                    // Kinds that their creator numbers say so in the request.
+                    Ok(output) => match request.object() {
+                        Some(object) if object.number.is_some() => numbers.push(object.number.unwrap_or_default()),
+                        _ => numbers.push(kind.number(&output)),
+                    },
+                    Err(failed) => {
+                        self.unknown += usize::from(failed.may_still_run());
+                        // One that may still run decides what becomes of the memory.
+                        if error.as_ref().is_none_or(|error| !error.may_still_run()) {
+                            error = Some(failed);
+                        }
+                    }
                 }
-                Err(error)
+            }
+            match error {
+                None => outcomes.push(Ok(self.insert(kind, numbers.into(), destroy, memory))),
+                Some(error) => {
+                    if error.may_still_run() {
+                        self.quarantined.extend(memory.iter().cloned());
+                    }
+                    if !numbers.is_empty() {
+                        halves.push(self.insert(kind, numbers.into(), destroy, memory));
+                    }
+                    outcomes.push(Err(error));
+                }
             }
         }
+        for refused in self.destroy_each(port, halves, deadline) {
+            log::error!("after a failed creation: {refused}");
+        }
+        outcomes
     }
 
     /// Records an object that was created by other means.
-    pub fn record(&mut self, kind: ObjectKind, number: u32, destroy: Request, memory: &[&DmaBuf]) -> Handle {
-        let serial = self.next;
-        self.next += 1;
+    pub fn record(
+        &mut self,
+        kind: ObjectKind,
+        number: u32,
+        destroy: impl Fn(u32) -> Request + Send + 'static,
+        memory: &[&DmaBuf],
+    ) -> Handle {
         let memory = memory.iter().map(|buffer| buffer.hold()).collect();
-        self.entries.insert(serial, Entry { kind, number, destroy: destroy.about(kind, number), memory });
-        Handle { serial, kind, number }
+        self.insert(kind, Arc::new([number]), Box::new(destroy), memory)
     }
 
-    /// Destroys one object. If that fails it stays in the log, with its memory.
-    pub fn destroy(
-        &mut self,
-        port: &mut dyn CommandPort,
-        handle: Handle,
-        deadline: Deadline,
-    ) -> Result<(), CommandError> {
-        match self.destroy_many(port, [handle], deadline).pop() {
-            None => Ok(()),
-            Some(refused) => Err(refused.error),
-        }
+    fn insert(&mut self, kind: ObjectKind, numbers: Arc<[u32]>, destroy: Destroy, memory: Vec<DmaHold>) -> Handle {
+        let serial = self.next;
+        self.next += 1;
+        let entry = Entry { kind, numbers: Arc::clone(&numbers), destroy, memory: memory.into() };
+        self.entries.insert(serial, entry);
+        Handle { serial, kind, numbers }
     }
 
     /// Destroys objects that do not refer to each other, with as many commands in flight as there are slots. Returns those
@@ -154,39 +165,35 @@ impl ObjectLog {
     ///
     /// # Panics
     /// If a handle belongs to another log.
-    pub fn destroy_many(
+    pub fn destroy_each(
         &mut self,
         port: &mut dyn CommandPort,
-        handles: impl IntoIterator<Item = Handle>,
+        handles: Vec<Handle>,
         deadline: Deadline,
     ) -> Vec<Refused> {
         let serials = handles.into_iter().map(|handle| {
             let entry = self.entries.get(&handle.serial);
             assert!(
-                entry.is_some_and(|entry| entry.kind == handle.kind && entry.number == handle.number),
+                entry.is_some_and(|entry| entry.kind == handle.kind && entry.numbers == handle.numbers),
                 "{} {:#x} belongs to another object log",
                 handle.kind,
-                handle.number
+                handle.number()
             );
             handle.serial
         });
-        let serials = serials.collect();
-        self.destroy_serials(port, serials, deadline)
+        let serials: Vec<u64> = serials.collect();
+        self.destroy_serials(port, &serials, deadline)
     }
 
     /// Destroys everything in reverse order of creation. Returns those that were refused; they stay in the log, with their
     /// memory.
     pub fn destroy_all(&mut self, port: &mut dyn CommandPort, deadline: Deadline) -> Vec<Refused> {
         let mut refused = Vec::new();
-        let mut rest: VecDeque<(u64, ObjectKind)> = self.entries.iter().rev().map(|(s, e)| (*s, e.kind)).collect();
-        while let Some((serial, kind)) = rest.pop_front() {
-            let mut run = vec![serial];
-            // Memory keys come by the thousand and refer to nothing: one run keeps every slot busy. Other kinds may refer
-            // to their like.
-            while kind == ObjectKind::Mkey && rest.front().is_some_and(|next| next.1 == kind) {
-                run.extend(rest.pop_front().map(|next| next.0));
-            }
-            refused.extend(self.destroy_serials(port, run, deadline));
+        let order: Vec<(u64, ObjectKind)> = self.entries.iter().rev().map(|(s, e)| (*s, e.kind)).collect();
+        // Neighbours of a kind do not refer to each other and keep every slot busy; only flow tables lead to their like.
+        for run in order.chunk_by(|a, b| a.1 == b.1 && a.1 != ObjectKind::FlowTable) {
+            let serials: Vec<u64> = run.iter().map(|(serial, _)| *serial).collect();
+            refused.extend(self.destroy_serials(port, &serials, deadline));
             if refused.last().is_some_and(|last| matches!(last.error.fault, Fault::DeviceGone)) {
                 break;
             }
@@ -194,34 +201,33 @@ impl ObjectLog {
         refused
     }
 
-    fn destroy_serials(&mut self, port: &mut dyn CommandPort, serials: Vec<u64>, deadline: Deadline) -> Vec<Refused> {
+    fn destroy_serials(&mut self, port: &mut dyn CommandPort, serials: &[u64], deadline: Deadline) -> Vec<Refused> {
+        let entries = &self.entries;
+        let requests = serials.iter().flat_map(|serial| {
+            let entry = &entries[serial];
+            entry.numbers.iter().map(|number| entry.destroy(*number))
+        });
+        let mut answers = pipeline(port, requests, deadline).into_iter();
         let mut refused = Vec::new();
-        let mut rest = &serials[..];
-        // One refusal does not keep the others: go on behind it.
-        while !rest.is_empty() {
-            let requests = rest.iter().map(|serial| self.entries[serial].destroy.clone());
-            let result = pipeline(port, requests, deadline);
-            let gone = result.failed.iter().any(|(_, error)| matches!(error.fault, Fault::DeviceGone));
-            let tried = result.done.iter().map(|d| d.0).chain(result.failed.iter().map(|f| f.0)).max();
-            for (index, _) in &result.done {
-                self.entries.remove(&rest[*index]);
-            }
-            for (index, error) in result.failed {
-                if let Some(entry) = self.entries.get(&rest[index]) {
-                    refused.push(Refused { kind: entry.kind, number: entry.number, error });
+        for serial in serials {
+            let Some(entry) = self.entries.get_mut(serial) else { continue };
+            let before = refused.len();
+            for (number, answer) in entry.numbers.iter().zip(answers.by_ref()) {
+                if let Err(error) = answer {
+                    refused.push(Refused { kind: entry.kind, number: *number, error });
                 }
             }
-            if gone {
-                break;
+            match &refused[before..] {
+                [] => drop(self.entries.remove(serial)),
+                stay => entry.numbers = stay.iter().map(|refused| refused.number).collect(),
             }
-            rest = &rest[tried.map_or(rest.len(), |last| last + 1)..];
         }
         refused
     }
 
     /// Number of objects.
     pub fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.values().map(|entry| entry.numbers.len()).sum()
     }
 
     /// True if no object exists.
@@ -233,7 +239,7 @@ impl ObjectLog {
     pub fn by_kind(&self) -> Vec<(ObjectKind, usize)> {
         let mut counts = BTreeMap::new();
         for entry in self.entries.values() {
-            *counts.entry(entry.kind).or_default() += 1;
+            *counts.entry(entry.kind).or_default() += entry.numbers.len();
         }
         counts.into_iter().collect()
     }
@@ -252,8 +258,13 @@ impl ObjectLog {
 
     /// Takes every hold, so that the memory is never reused: the device may still access it.
     pub(crate) fn leak(&mut self) -> usize {
-        let holds =
-            self.entries.values_mut().flat_map(|entry| entry.memory.drain(..)).chain(self.quarantined.drain(..));
-        holds.map(std::mem::forget).count()
+        let held = self.entries.values_mut().flat_map(|entry| std::mem::take(&mut entry.memory));
+        held.chain(self.quarantined.drain(..)).map(std::mem::forget).count()
+    }
+}
+
+impl fmt::Debug for ObjectLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}, {} unknown", self.by_kind(), self.unknown)
     }
 }

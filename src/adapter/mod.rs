@@ -8,7 +8,7 @@
 //!  └ monitor    health
 //! ```
 //!
-//! Life: [`Adapter::bring_up`] → objects of the queues, of steering and of the offload through [`Adapter::create`] →
+//! Life: [`Adapter::bring_up`] → objects of the queues, of steering and of the offload through [`Objects`] →
 //! [`Adapter::poll`] for events, [`Adapter::check_health`] now and then → [`Adapter::teardown`], or [`Adapter::reset`]
 //! when the function no longer answers. An adapter that is dropped without either leaves objects in firmware: that is
 //! logged, and the memory that the device may still access is never used again.
@@ -16,35 +16,42 @@
 mod base;
 mod bring_up;
 mod capabilities;
+mod control;
 mod eq;
 mod error;
 mod event;
 mod firmware;
 mod health;
 mod log;
+mod objects;
 mod pages;
 mod port;
 mod report;
+mod share;
 #[cfg(test)]
 mod tests;
 
 pub use base::{FunctionReset, Teardown};
 pub use capabilities::{Capabilities, OffloadCaps, Reason};
+pub use control::Control;
 pub use error::AdapterError;
 pub use event::{Event, EventCounters};
-pub use health::Ailment;
+pub use health::{Ailment, AilmentKind, HealthCounters};
 pub use log::{Handle, ObjectLog, Refused};
+pub use objects::{Creation, Logged, Objects};
 pub use pages::{PAGE_BYTES, PageError};
 pub use port::HARDWARE_MTU_OVERHEAD;
 pub use report::Report;
+pub use share::{Host, HostCounters, Remote};
 
-use crate::command::{
-    CommandCounters, CommandError, CommandPort, FirmwareVersion, Function, ObjectKind, Output, Request, Ticket,
-};
-use crate::dma::{DmaBuf, DmaHeap};
+use crate::command::{CommandCounters, CommandError, CommandPort, FirmwareVersion, Function, Output, Request, Ticket};
+use crate::dma::DmaHeap;
+use crate::observe::FunctionStats;
+use crate::observe::counter::gauges;
 use crate::platform::{Deadline, Platform};
 use base::Base;
 use bring_up::Parts;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,6 +89,43 @@ impl Default for Config {
             command_timeout: Duration::from_secs(60),
             link_timeout: Some(Duration::from_secs(30)),
         }
+    }
+}
+
+gauges! {
+    /// What a function has at the moment.
+    pub struct Gauges {
+        /// Commands in flight, overdue ones included.
+        pub commands_in_flight: Commands,
+        /// Most commands in flight at a time so far.
+        pub commands_in_flight_most: Commands,
+        /// Command slots lost for now or for good: their commands missed the deadline, or came back as something else.
+        pub commands_stuck: Commands,
+        /// Firmware objects of the driver.
+        pub objects: Objects,
+        /// Pages of 4 KiB that firmware holds.
+        pub pages: Pages,
+    }
+}
+
+/// Everything that is counted about a function since it was brought up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Firmware commands.
+    pub commands: CommandCounters,
+    /// Event queues.
+    pub events: EventCounters,
+    /// Health.
+    pub health: HealthCounters,
+}
+
+impl AddAssign<&Totals> for Totals {
+    fn add_assign(&mut self, other: &Totals) {
+        // Taken apart, so that a new one is not forgotten.
+        let Totals { commands, events, health } = other;
+        self.commands += commands;
+        self.events += events;
+        self.health += health;
     }
 }
 
@@ -129,44 +173,14 @@ impl<P: Platform> Adapter<P> {
         (report, Some(reset))
     }
 
-    /// Creates a firmware object and logs it. See [`ObjectLog::create`].
-    pub fn create(
-        &mut self,
-        kind: ObjectKind,
-        request: &Request,
-        destroy: impl FnOnce(u32) -> Request,
-        memory: &[&DmaBuf],
-        deadline: Deadline,
-    ) -> Result<Handle, CommandError> {
-        let log = &mut self.base.log;
-        Ok(log.create(&mut self.base.firmware, kind, request, destroy, memory, deadline)?.0)
+    /// Another page of doorbell registers, for queues whose owner shares none with others. Returns its number.
+    pub fn allocate_uar(&mut self, deadline: Deadline) -> Result<u32, AdapterError> {
+        bring_up::allocate_uar(&mut self.base, deadline)
     }
 
-    /// Creates many objects of one kind, all or none, with every command slot busy. See [`ObjectLog::create_many`].
-    pub fn create_many(
-        &mut self,
-        kind: ObjectKind,
-        requests: impl IntoIterator<Item = Request>,
-        destroy: impl Fn(u32) -> Request,
-        deadline: Deadline,
-    ) -> Result<Vec<Handle>, CommandError> {
-        self.base.log.create_many(&mut self.base.firmware, kind, requests, destroy, deadline)
-    }
-
-    /// Destroys an object. If firmware refuses, it stays logged and is tried again at teardown.
-    ///
-    /// # Panics
-    /// If the handle is another adapter's.
-    pub fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError> {
-        self.base.log.destroy(&mut self.base.firmware, handle, deadline)
-    }
-
-    /// Destroys objects that do not refer to each other, with every command slot busy. Returns those refused.
-    ///
-    /// # Panics
-    /// If a handle is another adapter's.
-    pub fn destroy_many(&mut self, handles: impl IntoIterator<Item = Handle>, deadline: Deadline) -> Vec<Refused> {
-        self.base.log.destroy_many(&mut self.base.firmware, handles, deadline)
+    /// Its command port and its log, side by side.
+    fn logged(&mut self) -> Logged<'_> {
+        Logged { port: &mut self.base.firmware, log: &mut self.base.log }
     }
 
     /// Takes the next event; serves firmware on the way. Never waits.
@@ -318,9 +332,40 @@ impl<P: Platform> Adapter<P> {
         self.base.firmware.queue.counters()
     }
 
+    /// Most commands in flight at a time so far.
+    pub fn most_commands_in_flight(&self) -> usize {
+        self.base.firmware.queue.most_in_flight()
+    }
+
     /// What the event queues have seen.
     pub fn event_counters(&self) -> EventCounters {
         self.base.firmware.counters
+    }
+
+    /// What was seen of the function's health.
+    pub fn health_counters(&self) -> HealthCounters {
+        self.monitor.counters()
+    }
+
+    /// All numbers of the function.
+    pub fn stats(&self) -> FunctionStats {
+        let queue = &self.base.firmware.queue;
+        FunctionStats {
+            address: self.base.platform.identity().address.clone(),
+            firmware: self.firmware_version().to_string(),
+            gauges: Gauges {
+                commands_in_flight: queue.in_flight() as u64,
+                commands_in_flight_most: queue.most_in_flight() as u64,
+                commands_stuck: queue.stuck() as u64,
+                objects: self.base.log.len() as u64,
+                pages: self.firmware_pages() as u64,
+            },
+            totals: Totals {
+                commands: queue.counters(),
+                events: self.base.firmware.counters,
+                health: self.monitor.counters(),
+            },
+        }
     }
 
     /// Pages that firmware holds.

@@ -2,6 +2,7 @@
 
 use super::AdapterError;
 use super::base::Base;
+use super::objects::Creation;
 use crate::command::{ObjectKind, Request, call};
 use crate::platform::{Deadline, Platform};
 use firmware_iface::caps::CmdHcaCap;
@@ -108,7 +109,7 @@ pub(super) fn set_l2_table<P: Platform>(
         .with_nested(SetL2TableEntryIn::MAC_ADDRESS, &mac_layout(mac));
     let request = Request::new(&input).about(ObjectKind::L2TableEntry, index);
     let destroy = |index| Request::new(&DeleteL2TableEntryIn::zeroed().with(DeleteL2TableEntryIn::TABLE_INDEX, index));
-    base.log.create(&mut base.firmware, ObjectKind::L2TableEntry, &request, destroy, &[], deadline)?;
+    base.create(Creation::new(ObjectKind::L2TableEntry, request, destroy), deadline)?;
     Ok(())
 }
 

@@ -15,16 +15,16 @@
 //! | objects are destroyed in reverse order of creation | `objects_are_destroyed_in_reverse_order` |
 //! | an object whose destruction is refused stays, with its memory, and keeps no other | `a_refused_destruction_keeps_only_itself` |
 //! | memory of an object whose creation has no known end is kept | `an_unknown_creation_keeps_its_memory` |
-//! | many objects are created all or none | `many_objects_are_created_all_or_none` |
+//! | objects that stand or fall together do so, and keep no others | `objects_stand_or_fall_together` |
 //! | each ailment is found | `each_ailment_is_found` |
 use super::base::{Base, Stage};
 use super::eq::EventQueue;
 use super::event::Event;
 use super::health::{Ailment, Monitor};
 use super::pages::PageError;
-use super::{AdapterError, Config};
+use super::{AdapterError, Config, Creation, Handle};
 use crate::command::fake::{Fake, Fate, Posted};
-use crate::command::{CommandPort, Fault, ObjectKind, Request};
+use crate::command::{CommandError, CommandPort, Fault, ObjectKind, Request};
 use crate::dma::DmaBuf;
 use crate::platform::Deadline;
 use firmware_iface::command::device::{NopIn, QueryPagesOpMod};
@@ -432,14 +432,19 @@ fn numbering() -> (Arc<Fake>, Base<Fake>, Order, Rc<Cell<u32>>) {
     (fake, base, destroyed, refuse)
 }
 
-fn create_cq(base: &mut Base<Fake>, memory: &[&DmaBuf], deadline: Deadline) -> Result<super::Handle, AdapterError> {
-    let request = Request::new(&CreateCqIn::zeroed()).creates(ObjectKind::Cq);
+fn create_cq(base: &mut Base<Fake>, memory: &[&DmaBuf], deadline: Deadline) -> Result<Handle, AdapterError> {
     let destroy = |cqn| Request::new(&DestroyCqIn::zeroed().with(DestroyCqIn::CQN, cqn));
-    base.create(ObjectKind::Cq, &request, destroy, memory, deadline).map(|created| created.0)
+    let creation = Creation::new(ObjectKind::Cq, Request::new(&CreateCqIn::zeroed()), destroy);
+    base.create(creation.holding(memory), deadline)
 }
 
-fn mkeys(n: usize) -> impl Iterator<Item = Request> {
-    (0..n).map(|_| Request::new(&CreateMkeyIn::zeroed()).creates(ObjectKind::Mkey))
+fn mkeys(n: u32) -> Creation {
+    Creation::new(ObjectKind::Mkey, Request::new(&CreateMkeyIn::zeroed()), destroy_mkey).times(n)
+}
+
+/// Creates so many keys, all or none.
+fn create_mkeys(base: &mut Base<Fake>, n: u32, deadline: Deadline) -> Result<Handle, CommandError> {
+    base.log.create_each(&mut base.firmware, vec![mkeys(n)], deadline).pop().expect("one outcome")
 }
 
 fn destroy_mkey(index: u32) -> Request {
@@ -452,18 +457,16 @@ fn objects_are_destroyed_in_reverse_order() {
     let deadline = in_ms(&fake, 1000);
     create_cq(&mut base, &[], deadline).expect("1");
     let two = create_cq(&mut base, &[], deadline).expect("2");
-    let keys = base.log.create_many(&mut base.firmware, ObjectKind::Mkey, mkeys(100), destroy_mkey, deadline);
-    assert_eq!(
-        keys.expect("3 to 102").iter().map(super::Handle::number).collect::<Vec<_>>(),
-        (3..=102).collect::<Vec<_>>()
-    );
+    let keys = create_mkeys(&mut base, 100, deadline).expect("3 to 102");
+    assert_eq!(keys.numbers(), (3..=102).collect::<Vec<_>>());
     create_cq(&mut base, &[], deadline).expect("103");
     let four = create_cq(&mut base, &[], deadline).expect("104");
     assert_eq!((four.kind(), four.number()), (ObjectKind::Cq, 104));
-    base.log.destroy(&mut base.firmware, two, deadline).expect("destroyed");
+    assert!(base.log.destroy_each(&mut base.firmware, vec![two], deadline).is_empty());
     assert_eq!(base.log.by_kind(), [(ObjectKind::Mkey, 100), (ObjectKind::Cq, 3)]);
     assert!(base.log.destroy_all(&mut base.firmware, deadline).is_empty());
-    let expected: Vec<_> = [2, 104, 103].into_iter().chain((3..=102).rev()).chain([1]).collect();
+    // Keys are alike and refer to nothing: their own order does not matter.
+    let expected: Vec<_> = [2, 104, 103].into_iter().chain(3..=102).chain([1]).collect();
     assert_eq!(*destroyed.borrow(), expected);
     assert!(base.log.is_empty());
 }
@@ -490,11 +493,13 @@ fn a_refused_destruction_keeps_only_itself() {
     assert_eq!(base.heap.usage().1, used - (1 << 20));
 
     // Among many as well.
-    let keys = base.log.create_many(&mut base.firmware, ObjectKind::Mkey, mkeys(100), destroy_mkey, deadline);
+    let keys = create_mkeys(&mut base, 100, deadline).expect("keys");
     refuse.set(50);
-    let refused = base.log.destroy_many(&mut base.firmware, keys.expect("keys"), deadline);
+    let refused = base.log.destroy_each(&mut base.firmware, vec![keys], deadline);
     assert_eq!(refused.iter().map(|r| r.number).collect::<Vec<_>>(), [50]);
     assert_eq!(base.log.len(), 1);
+    refuse.set(0);
+    assert!(base.log.destroy_all(&mut base.firmware, deadline).is_empty() && base.log.is_empty());
 }
 
 #[test]
@@ -518,7 +523,7 @@ fn an_unknown_creation_keeps_its_memory() {
 }
 
 #[test]
-fn many_objects_are_created_all_or_none() {
+fn objects_stand_or_fall_together() {
     let live = Rc::new(RefCell::new(BTreeMap::new()));
     let (script, next) = (Rc::clone(&live), Cell::new(0u32));
     let (fake, mut base) = base(move |posted| {
@@ -535,10 +540,15 @@ fn many_objects_are_created_all_or_none() {
         Fate::ok(&next.get().to_be_bytes()).later(MS / 10 * (next.get() * 7 % 11))
     });
     let deadline = in_ms(&fake, 60_000);
-    let outcome = base.log.create_many(&mut base.firmware, ObjectKind::Mkey, mkeys(1000), destroy_mkey, deadline);
-    assert_eq!(outcome.expect_err("refused").status(), Some(Status::NO_RES_ERR));
-    assert!(fake.posted.borrow().len() > 900, "those in flight were created and destroyed");
-    assert!(live.borrow().is_empty() && base.log.is_empty());
+    let creations = vec![mkeys(300), mkeys(400), mkeys(300)];
+    let mut outcomes = base.log.create_each(&mut base.firmware, creations, deadline).into_iter();
+    let mut next = || outcomes.next().expect("one outcome per creation");
+    let before = next().expect("the first 300");
+    assert_eq!(before.numbers(), (1..=300).collect::<Vec<_>>());
+    assert_eq!(next().expect_err("refused").status(), Some(Status::NO_RES_ERR));
+    assert_eq!(next().expect("the last 300").numbers(), (701..=1000).collect::<Vec<_>>());
+    let others: Vec<u32> = (1..=300).chain(701..=1000).collect();
+    assert_eq!((live.borrow().keys().copied().collect::<Vec<_>>(), base.log.len()), (others, 600));
 }
 
 #[test]

@@ -25,7 +25,7 @@ mod request;
 mod tests;
 pub mod wire;
 
-pub use error::{CommandError, Fault, FirmwareVersion, Function, Place, op_mod_name};
+pub use error::{CommandError, Fault, FaultKind, FirmwareVersion, Function, Place, op_mod_name};
 pub use queue::{CMDIF_REVISION, CommandCounters, CommandQueue, StartError};
 pub(crate) use queue::{field_of, is_gone, register, wait_ready};
 pub use record::{Exchange, Record, RecordError, Recorder, Replayer};
@@ -33,6 +33,7 @@ pub use request::{INLINE_BYTES, Object, ObjectKind, Output, Request};
 
 use crate::platform::Deadline;
 use firmware_iface::command::Command;
+use std::borrow::Borrow;
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -53,8 +54,8 @@ impl Ticket {
         (Ticket { answer }, end)
     }
 
-    /// A ticket whose answer is known.
-    pub(crate) fn answered(outcome: Outcome) -> Ticket {
+    /// A ticket whose answer is known, for ports that answer at once; records and fakes do.
+    pub fn answered(outcome: Result<Output, CommandError>) -> Ticket {
         Ticket { answer: Arc::new(OnceLock::from(outcome)) }
     }
 
@@ -105,57 +106,44 @@ pub fn call<C: Command>(port: &mut dyn CommandPort, input: &C, deadline: Deadlin
     Ok(port.exec(&Request::new(input), deadline)?.decode())
 }
 
-/// What became of a run of commands.
-#[derive(Debug, Default)]
-pub struct Pipelined {
-    /// (index, answer) of each command that succeeded, in order.
-    pub done: Vec<(usize, Output)>,
-    /// (index, error) of each command that failed, in order. After the first failure nothing more is posted.
-    pub failed: Vec<(usize, CommandError)>,
-}
-
-/// Executes commands with as many in flight as there are slots, and returns the answers in order.
+/// Executes commands that do not depend on each other, with as many in flight as there are slots, and returns their
+/// answers, one per command, in their order.
 ///
-/// After a failure no further command is posted; those in flight are waited for, so that the caller knows of every object
-/// that exists.
-pub fn pipeline(
+/// A failure does not keep the others from being executed: each answer is told, so that the caller knows of every object
+/// that exists. Once the deadline has passed nothing more is posted: the rest fails with [`Fault::NoSlot`].
+pub fn pipeline<R: Borrow<Request>>(
     port: &mut dyn CommandPort,
-    requests: impl IntoIterator<Item = Request>,
+    requests: impl IntoIterator<Item = R>,
     deadline: Deadline,
-) -> Pipelined {
-    let mut result = Pipelined::default();
+) -> Vec<Result<Output, CommandError>> {
+    let mut outcomes: Vec<Option<Outcome>> = Vec::new();
     let mut flying: VecDeque<(usize, Ticket)> = VecDeque::new();
-    let mut requests = requests.into_iter().enumerate();
-    let settle = |result: &mut Pipelined, index, outcome: Outcome| match outcome {
-        Ok(output) => result.done.push((index, output)),
-        Err(error) => result.failed.push((index, error)),
-    };
-    loop {
-        while result.failed.is_empty() && (port.free_slots() > 0 || flying.is_empty()) {
-            let Some((index, request)) = requests.next() else { break };
-            if port.free_slots() == 0 {
-                // Others hold all slots and nothing of ours is in flight: wait for one.
-                let outcome = port.exec(&request, deadline);
-                settle(&mut result, index, outcome);
-                continue;
-            }
-            match port.post(&request) {
-                Ok(ticket) => flying.push_back((index, ticket)),
-                Err(error) => result.failed.push((index, error)),
+    for (index, request) in requests.into_iter().enumerate() {
+        outcomes.push(None);
+        let request = request.borrow();
+        while port.free_slots() == 0 {
+            let Some((first, ticket)) = flying.pop_front() else { break };
+            outcomes[first] = Some(port.wait(ticket, deadline));
+            // Whatever else has completed meanwhile.
+            for (index, ticket) in std::mem::take(&mut flying) {
+                match ticket.take() {
+                    Ok(outcome) => outcomes[index] = Some(outcome),
+                    Err(ticket) => flying.push_back((index, ticket)),
+                }
             }
         }
-        let Some((index, ticket)) = flying.pop_front() else { break };
-        let outcome = port.wait(ticket, deadline);
-        settle(&mut result, index, outcome);
-        // Whatever else has completed meanwhile, so that a failure is seen before more is posted.
-        for (index, ticket) in std::mem::take(&mut flying) {
-            match ticket.take() {
-                Ok(outcome) => settle(&mut result, index, outcome),
-                Err(ticket) => flying.push_back((index, ticket)),
-            }
+        let posted = match port.free_slots() {
+            // Others hold all slots: wait for one.
+            0 => Err(port.exec(request, deadline)),
+            _ => port.post(request).map_err(Err),
+        };
+        match posted {
+            Ok(ticket) => flying.push_back((index, ticket)),
+            Err(outcome) => outcomes[index] = Some(outcome),
         }
     }
-    result.done.sort_by_key(|(index, _)| *index);
-    result.failed.sort_by_key(|(index, _)| *index);
-    result
+    for (index, ticket) in flying {
+        outcomes[index] = Some(port.wait(ticket, deadline));
+    }
+    outcomes.into_iter().map(|outcome| outcome.expect("every command was posted and waited for")).collect()
 }

@@ -18,7 +18,8 @@
 //! | with events on, a command ends by its event; stray and early bits are counted | `events_end_commands` |
 //! | a lost event costs the deadline, not the answer | `a_lost_event_is_made_up_for` |
 //! | a pipeline keeps every slot busy and returns answers in order | `a_pipeline_keeps_order_and_slots_busy` |
-//! | a pipeline that fails stops posting and knows of all that succeeded | `a_failed_pipeline_unwinds` |
+//! | a failure in a pipeline is told, and keeps no other command | `a_failure_in_a_pipeline_keeps_no_other` |
+//! | a pipeline whose deadline has passed posts nothing more | `a_late_pipeline_posts_nothing_more` |
 //! | a command that is too long is refused before it is posted | `too_long_is_refused` |
 //! | dropping the queue with commands in flight keeps their memory | `a_dropped_queue_keeps_memory_in_flight` |
 //! | a record reads back as written, and replays the same answers | `a_record_replays` |
@@ -374,31 +375,46 @@ fn a_pipeline_keeps_order_and_slots_busy() {
         m.set(m.get().max(f.get()));
         echo(posted).later(MS / 10 * (posted.word(8) * 5 % 13 + 1))
     }));
-    let mut posted = 0;
-    let result = pipeline(&mut queue, (0..1000).inspect(|_| posted += 1).map(numbered), in_ms(&fake, 60_000));
-    assert!(result.failed.is_empty());
-    assert_eq!(posted, 1000);
-    let numbers: Vec<_> = result.done.iter().map(|(index, output)| (*index as u32, output.word(8))).collect();
-    assert_eq!(numbers, (0..1000).map(|n| (n, n)).collect::<Vec<_>>());
+    let answers = pipeline(&mut queue, (0..1000).map(numbered), in_ms(&fake, 60_000));
+    let numbers: Vec<_> = answers.into_iter().map(|answer| answer.expect("an answer").word(8)).collect();
+    assert_eq!(numbers, (0..1000).collect::<Vec<_>>());
     // Far fewer waits than commands: 1000 commands of 0.7 ms in sequence would take 700 ms.
     assert!(fake.now() < MS * 70, "{:?}", fake.now());
     assert!(most.get() >= 31);
 }
 
 #[test]
-fn a_failed_pipeline_unwinds() {
+fn a_failure_in_a_pipeline_keeps_no_other() {
     let (fake, mut queue) = start(Fake::new(|posted| match posted.word(8) {
         100 => Fate::Refuse(Status::NO_RES_ERR, 1).later(MS),
         _ => echo(posted).later(MS),
     }));
-    let result = pipeline(&mut queue, (0..1000).map(numbered), in_ms(&fake, 60_000));
-    assert_eq!(result.failed.len(), 1);
-    assert_eq!((result.failed[0].0, result.failed[0].1.status()), (100, Some(Status::NO_RES_ERR)));
-    let created = fake.posted.borrow().len();
-    assert!(created <= 131, "at most the slots' worth was posted behind the failure: {created}");
-    let done: Vec<_> = result.done.iter().map(|(index, _)| *index).collect();
-    assert_eq!(done, (0..created).filter(|index| *index != 100).collect::<Vec<_>>());
+    let answers = pipeline(&mut queue, (0..1000).map(numbered), in_ms(&fake, 60_000));
+    assert_eq!(answers.len(), 1000);
+    for (n, answer) in answers.into_iter().enumerate() {
+        match answer {
+            Ok(output) => assert_eq!((output.word(8) as usize, n == 100), (n, false)),
+            Err(error) => assert_eq!((n, error.status()), (100, Some(Status::NO_RES_ERR))),
+        }
+    }
     assert_eq!(queue.in_flight(), 0);
+}
+
+#[test]
+fn a_late_pipeline_posts_nothing_more() {
+    let (fake, mut queue) = start(Fake::new(|posted| match posted.word(8) {
+        0..50 => echo(posted),
+        _ => Fate::Nothing,
+    }));
+    let answers = pipeline(&mut queue, (0..1000).map(numbered), in_ms(&fake, 10));
+    assert!(answers[..50].iter().all(Result::is_ok));
+    let late = |fault: &Fault| matches!(fault, Fault::TimedOut { .. });
+    let (timed_out, not_posted) = (
+        answers[50..].iter().flat_map(|a| a.as_ref().err()).filter(|e| late(&e.fault)).count(),
+        answers[50..].iter().flat_map(|a| a.as_ref().err()).filter(|e| !e.may_still_run()).count(),
+    );
+    assert_eq!((timed_out, timed_out + not_posted), (queue.stuck(), 950));
+    assert_eq!(fake.posted.borrow().len(), 50 + timed_out);
 }
 
 #[test]

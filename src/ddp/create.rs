@@ -1,27 +1,29 @@
 //! How an offload queue comes into being and goes away (`nvme-tcp-offload.md` §7.2, §7.8).
 //!
 //! ```text
-//! add:     tag buffer table ─► CQ, SQ ─► TIR ─► static + progress parameters ─► a memory key per tag ─► table filled
+//! add:     tag buffer table, CQ, memory keys ─► SQ, TIR ─► SQ ready ─► static + progress parameters, table filled
 //!          ─► the control ring is idle: the device has taken it all          (then: published, then the steering rule)
 //!
-//! remove:  (rule, by the owner) ─► tags unbound and drained ─► TIR ─► table ─► memory keys ─► SQ, CQ ─► buffers released
+//! remove:  (rule, by the owner) ─► tags unbound and drained ─► TIR, SQ ─► table, CQ ─► keys kept ─► buffers released
 //! ```
 //!
-//! Memory keys come one per tag and are created and destroyed with all command slots busy. Whatever fails while adding,
-//! everything that was created is destroyed again. Buffers come out of a removal only if the device has forgotten each, or
-//! the TIR and all keys are gone; else they stay quarantined until a reset of the function.
+//! Each arrow is one round of commands, and one for all queues that are added together. Memory keys come one per tag, and
+//! outlive their queue ([`keys`](super::keys)). Whatever fails while adding, everything that was created is destroyed again.
+//! Buffers come out of a removal only if the device has forgotten each, or the TIR and all keys are gone; else they stay
+//! quarantined until a reset of the function.
 
-use super::icosq::{Icosq, NotPosted};
+use super::icosq::{Icosq, NotPosted, Work};
+use super::keys::KeyPool;
 use super::queue::{Binding, OffloadQueue};
 use super::stats::Stats;
-use super::tags::{Quiesced, Released, TagTable};
+use super::tags::{INDEX_SHIFT, Quiesced, Released, TagTable};
 use super::why::WhyNoOffload;
 use super::wqe::{self, ConnectionParams, KLMS_PER_BLOCK};
-use crate::adapter::{Adapter, Handle, OffloadCaps};
+use crate::adapter::{Creation, Handle, Objects, OffloadCaps, Refused};
 use crate::command::{CommandError, ObjectKind, Request};
 use crate::platform::{Deadline, Platform};
-use crate::queue::{Base, CompletionQueue, ErrorCompletion, Logged, Objects, QueueError, SendParams, SendRing};
-use crate::steering::{OffloadFields, Target, TirParams, create_tir};
+use crate::queue::{Base, CompletionQueue, ErrorCompletion, QueueError, SendParams, SendRing, UnknownCq, UnknownSq};
+use crate::steering::{OffloadFields, Target, TirParams};
 use firmware_iface::Opcode;
 use firmware_iface::caps::TAG_BUFFER_TABLE_OBJECT;
 use firmware_iface::command::object::{CreateMkeyIn, CreateTagBufferTableIn, DestroyMkeyIn, GeneralObjInCmdHdr};
@@ -30,11 +32,8 @@ use hw_regs::cqe::Cqe64;
 use hw_regs::layout::{Access, Layout};
 use std::fmt;
 
-/// Completions that the control ring may await besides one invalidate per tag: parameters, table fill, and the bindings
-/// that ask for one because a quarter of the ring went by.
-const OTHER_COMPLETIONS: u32 = 16;
-/// Blocks of the control ring besides bindings and invalidates: parameters, and NOPs at the end.
-const OTHER_BLOCKS: usize = 32;
+/// Most blocks that padding at the end of a ring takes: one less than a work request.
+const MAX_PADDING: usize = 15;
 /// Sizes of a send ring, log2 of its blocks ([`SendParams::log_wqebbs`]).
 const RING_LOGS: std::ops::RangeInclusive<u32> = 5..=15;
 
@@ -69,65 +68,40 @@ impl Capacity {
         })
     }
 
-    /// log2 of the blocks of a control ring that never runs out: every tag bound with the longest list and unbound at the
-    /// same time. Smaller rings work too, with un-offloaded reads when they are full.
-    pub fn log_ring(&self, tags: u32) -> u32 {
-        let per_tag = wqe::setup_blocks(self.max_entries.into(), self.per_wqe) + wqe::INVALIDATE_BLOCKS;
-        let blocks = per_tag * tags as usize + OTHER_BLOCKS;
-        blocks.next_power_of_two().trailing_zeros().clamp(*RING_LOGS.start(), self.max_log_ring)
+    /// log2 of the blocks of a queue's control ring: what its plan says, or else one for two tags, and what the longest list
+    /// takes.
+    ///
+    /// A binding of one piece takes three blocks and an unbinding two, and each is in the ring for microseconds, not for the
+    /// time of its read. So this is enough for a sixth of the tags between two looks at the ring; who finds it full shows it to
+    /// the device and waits ([`OffloadQueue::setup`]). A ring that holds every tag with the longest list would be a hundred
+    /// times as large.
+    pub fn log_ring(&self, plan: &Plan) -> u32 {
+        let longest = wqe::setup_blocks(self.max_entries.into(), self.per_wqe) + MAX_PADDING;
+        let blocks = longest.max(plan.tags as usize / 2).next_power_of_two();
+        let log = plan.log_ring.unwrap_or(blocks.trailing_zeros());
+        log.clamp(*RING_LOGS.start(), self.max_log_ring)
+    }
+
+    /// log2 of the entries of its completion queue: what asks for a completion has two blocks or more, but for one.
+    fn log_cq(&self, plan: &Plan) -> u32 {
+        self.log_ring(plan) - 1
+    }
+
+    /// Checks that a queue can be as planned.
+    fn check(&self, plan: &Plan) -> Result<(), CreateError> {
+        if plan.tags == 0 || plan.tags > self.max_tags {
+            return Err(CreateError::Tags { tags: plan.tags, max: self.max_tags });
+        }
+        if plan.params.pda > 31 {
+            return Err(CreateError::Alignment(plan.params.pda));
+        }
+        Ok(())
     }
 }
 
 /// Entries of a list, pads included, that a memory key for `max_entries` has room for. A UMR says the size in 16 bits.
 fn list_room(max_entries: u16) -> usize {
     usize::from(max_entries).next_multiple_of(KLMS_PER_BLOCK).min(usize::from(u16::MAX) + 1 - KLMS_PER_BLOCK)
-}
-
-/// Creation and destruction of many objects of one kind at once.
-pub trait ManyObjects: Objects {
-    /// Creates objects that hold no memory, with as many commands in flight as there are slots: all or none
-    /// ([`ObjectLog::create_many`](crate::adapter::ObjectLog::create_many)).
-    fn create_many(
-        &mut self,
-        kind: ObjectKind,
-        requests: impl IntoIterator<Item = Request>,
-        destroy: impl Fn(u32) -> Request,
-        deadline: Deadline,
-    ) -> Result<Vec<Handle>, CommandError>;
-
-    /// Destroys objects that do not refer to each other, with as many commands in flight as there are slots. Returns why
-    /// those that stay do.
-    fn destroy_many(&mut self, handles: Vec<Handle>, deadline: Deadline) -> Vec<CommandError>;
-}
-
-impl ManyObjects for Logged<'_> {
-    fn create_many(
-        &mut self,
-        kind: ObjectKind,
-        requests: impl IntoIterator<Item = Request>,
-        destroy: impl Fn(u32) -> Request,
-        deadline: Deadline,
-    ) -> Result<Vec<Handle>, CommandError> {
-        self.log.create_many(self.port, kind, requests, destroy, deadline)
-    }
-    fn destroy_many(&mut self, handles: Vec<Handle>, deadline: Deadline) -> Vec<CommandError> {
-        self.log.destroy_many(self.port, handles, deadline).into_iter().map(|refused| refused.error).collect()
-    }
-}
-
-impl<P: Platform> ManyObjects for Adapter<P> {
-    fn create_many(
-        &mut self,
-        kind: ObjectKind,
-        requests: impl IntoIterator<Item = Request>,
-        destroy: impl Fn(u32) -> Request,
-        deadline: Deadline,
-    ) -> Result<Vec<Handle>, CommandError> {
-        Adapter::create_many(self, kind, requests, destroy, deadline)
-    }
-    fn destroy_many(&mut self, handles: Vec<Handle>, deadline: Deadline) -> Vec<CommandError> {
-        Adapter::destroy_many(self, handles, deadline).into_iter().map(|refused| refused.error).collect()
-    }
 }
 
 impl CreateError {
@@ -159,7 +133,7 @@ pub struct Plan {
     pub rqtn: u32,
     /// Event queue of the control ring's completions.
     pub eqn: u32,
-    /// log2 of the control ring's blocks; `None` for one that never runs out.
+    /// log2 of the control ring's blocks; `None` for what suits the tags ([`Capacity::log_ring`]).
     pub log_ring: Option<u32>,
     /// Reads of fewer bytes are not offloaded.
     pub threshold: u32,
@@ -228,32 +202,12 @@ pub enum CreateError {
     },
 }
 
-fn command(what: Part) -> impl FnOnce(CommandError) -> CreateError {
-    move |error| CreateError::Command { what, error }
-}
-
-/// Firmware objects of a queue.
-#[derive(Debug, Default)]
-pub(super) struct Handles {
-    table: Option<Handle>,
-    tir: Option<Handle>,
-    keys: Vec<Handle>,
-}
-
-impl Handles {
-    /// Destroys TIR, table and keys in this order. Returns what went wrong, and proof if the device has nothing left to
-    /// write tag buffers through.
-    fn destroy(&mut self, objects: &mut impl ManyObjects, deadline: Deadline) -> (Vec<CommandError>, Option<Quiesced>) {
-        let mut errors = Vec::new();
-        let tir = self.tir.take().map_or(Ok(()), |tir| objects.destroy(tir, deadline));
-        let tir_gone = tir.is_ok();
-        errors.extend(tir.err());
-        errors.extend(self.table.take().and_then(|table| objects.destroy(table, deadline).err()));
-        let refused = objects.destroy_many(std::mem::take(&mut self.keys), deadline);
-        let proof = (tir_gone && refused.is_empty()).then(Quiesced::keys_destroyed);
-        errors.extend(refused);
-        (errors, proof)
-    }
+/// Firmware objects of a queue beside its control ring.
+#[derive(Debug)]
+struct Held {
+    tir: Handle,
+    table: Handle,
+    keys: Handle,
 }
 
 /// A queue and its firmware objects.
@@ -261,7 +215,7 @@ impl Handles {
 pub struct Created {
     /// The queue at work.
     pub queue: OffloadQueue,
-    handles: Handles,
+    held: Held,
 }
 
 /// What came of a removal.
@@ -280,41 +234,15 @@ pub struct Removed {
 }
 
 impl Created {
-    /// Creates everything up to the filled tag buffer table; what remains is to publish the queue and to add its rule.
-    /// `deadline` is for all of it.
-    pub fn create(
-        objects: &mut impl ManyObjects,
-        platform: &impl Platform,
-        base: &Base,
-        capacity: &Capacity,
-        plan: &Plan,
-        deadline: Deadline,
-    ) -> Result<Created, CreateError> {
-        if plan.tags == 0 || plan.tags > capacity.max_tags {
-            return Err(CreateError::Tags { tags: plan.tags, max: capacity.max_tags });
-        }
-        if plan.params.pda > 31 {
-            return Err(CreateError::Alignment(plan.params.pda));
-        }
-        let mut handles = Handles::default();
-        let mut ring = None;
-        match build(objects, platform, base, capacity, plan, deadline, &mut handles, &mut ring) {
-            Ok(queue) => Ok(Created { queue, handles }),
-            Err(error) => {
-                // The first error is the one that matters; what stays is destroyed at teardown.
-                let (mut errors, _) = handles.destroy(objects, deadline);
-                errors.extend(ring.and_then(|ring| destroy_ring(objects, ring, deadline)));
-                for stays in errors {
-                    log::error!("after a failed creation of an offload queue: {stays}");
-                }
-                Err(error)
-            }
-        }
-    }
-
     /// Takes everything down. The steering rule is gone and the receive queue was drained. Buffers that the device cannot
-    /// write any more are released.
-    pub fn remove(mut self, objects: &mut impl ManyObjects, platform: &impl Platform, deadline: Deadline) -> Removed {
+    /// write any more are released; keys through which it can write nothing go to `spare`.
+    pub fn remove(
+        mut self,
+        objects: &mut impl Objects,
+        platform: &impl Platform,
+        spare: &mut KeyPool,
+        deadline: Deadline,
+    ) -> Removed {
         let queue = &mut self.queue;
         // A drained tag is the device's own word that it has forgotten the buffer; without it the keys' end must do.
         queue.unbind_all();
@@ -327,9 +255,26 @@ impl Created {
         if drained.is_none() {
             log::warn!("{} tags of an offload queue did not drain in time", queue.tags().known_to_device());
         }
-        let (mut errors, proof) = self.handles.destroy(objects, deadline);
         let (mut tags, stats, icosq) = self.queue.into_parts();
-        errors.extend(destroy_ring(objects, icosq, deadline));
+        let Held { tir, table, keys } = self.held;
+        let ((ring, _), cq) = icosq.into_handles();
+        // TIR and ring refer to table and CQ.
+        let mut refused = objects.destroy_each(vec![tir, ring], deadline);
+        refused.extend(objects.destroy_each(vec![table, cq], deadline));
+        let gone = |kind| !refused.iter().any(|refused: &Refused| refused.kind == kind);
+        let (tir_gone, table_gone) = (gone(ObjectKind::Tir), gone(ObjectKind::TagBufferTable));
+        let forgotten = tags.known_to_device() == 0;
+        let mut proof = None;
+        // A table that stays would lead late packets of this connection into buffers of the next.
+        match forgotten && tir_gone && table_gone {
+            true => refused.extend(spare.give(objects, keys, deadline)),
+            false => {
+                let stay = objects.destroy_each(vec![keys], deadline);
+                proof = (tir_gone && stay.is_empty()).then(Quiesced::keys_destroyed);
+                refused.extend(stay);
+            }
+        }
+        let errors = refused.into_iter().map(|refused| refused.error).collect();
         let mut removed = Removed { released: Vec::new(), errors, quarantined: None, stats };
         match proof {
             Some(proof) => removed.released = tags.quiesce(&proof),
@@ -343,77 +288,246 @@ impl Created {
     }
 }
 
-/// Destroys the control ring; it is out of use, so entries that are still in its CQ do not matter.
-fn destroy_ring(objects: &mut impl Objects, icosq: Icosq, deadline: Deadline) -> Option<CommandError> {
-    let (ring, mut cq) = icosq.into_parts();
-    ring.destroy(objects, &mut cq, deadline).and_then(|()| cq.destroy(objects, deadline)).err()
+/// A queue on its way: what exists of it, and why it came no further.
+struct Site<'a> {
+    plan: &'a Plan,
+    keys: Option<Handle>,
+    table: Option<Handle>,
+    tir: Option<Handle>,
+    cq: Option<CompletionQueue<Cqe64>>,
+    ring: Option<SendRing<Work>>,
+    icosq: Option<Icosq>,
+    error: Option<CreateError>,
 }
 
-#[expect(clippy::too_many_arguments, reason = "the caller's arguments, and where what exists is noted")]
-fn build(
-    objects: &mut impl ManyObjects,
+impl Site<'_> {
+    fn fail(&mut self, error: impl Into<CreateError>) {
+        self.error.get_or_insert(error.into());
+    }
+
+    /// Notes the outcome of a creation.
+    fn take(&mut self, what: Part, outcome: Result<Handle, CommandError>) -> Option<Handle> {
+        outcome.map_err(|error| self.fail(CreateError::Command { what, error })).ok()
+    }
+
+    /// Notes the outcome of a command of the control ring.
+    fn take_queue<T>(&mut self, outcome: Result<T, CommandError>) -> Option<T> {
+        outcome.map_err(|error| self.fail(QueueError::from(error))).ok()
+    }
+}
+
+/// What a stage creates or executes: items for the sites that are still on their way, and what each is for.
+struct Stage<T, F> {
+    items: Vec<T>,
+    /// (site, what for) of each item.
+    whose: Vec<(usize, F)>,
+}
+
+impl<T, F> Stage<T, F> {
+    fn new() -> Stage<T, F> {
+        Stage { items: Vec::new(), whose: Vec::new() }
+    }
+    fn add(&mut self, site: usize, what: F, item: T) {
+        self.items.push(item);
+        self.whose.push((site, what));
+    }
+}
+
+/// Creates queues up to the filled tag buffer table; what remains is to publish each and to add its rule. One outcome per
+/// plan, in order; the failure of one does not keep the others. `deadline` is for all of it.
+///
+/// Commands of all queues go together, stage by stage, so that the time is that of the stages and not of the queues as
+/// long as there are fewer commands than slots.
+pub fn create_each(
+    objects: &mut impl Objects,
     platform: &impl Platform,
     base: &Base,
     capacity: &Capacity,
-    plan: &Plan,
+    spare: &mut KeyPool,
+    plans: &[Plan],
     deadline: Deadline,
-    handles: &mut Handles,
-    ring: &mut Option<Icosq>,
-) -> Result<OffloadQueue, CreateError> {
+) -> Vec<Result<Created, CreateError>> {
     let began = platform.now();
-    let table = create_table(objects, plan.tags, deadline).map_err(command(Part::TagBufferTable))?;
-    let table_id = table.number();
-    handles.table = Some(table);
+    let site = |plan| Site { plan, keys: None, table: None, tir: None, cq: None, ring: None, icosq: None, error: None };
+    let mut sites: Vec<Site<'_>> = plans.iter().map(site).collect();
 
-    let log_cq = (plan.tags + OTHER_COMPLETIONS).next_power_of_two().trailing_zeros();
-    let mut cq = CompletionQueue::<Cqe64>::create(objects, base, log_cq, plan.eqn, deadline)?;
-    let log_ring = plan.log_ring.unwrap_or_else(|| capacity.log_ring(plan.tags));
-    // Fewer completions than blocks: the ring asks for as many as the CQ holds. After an error, when every work request
-    // reports, the ring is out of use and its CQ may overrun.
-    let params = SendParams { completions: 1 << log_cq, ..SendParams::new(log_ring, None) };
-    let sq = match SendRing::create(objects, base, &mut cq, &params, &[], deadline) {
-        Ok(sq) => sq,
-        Err(error) => {
-            if let Err(stays) = cq.destroy(objects, deadline) {
-                log::error!("after a failed creation of a control ring: {stays}");
-            }
-            return Err(error.into());
+    // What refers to nothing: table, completion queue, keys.
+    let mut stage = Stage::new();
+    for (n, site) in sites.iter_mut().enumerate() {
+        let plan = site.plan;
+        if let Err(error) = capacity.check(plan) {
+            site.fail(error);
+            continue;
         }
-    };
-    let icosq = ring.insert(Icosq::new(sq, cq, capacity.per_wqe));
+        match CompletionQueue::<Cqe64>::prepare(base, capacity.log_cq(plan), plan.eqn) {
+            Ok((cq, creation)) => {
+                stage.add(n, First::Cq(cq), creation);
+                stage.add(n, First::Table, table(plan.tags));
+                site.keys = spare.take(plan.tags);
+                if site.keys.is_none() {
+                    stage.add(n, First::Keys, keys(base, capacity.max_entries).times(plan.tags));
+                }
+            }
+            Err(error) => site.fail(error),
+        }
+    }
+    let outcomes = objects.create_each(stage.items, deadline);
+    for ((n, what), outcome) in stage.whose.into_iter().zip(outcomes) {
+        let site = &mut sites[n];
+        match what {
+            First::Cq(cq) => {
+                site.cq = site.take_queue(outcome).map(|handle| cq.created(handle));
+            }
+            First::Table => site.table = site.take(Part::TagBufferTable, outcome),
+            First::Keys => site.keys = site.take(Part::MemoryKeys, outcome),
+        }
+    }
 
-    let offload = OffloadFields {
-        zero_copy: plan.params.zero_copy,
-        crc: plan.params.check_data_digest,
-        tag_buffer_table: table_id,
-    };
-    // Through an RQT, so that the receive queue can be replaced without touching the TIR (§3.3).
-    let params = TirParams { offload: Some(offload), ..TirParams::new(Target::First { rqtn: plan.rqtn }) };
-    let tir = create_tir(objects, base, &params, deadline).map_err(command(Part::Tir))?;
-    let tirn = tir.number();
-    handles.tir = Some(tir);
+    // What refers to these: control ring and TIR.
+    let mut stage = Stage::new();
+    for (n, site) in sites.iter_mut().enumerate().filter(|(_, site)| site.error.is_none()) {
+        let (Some(cq), Some(table)) = (&mut site.cq, &site.table) else { continue };
+        // Fewer completions than blocks: the ring asks for as many as the CQ holds. After an error, when every work request
+        // reports, the ring is out of use and its CQ may overrun.
+        let log_ring = capacity.log_ring(site.plan);
+        let params = SendParams { completions: cq.entries(), ..SendParams::new(log_ring, None) };
+        match UnknownSq::prepare(base, cq, &params, &[]) {
+            Ok((ring, creation)) => {
+                stage.add(n, Second::Ring(ring), creation);
+                stage.add(n, Second::Tir, tir(base, site.plan, table.number()));
+            }
+            Err(error) => site.fail(error),
+        }
+    }
+    let outcomes = objects.create_each(stage.items, deadline);
+    for ((n, what), outcome) in stage.whose.into_iter().zip(outcomes) {
+        let site = &mut sites[n];
+        match what {
+            Second::Ring(ring) => site.ring = site.take_queue(outcome).map(|handle| ring.created(handle)),
+            Second::Tir => site.tir = site.take(Part::Tir, outcome),
+        }
+    }
 
+    let mut stage = Stage::new();
+    for (n, site) in sites.iter_mut().enumerate().filter(|(_, site)| site.error.is_none()) {
+        if let Some(ring) = &site.ring {
+            stage.add(n, (), ring.start());
+        }
+    }
+    let outcomes = objects.exec_each(stage.items, deadline);
+    for ((n, ()), outcome) in stage.whose.into_iter().zip(outcomes) {
+        sites[n].take_queue(outcome);
+    }
+
+    // The contexts are written by all rings at the same time.
     let wait = Wait { platform, deadline, began };
+    for site in sites.iter_mut().filter(|site| site.error.is_none()) {
+        if let Err(error) = write_context(site, capacity, &wait) {
+            site.fail(error);
+        }
+    }
+    for site in sites.iter_mut().filter(|site| site.error.is_none()) {
+        let idle = site.icosq.as_mut().map_or(Ok(()), |icosq| wait.idle(icosq));
+        if let Err(error) = idle {
+            site.fail(error);
+        }
+    }
+
+    let mut outcomes = Vec::with_capacity(sites.len());
+    let mut failed = Vec::new();
+    for site in sites {
+        match site {
+            Site {
+                plan,
+                keys: Some(keys),
+                table: Some(table),
+                tir: Some(tir),
+                icosq: Some(icosq),
+                error: None,
+                ..
+            } => {
+                let binding = Binding::new(base.data_mkey, list_room(capacity.max_entries), plan.threshold);
+                let numbers = keys.share_numbers();
+                let queue = OffloadQueue::new(icosq, tir.number(), plan.params, binding, plan.tags, numbers);
+                outcomes.push(Ok(Created { queue, held: Held { tir, table, keys } }));
+            }
+            mut site => {
+                let error = site.error.take();
+                outcomes.push(Err(error.expect("a queue that is not complete has a reason")));
+                failed.push(site);
+            }
+        }
+    }
+    undo(objects, spare, failed, deadline);
+    outcomes
+}
+
+/// What the first stage creates.
+enum First {
+    Cq(UnknownCq<Cqe64>),
+    Table,
+    Keys,
+}
+
+/// What the second stage creates.
+enum Second {
+    Ring(UnknownSq),
+    Tir,
+}
+
+/// Destroys what exists of queues that did not come to be. The first error is the one that matters, and was told; what
+/// stays is destroyed at teardown.
+fn undo(objects: &mut impl Objects, spare: &mut KeyPool, failed: Vec<Site<'_>>, deadline: Deadline) {
+    let (mut first, mut then, mut free) = (Vec::new(), Vec::new(), Vec::new());
+    for site in failed {
+        let (ring, cq) = match site.icosq {
+            Some(icosq) => {
+                let ((ring, _), cq) = icosq.into_handles();
+                (Some(ring), Some(cq))
+            }
+            None => (site.ring.map(|ring| ring.into_handle().0), site.cq.map(CompletionQueue::into_handle)),
+        };
+        first.extend(site.tir.into_iter().chain(ring));
+        then.extend(site.table.into_iter().chain(cq));
+        free.extend(site.keys);
+    }
+    let mut refused = objects.destroy_each(first, deadline);
+    refused.extend(objects.destroy_each(then, deadline));
+    let leads_to_keys = |kind| matches!(kind, ObjectKind::Tir | ObjectKind::TagBufferTable);
+    match refused.iter().any(|refused| leads_to_keys(refused.kind)) {
+        true => refused.extend(objects.destroy_each(free, deadline)),
+        false => free.into_iter().for_each(|keys| refused.extend(spare.give(objects, keys, deadline))),
+    }
+    for stays in refused {
+        log::error!("after a failed creation of an offload queue: {stays}");
+    }
+}
+
+/// Posts everything that writes a queue's offload context.
+fn write_context(site: &mut Site<'_>, capacity: &Capacity, wait: &Wait<'_, impl Platform>) -> Result<(), CreateError> {
+    let plan = site.plan;
+    let (Some(ring), Some(cq), Some(tir), Some(keys)) = (site.ring.take(), site.cq.take(), &site.tir, &site.keys)
+    else {
+        return Ok(());
+    };
+    let icosq = site.icosq.insert(Icosq::new(ring, cq, capacity.per_wqe));
+    let tirn = tir.number();
     wait.post(icosq, "the static parameters", |ring| ring.static_params(tirn, plan.params, 0))?;
     wait.post(icosq, "the progress parameters", |ring| ring.progress_params(tirn, plan.next_pdu))?;
-    icosq.flush(platform);
-
-    handles.keys =
-        create_keys(objects, base, plan.tags, capacity.max_entries, deadline).map_err(command(Part::MemoryKeys))?;
-    // An index has 24 bits and the low 8 bits of a key are the driver's own; it uses 0.
-    let keys: Box<[u32]> = handles.keys.iter().map(|key| key.number() << 8).collect();
-    let chunks = keys.chunks(capacity.per_wqe);
+    let numbers: Vec<u32> = key_numbers(keys, plan.tags).collect();
+    let chunks = numbers.chunks(capacity.per_wqe);
     let last = chunks.len() - 1;
     for (n, part) in chunks.enumerate() {
         let first = (n * capacity.per_wqe) as u16;
         wait.post(icosq, "the tag buffer table", |ring| ring.tag_fill(tirn, first, part, n == last))?;
     }
-    icosq.flush(platform);
-    wait.idle(icosq)?;
+    icosq.flush(wait.platform);
+    Ok(())
+}
 
-    let binding = Binding::new(base.data_mkey, list_room(capacity.max_entries), plan.threshold);
-    let icosq = ring.take().expect("inserted above");
-    Ok(OffloadQueue::new(icosq, tirn, plan.params, binding, &keys))
+/// The keys of tags, as work requests carry them.
+fn key_numbers(keys: &Handle, tags: u32) -> impl Iterator<Item = u32> + '_ {
+    keys.numbers().iter().take(tags as usize).map(|index| index << INDEX_SHIFT)
 }
 
 /// Waiting for the control ring while a queue is created.
@@ -465,30 +579,32 @@ fn reap(ring: &mut Icosq) -> Result<(), CreateError> {
     failed.map_or(Ok(()), |error| Err(CreateError::Refused(error)))
 }
 
-fn create_table(objects: &mut impl Objects, tags: u32, deadline: Deadline) -> Result<Handle, CommandError> {
+/// A tag buffer table for so many tags (§3.1).
+fn table(tags: u32) -> Creation {
     let object = u32::from(TAG_BUFFER_TABLE_OBJECT);
     let input = CreateTagBufferTableIn::zeroed()
         .with(CreateTagBufferTableIn::HDR_OBJ_TYPE, object)
         .with(CreateTagBufferTableIn::OBJ_LOG_TAG_BUFFER_TABLE_SIZE, tags.next_power_of_two().trailing_zeros());
-    let destroy = |id| {
+    let destroy = move |id| {
         let input = GeneralObjInCmdHdr::zeroed()
             .with(GeneralObjInCmdHdr::OPCODE, u32::from(Opcode::DESTROY_GENERAL_OBJECT.0))
             .with(GeneralObjInCmdHdr::OBJ_TYPE, object)
             .with(GeneralObjInCmdHdr::OBJ_ID, id);
         Request::new(&input)
     };
-    let request = Request::new(&input).creates(ObjectKind::TagBufferTable);
-    objects.create(ObjectKind::TagBufferTable, &request, destroy, &[], deadline)
+    Creation::new(ObjectKind::TagBufferTable, Request::new(&input), destroy)
 }
 
-/// One KLM key per tag, free and without a list: bindings write both (§3.2).
-fn create_keys(
-    objects: &mut impl ManyObjects,
-    base: &Base,
-    tags: u32,
-    max_entries: u16,
-    deadline: Deadline,
-) -> Result<Vec<Handle>, CommandError> {
+/// The TIR of a queue with the offload context (§3.3). Through an RQT, so that the receive queue can be replaced without
+/// touching it.
+fn tir(base: &Base, plan: &Plan, tag_buffer_table: u32) -> Creation {
+    let (zero_copy, crc) = (plan.params.zero_copy, plan.params.check_data_digest);
+    let offload = Some(OffloadFields { zero_copy, crc, tag_buffer_table });
+    TirParams { offload, ..TirParams::new(Target::First { rqtn: plan.rqtn }) }.creation(base)
+}
+
+/// A KLM key for a tag, free and without a list: bindings write both (§3.2).
+fn keys(base: &Base, max_entries: u16) -> Creation {
     let context = Mkc::zeroed()
         .with(Mkc::FREE, 1)
         .with(Mkc::UMR_EN, 1)
@@ -499,9 +615,8 @@ fn create_keys(
         .with(Mkc::PD, base.pd)
         .with(Mkc::TRANSLATIONS_OCTWORD_SIZE, list_room(max_entries) as u32);
     let input = CreateMkeyIn::zeroed().with_nested(CreateMkeyIn::MEMORY_KEY_MKEY_ENTRY, &context);
-    let request = Request::new(&input).creates(ObjectKind::Mkey);
     let destroy = |index| Request::new(&DestroyMkeyIn::zeroed().with(DestroyMkeyIn::MKEY_INDEX, index));
-    objects.create_many(ObjectKind::Mkey, (0..tags).map(|_| request.clone()), destroy, deadline)
+    Creation::new(ObjectKind::Mkey, Request::new(&input), destroy)
 }
 
 impl fmt::Display for Removed {

@@ -8,7 +8,8 @@
 //! nobody knows, and it is taken out after the rule and the firmware objects are gone.
 
 use super::contract::{Config, Event, Limits, Offload, Setup, SetupError, Teardown, TeardownError};
-use super::create::{Capacity, CreateError, Created, ManyObjects, Plan, Removed};
+use super::create::{Capacity, CreateError, Created, Plan, Removed, create_each};
+use super::keys::KeyPool;
 use super::lookup::{Lookup, NoQueueId, QueueId};
 use super::memory::{Memory, RingBytes};
 use super::policy::Probe;
@@ -17,6 +18,7 @@ use super::rebuild::{self, Flags, Rebuilt, Rejected, Rejection};
 use super::stats::Stats;
 use super::why::WhyNoOffload;
 use super::wqe::ConnectionParams;
+use crate::adapter::{Objects, Refused};
 use crate::command::CommandError;
 use crate::dma::IoBuf;
 use crate::frame::Arrival;
@@ -28,6 +30,9 @@ use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+/// Memory keys kept for the next queue: of 32 queues of 128 tags, 8 MiB in the device.
+const SPARE_KEYS: u32 = 4096;
+
 /// How the offload is to be used.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -35,8 +40,11 @@ pub struct Settings {
     pub ids: RangeInclusive<u16>,
     /// Reads of fewer bytes are not offloaded; 0 for none. Linux has 32 KiB.
     pub threshold: u32,
-    /// log2 of the control ring's blocks (5 to 15); `None` for rings that never run out.
+    /// log2 of the control ring's blocks (5 to 15); `None` for what suits the queue's tags ([`Capacity::log_ring`]).
     pub log_ring: Option<u32>,
+    /// Memory keys that may wait for a queue while no queue has them. One costs the device what its longest list takes, 2
+    /// KiB with lists of 128 pieces.
+    pub spare_keys: u32,
     /// Event queue of the control rings' completions.
     pub eqn: u32,
     /// How long adding or removing a queue may take.
@@ -44,10 +52,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// All ids, every read, rings that never run out, and 3 seconds, as long as Linux waits for an offload context.
+    /// As many ids as Linux has, every read, rings that suit their queues, and 3 seconds, as long as Linux waits for an
+    /// offload context.
     pub fn new(eqn: u32) -> Settings {
-        let ids = super::lookup::QUEUE_IDS;
-        Settings { ids, threshold: 0, log_ring: None, eqn, patience: Duration::from_secs(3) }
+        let patience = Duration::from_secs(3);
+        Settings { ids: 1..=3999, threshold: 0, log_ring: None, spare_keys: SPARE_KEYS, eqn, patience }
     }
 }
 
@@ -116,6 +125,8 @@ pub struct Offloads {
     capacity: Capacity,
     settings: Settings,
     queues: Lookup<Box<Entry>>,
+    /// Keys of queues that are gone.
+    keys: KeyPool,
     /// Counters of what belongs to no queue, and of queues that are gone.
     past: Stats,
     /// Queues with work that the device was not told of.
@@ -126,6 +137,12 @@ pub struct Offloads {
     eventful: VecDeque<u32>,
 }
 
+impl Entry {
+    fn new(created: Created, id: QueueId) -> Entry {
+        Entry { created, id, rule: None, unflushed: false, waiting: false, eventful: false }
+    }
+}
+
 impl Offloads {
     /// No queues.
     ///
@@ -134,6 +151,7 @@ impl Offloads {
     pub fn new(capacity: Capacity, settings: Settings) -> Offloads {
         Offloads {
             queues: Lookup::new(settings.ids.clone()),
+            keys: KeyPool::new(settings.spare_keys),
             capacity,
             settings,
             past: Stats::default(),
@@ -144,7 +162,7 @@ impl Offloads {
     }
 
     /// The driver as the layer-5 protocol sees it, with firmware and steering lent.
-    pub fn with<'a, O: ManyObjects, P: Platform>(
+    pub fn with<'a, O: Objects, P: Platform>(
         &'a mut self,
         objects: &'a mut O,
         steering: &'a mut Steering,
@@ -231,6 +249,29 @@ impl Offloads {
         rejected
     }
 
+    fn plan(&self, socket: &Socket, config: &Config) -> Plan {
+        Plan {
+            tags: config.queue_size,
+            params: ConnectionParams {
+                zero_copy: true,
+                check_data_digest: config.data_digest && self.capacity.check_digest,
+                data_digest: config.data_digest,
+                header_digest: config.header_digest,
+                pda: config.cpda,
+            },
+            next_pdu: socket.next_pdu,
+            rqtn: config.rqtn,
+            eqn: self.settings.eqn,
+            log_ring: self.settings.log_ring,
+            threshold: self.settings.threshold,
+        }
+    }
+
+    /// Memory keys that wait for a queue.
+    pub fn spare_keys(&self) -> usize {
+        self.keys.len()
+    }
+
     /// A queue, to be looked at.
     pub fn queue(&self, queue: u32) -> Option<&OffloadQueue> {
         Some(&self.queues.get(queue)?.created.queue)
@@ -265,17 +306,30 @@ impl Offloads {
 
     /// Takes the buffer of a read; see [`Offload::setup`].
     #[inline]
-    pub fn setup(&mut self, queue: u32, tag: u16, buffer: IoBuf) -> Result<Setup, SetupError> {
+    pub fn setup(
+        &mut self,
+        queue: u32,
+        tag: u16,
+        buffer: IoBuf,
+        platform: &impl Platform,
+    ) -> Result<Setup, SetupError> {
         match self.touch(queue) {
-            Some(q) => Ok(q.setup(tag, buffer)?),
+            Some(q) => Ok(q.setup(tag, buffer, platform)?),
             None => Err(SetupError::NoSuchQueue { queue, buffer }),
         }
     }
 
     /// [`Offloads::setup`] against the threshold.
-    pub fn probe(&mut self, queue: u32, tag: u16, buffer: IoBuf, probe: Probe) -> Result<Setup, SetupError> {
+    pub fn probe(
+        &mut self,
+        queue: u32,
+        tag: u16,
+        buffer: IoBuf,
+        probe: Probe,
+        platform: &impl Platform,
+    ) -> Result<Setup, SetupError> {
         match self.touch(queue) {
-            Some(q) => Ok(q.probe(tag, buffer, probe)?),
+            Some(q) => Ok(q.probe(tag, buffer, probe, platform)?),
             None => Err(SetupError::NoSuchQueue { queue, buffer }),
         }
     }
@@ -376,6 +430,11 @@ impl Offloads {
         entry.map(|entry| entry.created.queue.on_cq_error(syndrome)).is_some()
     }
 
+    /// The owner goes: destroys the keys that wait for a queue. Returns what firmware refused.
+    pub fn let_go(self, objects: &mut impl Objects, deadline: Deadline) -> Vec<Refused> {
+        self.keys.destroy(objects, deadline)
+    }
+
     /// Counters over all queues, those that are gone included.
     pub fn stats(&self) -> Stats {
         let mut sum = self.past;
@@ -398,7 +457,7 @@ pub struct Device<'a, O, P> {
     base: &'a Base,
 }
 
-impl<O: ManyObjects, P: Platform> Device<'_, O, P> {
+impl<O: Objects, P: Platform> Device<'_, O, P> {
     fn deadline(&self) -> Deadline {
         Deadline::after(self.platform, self.offloads.settings.patience)
     }
@@ -415,59 +474,68 @@ impl<O: ManyObjects, P: Platform> Device<'_, O, P> {
         }
     }
 
-    fn add(&mut self, socket: &Socket, config: &Config) -> Result<u32, AddError> {
+    /// [`Offload::sk_add`] of many connections, whose commands keep every slot busy: one outcome for each, in order. The
+    /// owner waits for all of them, so it says how many at a time: a hundred queues of 128 tags take some 20 ms.
+    pub fn add_each(&mut self, wanted: &[(Socket, Config)]) -> Vec<Result<u32, AddError>> {
         let deadline = self.deadline();
-        let plan = Plan {
-            tags: config.queue_size,
-            params: ConnectionParams {
-                zero_copy: true,
-                check_data_digest: config.data_digest && self.offloads.capacity.check_digest,
-                data_digest: config.data_digest,
-                header_digest: config.header_digest,
-                pda: config.cpda,
-            },
-            next_pdu: socket.next_pdu,
-            rqtn: config.rqtn,
-            eqn: self.offloads.settings.eqn,
-            log_ring: self.offloads.settings.log_ring,
-            threshold: self.offloads.settings.threshold,
-        };
-        let id = self.offloads.queues.reserve()?;
-        let queue = id.flow_tag();
-        let capacity = self.offloads.capacity;
-        let created = match Created::create(self.objects, self.platform, self.base, &capacity, &plan, deadline) {
-            Ok(created) => created,
-            Err(error) => {
-                self.offloads.queues.release(id);
-                return Err(error.into());
-            }
-        };
-        let tirn = created.queue.tirn();
-        let entry = Box::new(Entry { created, id, rule: None, unflushed: false, waiting: false, eventful: false });
-        self.offloads.queues.publish(queue, entry);
-        match self.steering.add_rule(self.objects, socket.tuple, tirn, queue, deadline) {
-            Ok(rule) => {
-                if let Some(entry) = self.offloads.queues.get_mut(queue) {
-                    entry.rule = Some(rule);
+        let ids: Vec<_> = wanted.iter().map(|_| self.offloads.queues.reserve()).collect();
+        let possible = wanted.iter().zip(&ids).filter(|(_, id)| id.is_ok());
+        let plans: Vec<Plan> = possible.map(|((socket, config), _)| self.offloads.plan(socket, config)).collect();
+        let (capacity, spare) = (self.offloads.capacity, &mut self.offloads.keys);
+        let created = create_each(self.objects, self.platform, self.base, &capacity, spare, &plans, deadline);
+        let mut created = created.into_iter();
+        let mut outcomes = Vec::with_capacity(wanted.len());
+        let mut rules = Vec::new();
+        for ((socket, _), id) in wanted.iter().zip(ids) {
+            outcomes.push(match id {
+                Ok(id) => match created.next().expect("one outcome per plan") {
+                    Ok(created) => {
+                        let (queue, tirn) = (id.flow_tag(), created.queue.tirn());
+                        self.offloads.queues.publish(queue, Box::new(Entry::new(created, id)));
+                        rules.push((socket.tuple, tirn, queue));
+                        Ok(queue)
+                    }
+                    Err(error) => {
+                        self.offloads.queues.release(id);
+                        Err(error.into())
+                    }
+                },
+                Err(none) => Err(none.into()),
+            });
+        }
+        let mut steered = self.steering.add_rules(self.objects, &rules, deadline).into_iter();
+        for outcome in &mut outcomes {
+            let Ok(queue) = *outcome else { continue };
+            match steered.next().expect("one outcome per rule") {
+                Ok(rule) => {
+                    if let Some(entry) = self.offloads.queues.get_mut(queue) {
+                        entry.rule = Some(rule);
+                    }
                 }
-                Ok(queue)
-            }
-            Err(error) => {
-                if let Some(removed) = self.remove(queue)
-                    && !removed.errors.is_empty()
-                {
-                    log::error!("after a failed steering rule: {removed}");
+                Err(error) => {
+                    if let Some(removed) = self.remove(queue)
+                        && !removed.errors.is_empty()
+                    {
+                        log::error!("after a failed steering rule: {removed}");
+                    }
+                    *outcome = Err(error.into());
                 }
-                Err(error.into())
             }
         }
+        for outcome in &outcomes {
+            match outcome.as_ref().ok().and_then(|queue| self.offloads.queues.get_mut(*queue)) {
+                Some(entry) => entry.created.queue.stats.sk_add += 1,
+                None => self.offloads.past.sk_add_fail += 1,
+            }
+        }
+        outcomes
     }
 
     fn remove(&mut self, queue: u32) -> Option<Removed> {
         let stopped = self.stop(queue);
         let deadline = self.deadline();
         let entry = *self.offloads.queues.remove(queue)?;
-        let mut removed = entry.created.remove(self.objects, self.platform, deadline);
+        let mut removed = entry.created.remove(self.objects, self.platform, &mut self.offloads.keys, deadline);
         removed.errors.extend(stopped.err());
         self.offloads.past += &removed.stats;
         match removed.errors.is_empty() {
@@ -479,7 +547,7 @@ impl<O: ManyObjects, P: Platform> Device<'_, O, P> {
     }
 }
 
-impl<O: ManyObjects, P: Platform> Offload for Device<'_, O, P> {
+impl<O: Objects, P: Platform> Offload for Device<'_, O, P> {
     type Socket = Socket;
     type AddError = AddError;
     type Removed = Removed;
@@ -489,19 +557,16 @@ impl<O: ManyObjects, P: Platform> Offload for Device<'_, O, P> {
     }
 
     fn sk_add(&mut self, socket: &Socket, config: &Config) -> Result<u32, AddError> {
-        let added = self.add(socket, config);
-        *(if added.is_ok() { &mut self.offloads.past.sk_add } else { &mut self.offloads.past.sk_add_fail }) += 1;
-        added
+        self.add_each(&[(*socket, *config)]).pop().expect("one outcome per connection")
     }
 
     fn sk_del(&mut self, queue: u32) -> Option<Removed> {
-        self.offloads.queues.get(queue)?;
-        self.offloads.past.sk_del += 1;
+        self.offloads.queues.get_mut(queue)?.created.queue.stats.sk_del += 1;
         self.remove(queue)
     }
 
     fn setup(&mut self, queue: u32, tag: u16, buffer: IoBuf) -> Result<Setup, SetupError> {
-        self.offloads.setup(queue, tag, buffer)
+        self.offloads.setup(queue, tag, buffer, self.platform)
     }
 
     fn teardown(&mut self, queue: u32, tag: u16) -> Result<Teardown, TeardownError> {
@@ -563,7 +628,7 @@ mod tests {
                 deadline,
             );
             let capacity = super::super::fixture::capacity();
-            let offloads = Offloads::new(capacity, Settings { ids: 10..=20, ..Settings::new(5) });
+            let offloads = Offloads::new(capacity, Settings { ids: 10..=20, spare_keys: 0, ..Settings::new(5) });
             let others = log.len();
             World { fake, port, log, base, steering: steering.expect("created"), offloads, heap, others }
         }
@@ -615,7 +680,7 @@ mod tests {
         let tirn = world.offloads.queue(queue).expect("published").tirn();
         assert_eq!(world.fake.state.borrow().rules.values().filter(|rule| **rule == (tirn, queue)).count(), 1);
         assert!(matches!(world.add(1000), Err(AddError::Rule(SteeringError::Duplicate(_)))));
-        world.offloads.setup(queue, 3, io(&world.heap, &[8192])).expect("free");
+        world.offloads.setup(queue, 3, io(&world.heap, &[8192]), &world.fake).expect("free");
         let stopped = world.device(|device| device.stop(queue));
         assert!(stopped.expect("removed") && world.steering.rules() == 0);
         let mut removed = world.del(queue);
@@ -656,7 +721,7 @@ mod tests {
     fn flow_tags_name_queues() {
         let mut world = World::new();
         let (a, b) = (world.add(1000).expect("added"), world.add(1001).expect("added"));
-        world.offloads.setup(b, 1, io(&world.heap, &[8192])).expect("free");
+        world.offloads.setup(b, 1, io(&world.heap, &[8192]), &world.fake).expect("free");
         let rebuilt = world.offloads.receive(&placed(b, 1), arrival(4)).expect("true");
         assert_eq!((rebuilt.frame.queue(), rebuilt.frame.placed_len()), (b, 100));
         let _ = rebuilt.frame.into_buffer();
@@ -687,7 +752,7 @@ mod tests {
         let doorbells = world.offloads.doorbells();
         for queue in [queues[0], queues[2]] {
             for tag in 0..4 {
-                world.offloads.setup(queue, tag, io(&world.heap, &[4096])).expect("free");
+                world.offloads.setup(queue, tag, io(&world.heap, &[4096]), &world.fake).expect("free");
             }
         }
         assert_eq!((world.offloads.flush(&world.fake), world.offloads.flush(&world.fake)), (2, 0));
@@ -732,7 +797,7 @@ mod tests {
     #[test]
     fn unknown_queues_are_errors() {
         let mut world = World::new();
-        match world.offloads.setup(10, 0, io(&world.heap, &[77])) {
+        match world.offloads.setup(10, 0, io(&world.heap, &[77]), &world.fake) {
             Err(SetupError::NoSuchQueue { queue: 10, buffer }) => assert_eq!(buffer.len(), 77),
             other => panic!("{other:?}"),
         }
@@ -742,7 +807,10 @@ mod tests {
         let queue = world.add(1000).expect("added");
         assert!(matches!(world.offloads.teardown(queue, 0), Err(TeardownError::Tag(_))));
         world.offloads.hold(queue, 0, io(&world.heap, &[77])).expect("free");
-        assert!(matches!(world.offloads.setup(queue, 0, io(&world.heap, &[7])), Err(SetupError::NotPinned(_))));
+        assert!(matches!(
+            world.offloads.setup(queue, 0, io(&world.heap, &[7]), &world.fake),
+            Err(SetupError::NotPinned(_))
+        ));
         assert!(matches!(world.offloads.teardown(queue, 0), Ok(Teardown::Done(_))));
         drop(world.del(queue));
         world.assert_no_queue();

@@ -10,9 +10,10 @@
 //! * Nothing reaches the device before [`Icosq::flush`]: a batch shares one doorbell.
 
 use super::wqe::{self, ConnectionParams, Extent, Place, Room};
+use crate::adapter::Handle;
 use crate::dma::LIST_GROUP;
 use crate::platform::Platform;
-use crate::queue::{CompletionFault, CompletionQueue, ErrorCompletion, SendRing, Wqe};
+use crate::queue::{BadCompletion, CompletionFault, CompletionQueue, ErrorCompletion, SendRing, Wqe};
 use hw_regs::cqe::Cqe64;
 use hw_regs::wqe::Klm;
 
@@ -73,12 +74,12 @@ pub enum Completed {
     /// A work request failed; nothing that was posted can be counted on.
     Failed(ErrorCompletion),
     /// The device wrote an entry that cannot be true; it was ignored.
-    Bad,
+    Bad(BadCompletion),
 }
 
 /// What software remembers of a WQE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Work {
+pub struct Work {
     kind: Kind,
     signalled: bool,
     tag: u16,
@@ -130,9 +131,9 @@ impl Icosq {
         Icosq { until_due: quarter(&ring), ring, cq, per_wqe: per_wqe / LIST_GROUP, awaited: 0 }
     }
 
-    /// The send ring and its completion queue, to be destroyed.
-    pub(super) fn into_parts(self) -> (SendRing<Work>, CompletionQueue<Cqe64>) {
-        (self.ring, self.cq)
+    /// The send ring, with the completions that it was promised, and its completion queue, to be destroyed in this order.
+    pub(super) fn into_handles(self) -> ((Handle, u32), Handle) {
+        (self.ring.into_handle(), self.cq.into_handle())
     }
 
     /// Number of the send queue.
@@ -320,7 +321,7 @@ impl Icosq {
                 Err(CompletionFault::Failed(error)) => each(Completed::Failed(error)),
                 Err(CompletionFault::Bad(error)) => {
                     log::warn!("control ring of an offload queue: {error}");
-                    each(Completed::Bad);
+                    each(Completed::Bad(error));
                 }
             }
         }

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 
-/// Flow tags that an offload queue may have: 0 means "no tag", and 3999 queues are what the Linux driver allows
-/// (`nvme-tcp-offload.md` §2.3). Hardware goes to 64 Ki.
-pub const QUEUE_IDS: RangeInclusive<u16> = 1..=3999;
+/// Flow tags that an offload queue may have: 0 means "no tag", and hardware goes to 64 Ki connections
+/// (`nvme-tcp-offload.md` §2.3, where Linux stops at 3999).
+pub const QUEUE_IDS: RangeInclusive<u16> = 1..=u16::MAX;
 
 /// Number of an offload queue: the flow tag of its steering rule. Cannot be copied: whoever holds it owns the number.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -103,7 +103,7 @@ impl<T> Lookup<T> {
 mod tests {
     //! | property | test |
     //! |---|---|
-    //! | 3999 ids, none twice, none 0; then it says so; a returned id can be had again | `ids_are_given_out_once` |
+    //! | 65535 ids, none twice, none 0; then it says so; a returned id can be had again | `ids_are_given_out_once` |
     //! | an id that comes back is used last | `a_returned_id_is_used_last` |
     //! | no flow tag of the device indexes outside, or finds what is not published | `any_flow_tag_is_safe` |
     use super::*;
@@ -112,12 +112,12 @@ mod tests {
     #[test]
     fn ids_are_given_out_once() {
         let mut lookup = Lookup::<u32>::new(QUEUE_IDS);
-        let mut ids: Vec<_> = (0..3999).map(|_| lookup.reserve().expect("an id")).collect();
+        let mut ids: Vec<_> = (0..65535).map(|_| lookup.reserve().expect("an id")).collect();
         let distinct: HashSet<_> = ids.iter().map(QueueId::flow_tag).collect();
-        assert_eq!(distinct.len(), 3999);
-        assert!(!distinct.contains(&0) && distinct.iter().all(|t| *t <= 3999));
-        assert_eq!(lookup.reserve(), Err(NoQueueId(3999)));
-        let back = ids.swap_remove(1234);
+        assert_eq!(distinct.len(), 65535);
+        assert!(!distinct.contains(&0) && distinct.iter().all(|t| *t <= 65535));
+        assert_eq!(lookup.reserve(), Err(NoQueueId(65535)));
+        let back = ids.swap_remove(12345);
         let tag = back.flow_tag();
         lookup.release(back);
         assert_eq!(lookup.reserve().map(|id| id.flow_tag()), Ok(tag));

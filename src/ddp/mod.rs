@@ -8,6 +8,7 @@
 //!      ├── tags      where destination buffers live while the driver owns them, by command identifier
 //!      ├── icosq     the queue's control ring: WQEs that bind and unbind tags, and their completions
 //!      │     └── wqe     the bytes of these WQEs
+//!      ├── keys      memory keys of tags, kept for the next queue
 //!      ├── rebuild   128-byte CQE + receive buffer + tags ─► Frame, or a rejection
 //!      ├── memory    where the L5P finds and puts payload (`nvme::PayloadMemory`)
 //!      ├── policy    which reads are bound, by size
@@ -51,6 +52,7 @@ mod fake;
 #[cfg(test)]
 mod fixture;
 pub mod icosq;
+pub mod keys;
 pub mod lookup;
 pub mod memory;
 pub mod policy;

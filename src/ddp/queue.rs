@@ -11,14 +11,18 @@ use super::why::Why;
 use super::wqe::{self, ConnectionParams};
 use crate::dma::{IoBuf, LIST_GROUP};
 use crate::frame::{Arrival, RxBuffer};
-use crate::platform::Platform;
+use crate::platform::{Deadline, Platform};
 use crate::queue::{CompletionQueue, CqeFields, ErrorCompletion, ReceiveQueue};
 use hw_regs::cqe::OffloadCqe;
 use hw_regs::wqe::Klm;
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
 
 /// Most bytes of one read: what a list entry can say in 31 bits, as data segments have them.
 const MAX_BYTES: usize = 1 << 31;
+/// How long a binding waits for room in the control ring: about as long as the copy takes that it saves.
+pub const ROOM_PATIENCE: Duration = Duration::from_micros(20);
 
 /// What binds tags, and what can be bound.
 #[derive(Debug)]
@@ -97,17 +101,17 @@ pub struct OffloadQueue {
 }
 
 impl OffloadQueue {
-    /// `keys`: the memory key of each tag.
+    /// `keys`: the indices of the tags' memory keys, at least `depth`.
     pub(super) fn new(
         icosq: Icosq,
         tirn: u32,
         params: ConnectionParams,
         binding: Binding,
-        keys: &[u32],
+        depth: u32,
+        keys: Arc<[u32]>,
     ) -> OffloadQueue {
-        let depth = keys.len();
         OffloadQueue {
-            tags: TagTable::with_keys(keys),
+            tags: TagTable::with_keys(depth, keys),
             stats: Stats::default(),
             check_digest: params.check_data_digest,
             attention: Attention::NONE,
@@ -115,9 +119,9 @@ impl OffloadQueue {
             tirn,
             params,
             binding,
-            unbind_later: VecDeque::with_capacity(depth),
+            unbind_later: VecDeque::new(),
             resync_later: None,
-            forgotten: VecDeque::with_capacity(depth),
+            forgotten: VecDeque::new(),
             failure: None,
         }
     }
@@ -268,6 +272,7 @@ impl OffloadQueue {
     fn credit(&mut self, claimed: bool) -> bool {
         if claimed && self.attention.distrusts_digest() {
             self.attention = Attention::NONE;
+            self.stats.digest_distrusted += 1;
             return false;
         }
         self.believe(claimed)
@@ -282,11 +287,14 @@ impl OffloadQueue {
 
     /// Takes the buffer of a read for its tag and tells the device of it if it can; see
     /// [`Offload::setup`](super::contract::Offload::setup).
+    ///
+    /// If the control ring is full, the device is shown what is in it and is given [`ROOM_PATIENCE`] to make room: a binding
+    /// costs it less than a microsecond, a read that is not placed costs a copy. Then the read goes un-offloaded.
     #[inline(always)]
-    pub fn setup(&mut self, tag: u16, buffer: IoBuf) -> Result<Setup, NotPinned> {
+    pub fn setup(&mut self, tag: u16, buffer: IoBuf, platform: &impl Platform) -> Result<Setup, NotPinned> {
         // What waits for room goes first.
         if !self.binding.takes(&buffer) || !self.unbind_later.is_empty() {
-            return self.hold_only(tag, buffer);
+            return self.setup_late(tag, buffer, platform);
         }
         let pinned = match self.tags.pin_to_bind(tag, buffer) {
             Ok(pinned) => pinned,
@@ -299,18 +307,24 @@ impl OffloadQueue {
                 self.stats.setup += 1;
                 Ok(Setup::Offloaded)
             }
-            Err(why) => Ok(self.bind_late(tag, why)),
+            Err(_) => Ok(self.bind_late(tag, platform)),
         }
     }
 
     /// Takes the buffer of a read for its tag against the threshold: one that is below is bound all the same, another is not.
     #[cold]
-    pub fn probe(&mut self, tag: u16, buffer: IoBuf, probe: Probe) -> Result<Setup, NotPinned> {
+    pub fn probe(
+        &mut self,
+        tag: u16,
+        buffer: IoBuf,
+        probe: Probe,
+        platform: &impl Platform,
+    ) -> Result<Setup, NotPinned> {
         match probe {
             Probe::Bind => {
                 let threshold = self.binding.threshold as u32;
                 self.binding = self.binding.with_threshold(1);
-                let setup = self.setup(tag, buffer);
+                let setup = self.setup(tag, buffer, platform);
                 self.binding = self.binding.with_threshold(threshold);
                 setup
             }
@@ -326,13 +340,16 @@ impl OffloadQueue {
         self.binding = self.binding.with_threshold(bytes);
     }
 
-    /// Holds a buffer that cannot be bound; says and counts why not.
+    /// Holds a buffer that cannot be bound at once; says and counts why not, if it cannot be bound at all.
     #[cold]
     #[inline(never)]
-    fn hold_only(&mut self, tag: u16, buffer: IoBuf) -> Result<Setup, NotPinned> {
-        let why = self.binding.why_not(&buffer).unwrap_or(Why::Draining);
+    fn setup_late(&mut self, tag: u16, buffer: IoBuf, platform: &impl Platform) -> Result<Setup, NotPinned> {
+        let why = self.binding.why_not(&buffer);
         self.tags.pin(tag, buffer)?;
-        Ok(self.not_offloaded(tag, why))
+        match why {
+            Some(why) => Ok(self.not_offloaded(tag, why)),
+            None => Ok(self.bind_late(tag, platform)),
+        }
     }
 
     fn not_offloaded(&mut self, tag: u16, why: Why) -> Setup {
@@ -341,31 +358,43 @@ impl OffloadQueue {
         Setup::NotOffloaded(why)
     }
 
-    /// The control ring refused the binding of a pinned buffer: it may have room once its completions were read.
+    /// The control ring has no room for the binding of a pinned buffer: waits until it has.
     #[cold]
     #[inline(never)]
-    fn bind_late(&mut self, tag: u16, why: NotPosted) -> Setup {
-        if why == NotPosted::Failed {
-            return self.not_offloaded(tag, Why::ControlRingFailed);
+    fn bind_late(&mut self, tag: u16, platform: &impl Platform) -> Setup {
+        let deadline = Deadline::after(platform, ROOM_PATIENCE);
+        let bound = deadline.wait(platform, || {
+            self.poll();
+            let bound = if self.unbind_later.is_empty() { self.bind_pinned(tag) } else { Err(NotPosted::Full) };
+            match bound {
+                Err(NotPosted::Full) => {
+                    self.icosq.flush(platform);
+                    None
+                }
+                bound => Some(bound),
+            }
+        });
+        match bound {
+            Some(Ok(())) => {
+                self.stats.setup += 1;
+                Setup::Offloaded
+            }
+            Some(Err(_)) => self.not_offloaded(tag, Why::ControlRingFailed),
+            None if self.unbind_later.is_empty() => self.not_offloaded(tag, Why::ControlRingFull),
+            None => self.not_offloaded(tag, Why::Draining),
         }
-        self.poll();
+    }
+
+    fn bind_pinned(&mut self, tag: u16) -> Result<(), NotPosted> {
         let (Some(buffer), Some(key)) = (self.tags.buffer(tag), self.tags.key(tag)) else {
-            return self.not_offloaded(tag, Why::ControlRingFailed);
+            return Err(NotPosted::Failed);
         };
-        match self.icosq.bind(tag, key, buffer.len() as u32, buffer.device_list(), self.binding.mask) {
-            Ok(posted) => match self.tags.bind(posted) {
-                Ok(()) => {
-                    self.stats.setup += 1;
-                    Setup::Offloaded
-                }
-                Err(error) => {
-                    log::error!("{error}");
-                    self.not_offloaded(tag, Why::ControlRingFailed)
-                }
-            },
-            Err(NotPosted::Full) => self.not_offloaded(tag, Why::ControlRingFull),
-            Err(NotPosted::Failed) => self.not_offloaded(tag, Why::ControlRingFailed),
-        }
+        let (bytes, list) = (buffer.len() as u32, buffer.device_list());
+        let posted = self.icosq.bind(tag, key, bytes, list, self.binding.mask)?;
+        self.tags.bind(posted).map_err(|error| {
+            log::error!("{error}");
+            NotPosted::Failed
+        })
     }
 
     /// Holds the buffer of a command that is not to be offloaded, such as the source of a write.
@@ -440,7 +469,7 @@ impl OffloadQueue {
                 // The first failure is the cause; what follows was swept out with it.
                 failure.get_or_insert(error);
             }
-            Completed::Bad => stats.control_errors += 1,
+            Completed::Bad(bad) => stats.control_rejected.count(bad.into()),
         });
         self.post_what_waited();
         read

@@ -81,15 +81,15 @@ impl Rejection {
     /// What is wrong, in a word for counters.
     pub fn name(self) -> &'static str {
         match self {
-            Rejection::NoQueue => "no_queue",
+            Rejection::NoQueue => "no-queue",
             Rejection::Length => "length",
-            Rejection::ResyncAndPlaced => "resync_and_placed",
-            Rejection::TagOutOfRange => "tag_out_of_range",
-            Rejection::TagNotBound => "tag_not_bound",
-            Rejection::EmptyRun => "empty_run",
-            Rejection::RunBeyondBuffer => "run_beyond_buffer",
-            Rejection::RunInHeaders => "run_in_headers",
-            Rejection::RunBeyondPacket => "run_beyond_packet",
+            Rejection::ResyncAndPlaced => "resync-and-placed",
+            Rejection::TagOutOfRange => "tag-out-of-range",
+            Rejection::TagNotBound => "tag-not-bound",
+            Rejection::EmptyRun => "empty-run",
+            Rejection::RunBeyondBuffer => "run-beyond-buffer",
+            Rejection::RunInHeaders => "run-in-headers",
+            Rejection::RunBeyondPacket => "run-beyond-packet",
         }
     }
 }
@@ -449,7 +449,11 @@ fn is_in_headers_ipv6(hlen: u32) -> bool {
 #[inline(never)]
 fn why_not<E: CqeFields<OffloadCqe>>(entry: &E, tags: &TagTable) -> Rejection {
     let tag = entry.field(OffloadCqe::CCID) as usize;
-    let Some(&Hot { size, .. }) = tags.hot().get(tag) else { return Rejection::TagOutOfRange };
+    let size = match tags.hot().get(tag) {
+        Some(hot) => hot.size,
+        None if tag < tags.depth() as usize => 0,
+        None => return Rejection::TagOutOfRange,
+    };
     let (cclen, hlen) = (entry.field(OffloadCqe::CCLEN), entry.field(OffloadCqe::HLEN));
     let end = u64::from(entry.field(OffloadCqe::CCOFF_OR_RESYNC_TCP_SN)) + u64::from(cclen);
     if size == 0 {

@@ -15,9 +15,13 @@ use crate::frame::Placed;
 use crate::platform::{Platform, PlatformError};
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// Queue depths that CIDs can name: 0-based 16-bit numbers.
 pub const DEPTHS: RangeInclusive<u32> = 1..=0x1_0000;
+
+/// A key is its index, of 24 bits, above 8 bits that are the driver's own; it uses 0.
+pub(super) const INDEX_SHIFT: u32 = 8;
 
 /// What the receive path needs of a tag.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,12 +65,17 @@ struct Slot {
     /// Present in every state but `Free`.
     buffer: Option<IoBuf>,
     suspect: bool,
-    /// Memory key through which the device finds the buffer.
-    key: u32,
     /// Why the buffer is not bound, while it is pinned.
     unbound: Why,
     /// Why payload was copied into the buffer.
     copied: Reasons,
+}
+
+impl Slot {
+    fn free() -> Slot {
+        let (unbound, copied) = (Why::QueueNotOffloaded, Reasons::default());
+        Slot { state: State::Free, buffer: None, suspect: false, unbound, copied }
+    }
 }
 
 /// A step in a tag's life that its state does not allow. The caller's order is wrong; nothing was changed.
@@ -212,16 +221,22 @@ impl Pinned<'_> {
 }
 
 /// The buffers of one NVMe queue, by CID.
+///
+/// There is memory for the tags up to the highest that was used: most queues never fill their depth, and a function has
+/// thousands.
 pub struct TagTable {
-    hot: Box<[Hot]>,
-    slots: Box<[Slot]>,
+    depth: u32,
+    hot: Vec<Hot>,
+    slots: Vec<Slot>,
+    /// Index of the memory key through which the device finds the buffer of each tag; none where nothing is bound.
+    keys: Arc<[u32]>,
     held: u32,
     known: u32,
 }
 
 impl fmt::Debug for TagTable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TagTable").field("depth", &self.hot.len()).field("held", &self.held).finish()
+        f.debug_struct("TagTable").field("depth", &self.depth).field("held", &self.held).finish()
     }
 }
 
@@ -232,32 +247,20 @@ impl TagTable {
     /// If `depth` is not in [`DEPTHS`].
     pub fn new(depth: u32) -> TagTable {
         assert!(DEPTHS.contains(&depth), "a queue of depth {depth}");
-        TagTable::with_keys(&vec![0; depth as usize])
+        TagTable { depth, hot: Vec::new(), slots: Vec::new(), keys: Arc::default(), held: 0, known: 0 }
     }
 
-    /// A table for CIDs 0 to `keys.len() - 1`, whose buffers the device finds through these memory keys. Panics as
-    /// [`TagTable::new`].
-    pub(super) fn with_keys(keys: &[u32]) -> TagTable {
-        assert!(DEPTHS.contains(&(keys.len() as u32)), "a queue of depth {}", keys.len());
-        let slot = |key: &u32| Slot {
-            state: State::Free,
-            buffer: None,
-            suspect: false,
-            key: *key,
-            unbound: Why::QueueNotOffloaded,
-            copied: Reasons::default(),
-        };
-        TagTable {
-            hot: vec![Hot::default(); keys.len()].into(),
-            slots: keys.iter().map(slot).collect(),
-            held: 0,
-            known: 0,
-        }
+    /// A table for CIDs 0 to `depth - 1`, whose buffers the device finds through memory keys with these indices, at least one
+    /// for each. Panics as [`TagTable::new`].
+    pub(super) fn with_keys(depth: u32, keys: Arc<[u32]>) -> TagTable {
+        let mut table = TagTable::new(depth);
+        table.keys = keys;
+        table
     }
 
     /// Number of tags.
     pub fn depth(&self) -> u32 {
-        self.hot.len() as u32
+        self.depth
     }
 
     /// Buffers in the table.
@@ -276,14 +279,24 @@ impl TagTable {
         &self.hot
     }
 
-    #[inline(always)]
-    fn slot(&self, tag: u16) -> Result<&Slot, TagError> {
-        self.slots.get(usize::from(tag)).ok_or(TagError::NoSuchTag { tag, depth: self.depth() })
+    /// Makes room for a tag, if the queue has it.
+    #[cold]
+    #[inline(never)]
+    fn first_use(&mut self, tag: u16) -> Result<(), TagError> {
+        let at = usize::from(tag);
+        if u32::from(tag) >= self.depth {
+            return Err(TagError::NoSuchTag { tag, depth: self.depth });
+        }
+        if at >= self.slots.len() {
+            self.slots.resize_with(at + 1, Slot::free);
+            self.hot.resize(at + 1, Hot::default());
+        }
+        Ok(())
     }
 
     fn slot_in(&mut self, tag: u16, states: &[State], action: &'static str) -> Result<&mut Slot, TagError> {
-        let depth = self.depth();
-        let slot = self.slots.get_mut(usize::from(tag)).ok_or(TagError::NoSuchTag { tag, depth })?;
+        self.first_use(tag)?;
+        let slot = &mut self.slots[usize::from(tag)];
         match states.contains(&slot.state) {
             true => Ok(slot),
             false => Err(TagError::WrongState { tag, state: slot.state, action }),
@@ -293,13 +306,17 @@ impl TagTable {
     /// Where a tag is in its life.
     #[inline]
     pub fn state(&self, tag: u16) -> Result<State, TagError> {
-        self.slot(tag).map(|s| s.state)
+        match self.slots.get(usize::from(tag)) {
+            Some(slot) => Ok(slot.state),
+            None if u32::from(tag) < self.depth => Ok(State::Free),
+            None => Err(TagError::NoSuchTag { tag, depth: self.depth }),
+        }
     }
 
     /// The present use of a tag; the one that begins next if it is free.
     pub fn generation(&self, tag: u16) -> Result<u32, TagError> {
-        self.slot(tag)?;
-        Ok(self.hot[usize::from(tag)].generation)
+        self.state(tag)?;
+        Ok(self.hot.get(usize::from(tag)).map_or(0, |hot| hot.generation))
     }
 
     /// The buffer held for a tag.
@@ -333,15 +350,19 @@ impl TagTable {
     /// Gives it back if the tag is not free, for [`TagTable::not_pinned`] to say why.
     #[inline(always)]
     pub(super) fn pin_to_bind(&mut self, tag: u16, buffer: IoBuf) -> Result<Pinned<'_>, IoBuf> {
-        let (slot, hot) = (self.slots.get_mut(usize::from(tag)), self.hot.get_mut(usize::from(tag)));
-        match (slot, hot) {
+        let at = usize::from(tag);
+        if at >= self.slots.len() && self.first_use(tag).is_err() {
+            return Err(buffer);
+        }
+        match (self.slots.get_mut(at), self.hot.get_mut(at)) {
             // Only a free tag has no buffer.
-            (Some(Slot { buffer: place @ None, state, suspect, key, .. }), Some(hot)) => {
+            (Some(Slot { buffer: place @ None, state, suspect, .. }), Some(hot)) => {
                 debug_assert!(!buffer.is_empty() && u32::try_from(buffer.len()).is_ok());
                 let buffer = place.insert(buffer);
                 (*state, *suspect) = (State::Pinned, false);
                 self.held += 1;
-                Ok(Pinned { state, hot, known: &mut self.known, buffer, key: *key })
+                let key = self.keys.get(at).map_or(0, |index| index << INDEX_SHIFT);
+                Ok(Pinned { state, hot, known: &mut self.known, buffer, key })
             }
             _ => Err(buffer),
         }
@@ -361,7 +382,7 @@ impl TagTable {
     /// Memory key of a tag.
     #[inline(always)]
     pub(super) fn key(&self, tag: u16) -> Option<u32> {
-        self.slots.get(usize::from(tag)).map(|slot| slot.key)
+        self.keys.get(usize::from(tag)).map(|index| index << INDEX_SHIFT)
     }
 
     /// Why a tag takes no buffer, or not this one.
@@ -606,7 +627,7 @@ mod tests {
             assert_eq!(tags.hot()[1].size, 100, "{state}");
         }
         for state in [State::Free, State::Pinned] {
-            assert_eq!(at(state).hot()[1].size, 0, "{state}");
+            assert_eq!(at(state).hot().get(1).map_or(0, |hot| hot.size), 0, "{state}");
         }
     }
 

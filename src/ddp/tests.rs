@@ -10,7 +10,7 @@
 //! | the pads of a list are zero, whatever list was written before | `pads_are_zero` |
 //! | a list too long for the device is not offloaded, and its buffer is held | `what_cannot_be_offloaded_is_held` |
 //! | a buffer comes back only after the device has forgotten it | `a_buffer_comes_back_when_it_is_forgotten` |
-//! | a full ring refuses bindings, delays unbindings and loses neither | `a_full_ring_loses_nothing` |
+//! | a full ring that stands still refuses bindings after a while, delays unbindings and loses neither | `a_full_ring_loses_nothing` |
 //! | bindings alone never block a ring for good, however small it is | `bindings_alone_never_block_the_ring` |
 //! | any order of work on any ring size keeps the books and gives every buffer back | `the_books_balance_under_any_order` |
 //! | a batch shares one doorbell; bindings ask for no completion | `a_batch_shares_one_doorbell` |
@@ -19,10 +19,14 @@
 //! | removal gives every buffer back and leaves nothing, whatever the tags' states | `removal_gives_everything_back` |
 //! | keys that stay keep their buffers until a reset | `refused_keys_keep_their_buffers` |
 //! | false claims are counted by reason and change nothing else | `false_claims_are_counted` |
+//! | keys of a queue that is gone serve one of about its size, up to a limit | `keys_serve_the_next_queue` |
+//! | keys that a table still names, or that may still point somewhere, serve nobody | `keys_in_doubt_serve_nobody` |
+//! | queues that are created together share the rounds of commands, and no fate | `queues_are_created_together` |
 use super::contract::{Event, Setup, Teardown};
-use super::create::{CreateError, Created, Plan, Removed};
+use super::create::{CreateError, Created, Plan, Removed, create_each};
 use super::fake::Fake;
 use super::fixture::{capacity, io};
+use super::keys::KeyPool;
 use super::queue::OffloadQueue;
 use super::rebuild::Rejection;
 use super::tags::{Quiesced, State};
@@ -45,6 +49,7 @@ struct World {
     fake: Fake,
     log: ObjectLog,
     heap: DmaHeap,
+    spare: KeyPool,
 }
 
 const PARAMS: ConnectionParams =
@@ -58,7 +63,7 @@ impl World {
     fn new() -> World {
         let fake = Fake::new();
         let heap = fake.heap();
-        World { fake, log: ObjectLog::default(), heap }
+        World { fake, log: ObjectLog::default(), heap, spare: KeyPool::new(0) }
     }
 
     fn deadline(&self) -> Deadline {
@@ -70,14 +75,16 @@ impl World {
         let mut port = self.fake.clone();
         let mut objects = Logged { port: &mut port, log: &mut self.log };
         let base = Base { heap: self.heap.clone(), pd: 3, uar: 16, transport_domain: 9, data_mkey: 0x600 };
-        Created::create(&mut objects, &self.fake, &base, &capacity(), plan, deadline)
+        let plans = std::slice::from_ref(plan);
+        let created = create_each(&mut objects, &self.fake, &base, &capacity(), &mut self.spare, plans, deadline).pop();
+        created.expect("one outcome per plan")
     }
 
     fn remove(&mut self, created: Created) -> Removed {
         let deadline = self.deadline();
         let mut port = self.fake.clone();
         let mut objects = Logged { port: &mut port, log: &mut self.log };
-        created.remove(&mut objects, &self.fake, deadline)
+        created.remove(&mut objects, &self.fake, &mut self.spare, deadline)
     }
 
     /// Nothing is left: neither in the device, nor in the log, nor of memory.
@@ -118,8 +125,8 @@ fn a_created_queue_is_as_planned() {
         assert!(state.keys.values().all(|key| key.free && key.room == 128));
         assert_eq!(state.commands.iter().filter(|c| **c == Opcode::CREATE_MKEY).count(), 6);
     }
-    // Parameters before keys (they are executed while the keys are created), one doorbell for each part.
-    assert_eq!(world.fake.state.borrow().doorbells, 2);
+    // Parameters and table share a doorbell.
+    assert_eq!(world.fake.state.borrow().doorbells, 1);
     let removed = world.remove(created);
     assert!(removed.errors.is_empty() && removed.released.is_empty() && removed.quarantined.is_none());
     drop(removed);
@@ -221,7 +228,7 @@ proptest! {
         drop(rest);
         let buffer = IoBuf::new(segments);
         let size = buffer.len();
-        prop_assert_eq!(queue.setup(2, buffer).expect("free"), Setup::Offloaded);
+        prop_assert_eq!(queue.setup(2, buffer, &world.fake).expect("free"), Setup::Offloaded);
         world.settle(queue);
         let mut expected = vec![0; size];
         for (n, (at, len)) in runs.iter().enumerate() {
@@ -256,7 +263,7 @@ fn pads_are_zero() {
     let mut created = world.create(&plan(4)).expect("created");
     let queue = &mut created.queue;
     for (tag, pieces) in [(0, 127), (1, 53), (2, 5), (3, 1)] {
-        queue.setup(tag, io(&world.heap, &vec![64; pieces])).expect("free");
+        queue.setup(tag, io(&world.heap, &vec![64; pieces]), &world.fake).expect("free");
     }
     world.settle(queue);
     for (tag, pieces) in [(0, 127), (1, 53), (2, 5), (3, 1)] {
@@ -276,17 +283,17 @@ fn what_cannot_be_offloaded_is_held() {
     let mut created = world.create(&Plan { threshold: 4096, ..plan(4) }).expect("created");
     let queue = &mut created.queue;
     let buffer = io(&world.heap, &[40; 128]);
-    assert_eq!(queue.setup(0, buffer).expect("free"), Setup::Offloaded, "128 pieces");
+    assert_eq!(queue.setup(0, buffer, &world.fake).expect("free"), Setup::Offloaded, "128 pieces");
     let buffer = io(&world.heap, &[40; 129]);
-    assert_eq!(queue.setup(1, buffer).expect("free"), Setup::NotOffloaded(Why::ScatterListTooLong));
+    assert_eq!(queue.setup(1, buffer, &world.fake).expect("free"), Setup::NotOffloaded(Why::ScatterListTooLong));
     let buffer = io(&world.heap, &[4095]);
-    assert_eq!(queue.setup(2, buffer).expect("free"), Setup::NotOffloaded(Why::BelowThreshold));
+    assert_eq!(queue.setup(2, buffer, &world.fake).expect("free"), Setup::NotOffloaded(Why::BelowThreshold));
     let stats = queue.stats();
     assert_eq!((stats.setup, stats.setup_fail()), (1, 1));
     assert_eq!(queue.tags().state(1), Ok(State::Pinned));
     let Teardown::Done(released) = queue.teardown(1).expect("pinned") else { panic!("the device never knew of it") };
     assert_eq!(released.into_buffer().len(), 129 * 40);
-    let refused = queue.setup(2, io(&world.heap, &[8192])).expect_err("in use");
+    let refused = queue.setup(2, io(&world.heap, &[8192]), &world.fake).expect_err("in use");
     assert_eq!(refused.buffer.len(), 8192);
     drop(refused);
     assert_eq!(world.remove(created).released.len(), 2);
@@ -298,7 +305,7 @@ fn a_buffer_comes_back_when_it_is_forgotten() {
     let mut world = World::new();
     let mut created = world.create(&plan(4)).expect("created");
     let queue = &mut created.queue;
-    queue.setup(3, io(&world.heap, &[8192])).expect("free");
+    queue.setup(3, io(&world.heap, &[8192]), &world.fake).expect("free");
     world.settle(queue);
     assert!(matches!(queue.teardown(3), Ok(Teardown::Pending)));
     assert!(queue.teardown(3).is_err(), "once");
@@ -318,7 +325,7 @@ fn a_buffer_comes_back_when_it_is_forgotten() {
     assert_eq!((tag, buffer.len()), (3, 8192));
     let rejected = queue.receive(&entry, RxBuffer(1), 2048).expect_err("unknown now");
     assert_eq!(rejected.why, Rejection::TagNotBound);
-    queue.setup(3, buffer).expect("free again");
+    queue.setup(3, buffer, &world.fake).expect("free again");
     let rebuilt = queue.receive(&entry, RxBuffer(1), 2048).expect("the next use");
     assert_eq!(rebuilt.frame.placed().expect("placed").2.generation, generation + 1);
     let _ = rebuilt.frame.into_buffer();
@@ -344,13 +351,17 @@ fn a_full_ring_loses_nothing() {
     let mut created = world.create(&Plan { log_ring: Some(5), ..plan(32) }).expect("created");
     let queue = &mut created.queue;
     world.fake.state.borrow_mut().stalled = true;
-    let outcomes: Vec<_> = (0..32).map(|tag| queue.setup(tag, io(&world.heap, &[4096])).expect("free")).collect();
+    let began = world.fake.now();
+    let outcomes: Vec<_> =
+        (0..32).map(|tag| queue.setup(tag, io(&world.heap, &[4096]), &world.fake).expect("free")).collect();
     let bound = outcomes.iter().filter(|o| **o == Setup::Offloaded).count();
     assert!(
         bound > 0 && outcomes[bound..].iter().all(|o| *o == Setup::NotOffloaded(Why::ControlRingFull)),
         "{outcomes:?}"
     );
     assert_eq!(queue.stats().not_offloaded(Why::ControlRingFull), 32 - bound as u64);
+    // One look of the fake's clock is longer than a binding's patience.
+    assert_eq!(world.fake.now() - began, (32 - bound as u32) * Duration::from_micros(50), "each waits once");
     // All are asked back while nothing moves.
     for tag in 0..32 {
         let at_once = matches!(queue.teardown(tag).expect("held"), Teardown::Done(_));
@@ -378,7 +389,7 @@ fn bindings_alone_never_block_the_ring() {
     let queue = &mut created.queue;
     for tag in 0..64 {
         let buffer = io(&world.heap, &vec![64; usize::from(tag) % 7 + 1]);
-        assert_eq!(queue.setup(tag, buffer).expect("free"), Setup::Offloaded, "tag {tag}");
+        assert_eq!(queue.setup(tag, buffer, &world.fake).expect("free"), Setup::Offloaded, "tag {tag}");
         world.settle(queue);
     }
     drop(world.remove(created));
@@ -421,7 +432,7 @@ proptest! {
         for step in steps {
             match step {
                 Step::Setup(tag, pieces) => {
-                    let result = queue.setup(tag, io(&world.heap, &vec![33; pieces]));
+                    let result = queue.setup(tag, io(&world.heap, &vec![33; pieces]), &world.fake);
                     prop_assert_eq!(result.is_ok(), !held[usize::from(tag)]);
                     held[usize::from(tag)] = true;
                 }
@@ -469,11 +480,11 @@ proptest! {
 #[test]
 fn a_batch_shares_one_doorbell() {
     let mut world = World::new();
-    let mut created = world.create(&plan(64)).expect("created");
+    let mut created = world.create(&Plan { log_ring: Some(10), ..plan(64) }).expect("created");
     let queue = &mut created.queue;
     let before = (world.fake.state.borrow().doorbells, world.fake.state.borrow().wqes.0);
     for tag in 0..64 {
-        queue.setup(tag, io(&world.heap, &[4096])).expect("free");
+        queue.setup(tag, io(&world.heap, &[4096]), &world.fake).expect("free");
     }
     assert!(queue.flush(&world.fake) && !queue.flush(&world.fake));
     assert_eq!((world.fake.state.borrow().doorbells, world.fake.state.borrow().wqes.0), (before.0 + 1, before.1));
@@ -495,7 +506,7 @@ fn a_resync_distrusts_one_digest() {
     let mut world = World::new();
     let mut created = world.create(&plan(4)).expect("created");
     let queue = &mut created.queue;
-    queue.setup(1, io(&world.heap, &[8192])).expect("free");
+    queue.setup(1, io(&world.heap, &[8192]), &world.fake).expect("free");
     let digest_ok = |queue: &mut OffloadQueue, entry: &OffloadCqe| {
         let rebuilt = queue.receive(entry, RxBuffer(0), 2048).expect("true");
         let ok = rebuilt.frame.digest_ok();
@@ -525,7 +536,7 @@ fn a_resync_distrusts_one_digest() {
     // Without negotiated digests no mark counts.
     let params = ConnectionParams { check_data_digest: false, data_digest: false, ..PARAMS };
     let mut created = world.create(&Plan { params, ..plan(4) }).expect("created");
-    created.queue.setup(1, io(&world.heap, &[8192])).expect("free");
+    created.queue.setup(1, io(&world.heap, &[8192]), &world.fake).expect("free");
     assert!(!digest_ok(&mut created.queue, &marked));
     drop(world.remove(created));
     world.assert_empty();
@@ -537,7 +548,7 @@ fn a_failed_ring_is_told_and_removed() {
     let mut created = world.create(&plan(8)).expect("created");
     let queue = &mut created.queue;
     for tag in 0..4 {
-        queue.setup(tag, io(&world.heap, &[8192])).expect("free");
+        queue.setup(tag, io(&world.heap, &[8192]), &world.fake).expect("free");
     }
     world.fake.state.borrow_mut().fail_wqe = Some((2, 4));
     world.settle(queue);
@@ -545,7 +556,7 @@ fn a_failed_ring_is_told_and_removed() {
     assert!(queue.next_event().is_none(), "told once");
     assert!(queue.has_failed());
     assert_eq!(
-        queue.setup(5, io(&world.heap, &[64])).expect("free"),
+        queue.setup(5, io(&world.heap, &[64]), &world.fake).expect("free"),
         Setup::NotOffloaded(Why::ControlRingFailed),
         "reads go on un-offloaded"
     );
@@ -567,9 +578,9 @@ fn removal_gives_everything_back() {
         let mut created = world.create(&Plan { threshold: 4096, ..plan(8) }).expect("created");
         let queue = &mut created.queue;
         for tag in 0..6 {
-            queue.setup(tag, io(&world.heap, &[8192])).expect("free");
+            queue.setup(tag, io(&world.heap, &[8192]), &world.fake).expect("free");
         }
-        queue.setup(6, io(&world.heap, &[64])).expect("free"); // pinned
+        queue.setup(6, io(&world.heap, &[64]), &world.fake).expect("free"); // pinned
         world.settle(queue);
         for tag in 0..2 {
             queue.teardown(tag).map(drop).expect("bound");
@@ -592,7 +603,7 @@ fn refused_keys_keep_their_buffers() {
     let mut world = World::new();
     let mut created = world.create(&plan(8)).expect("created");
     for tag in 0..3 {
-        created.queue.setup(tag, io(&world.heap, &[8192])).expect("free");
+        created.queue.setup(tag, io(&world.heap, &[8192]), &world.fake).expect("free");
     }
     world.settle(&mut created.queue);
     world.fake.state.borrow_mut().stalled = true;
@@ -613,7 +624,7 @@ fn false_claims_are_counted() {
     let mut world = World::new();
     let mut created = world.create(&plan(4)).expect("created");
     let queue = &mut created.queue;
-    queue.setup(1, io(&world.heap, &[8192])).expect("free");
+    queue.setup(1, io(&world.heap, &[8192]), &world.fake).expect("free");
     for (entry, why) in [
         (placed(2, 0, 100), Rejection::TagNotBound),
         (placed(4, 0, 100), Rejection::TagOutOfRange),
@@ -626,5 +637,92 @@ fn false_claims_are_counted() {
     }
     assert_eq!((queue.stats().rejections(), queue.stats().packets, queue.stats().bytes), (4, 0, 0));
     drop(world.remove(created));
+    world.assert_empty();
+}
+
+#[test]
+fn keys_serve_the_next_queue() {
+    let mut world = World::new();
+    world.spare = KeyPool::new(100);
+    let created =
+        |world: &World| world.fake.state.borrow().commands.iter().filter(|c| **c == Opcode::CREATE_MKEY).count();
+    let mut first = world.create(&plan(40)).expect("created");
+    for tag in 0..40 {
+        first.queue.setup(tag, io(&world.heap, &[4096]), &world.fake).map(drop).expect("free");
+    }
+    drop(world.remove(first));
+    assert_eq!((world.spare.len(), created(&world)), (40, 40));
+    assert!(world.fake.state.borrow().keys.values().all(|key| key.free), "what waits points nowhere");
+    // Larger than need be, but not twice: taken; its tags are those of the plan.
+    let next = world.create(&plan(21)).expect("created");
+    assert_eq!((world.spare.len(), created(&world), next.queue.tags().depth()), (0, 40, 21));
+    let other = world.create(&plan(40)).expect("created");
+    assert_eq!(created(&world), 80);
+    drop((world.remove(next), world.remove(other)));
+    assert_eq!(world.spare.len(), 80);
+    // Blocks of 40 keys are too large for 20 tags, and too small for 41.
+    let created_before = created(&world);
+    let (small, large) = (world.create(&plan(20)).expect("created"), world.create(&plan(41)).expect("created"));
+    assert_eq!((created(&world) - created_before, world.spare.len()), (61, 80));
+    drop(world.remove(small));
+    assert_eq!(world.spare.len(), 100, "as many as may be kept");
+    drop(world.remove(large));
+    assert_eq!((world.spare.len(), world.fake.state.borrow().keys.len()), (100, 100), "the rest is destroyed");
+}
+
+#[test]
+fn keys_in_doubt_serve_nobody() {
+    // The table stays: late packets could still come through it.
+    let mut world = World::new();
+    world.spare = KeyPool::new(100);
+    let created = world.create(&plan(8)).expect("created");
+    world.fake.state.borrow_mut().refuse = Some((Opcode::DESTROY_GENERAL_OBJECT, 0));
+    let removed = world.remove(created);
+    assert_eq!((removed.errors.len(), world.spare.len()), (1, 0));
+    assert!(world.fake.state.borrow().keys.is_empty());
+    // The device has not said that it forgot a buffer: its key must be gone before the buffer is given back.
+    let mut world = World::new();
+    world.spare = KeyPool::new(100);
+    let mut created = world.create(&plan(8)).expect("created");
+    created.queue.setup(3, io(&world.heap, &[4096]), &world.fake).map(drop).expect("free");
+    world.settle(&mut created.queue);
+    created.queue.on_cq_error(1);
+    let removed = world.remove(created);
+    assert_eq!((removed.released.len(), world.spare.len()), (1, 0));
+    assert!(removed.quarantined.is_none() && world.fake.state.borrow().keys.is_empty());
+}
+
+#[test]
+fn queues_are_created_together() {
+    let mut world = World::new();
+    let plans: Vec<Plan> = [8, 2000, 64, 16].into_iter().map(plan).collect();
+    let deadline = world.deadline();
+    let mut port = world.fake.clone();
+    let base = Base { heap: world.heap.clone(), pd: 3, uar: 16, transport_domain: 9, data_mkey: 0x600 };
+    let (fake, spare) = (world.fake.clone(), &mut world.spare);
+    let outcomes = {
+        let mut objects = Logged { port: &mut port, log: &mut world.log };
+        create_each(&mut objects, &fake, &base, &capacity(), spare, &plans, deadline)
+    };
+    let mut queues = Vec::new();
+    for (outcome, plan) in outcomes.into_iter().zip(&plans) {
+        match outcome {
+            Ok(created) => {
+                assert_eq!(created.queue.tags().depth(), plan.tags);
+                queues.push(created);
+            }
+            Err(error) => assert!(plan.tags == 2000 && matches!(error, CreateError::Tags { .. }), "{error}"),
+        }
+    }
+    assert_eq!(queues.len(), 3, "what one cannot be keeps no other");
+    // What refers to nothing comes before everything that does.
+    let commands = world.fake.state.borrow().commands.clone();
+    let last = |opcode| commands.iter().rposition(|c| *c == opcode).expect("executed");
+    let first = |opcode| commands.iter().position(|c| *c == opcode).expect("executed");
+    for before in [Opcode::CREATE_CQ, Opcode::CREATE_GENERAL_OBJECT, Opcode::CREATE_MKEY] {
+        assert!(last(before) < first(Opcode::CREATE_SQ) && last(before) < first(Opcode::CREATE_TIR), "{before}");
+    }
+    drop(base);
+    queues.into_iter().for_each(|created| drop(world.remove(created)));
     world.assert_empty();
 }

@@ -110,6 +110,11 @@ impl Deadline {
         Deadline(platform.now() + after)
     }
 
+    /// The moment `by` later.
+    pub fn later(self, by: Duration) -> Deadline {
+        Deadline(self.0 + by)
+    }
+
     /// True once the moment has passed.
     pub fn passed(self, platform: &impl Platform) -> bool {
         platform.now() >= self.0

@@ -3,12 +3,17 @@
 //! Whoever else lives in the process's world (the wire, the target) shares the [`Clock`] and reaches the device through
 //! [`VirtualPlatform::nic`]. Time passes only when somebody lets it: a wait of the driver does, by
 //! [`Platform::pause`]; so a run is repeatable, and a timeout of a minute costs no minute.
+//!
+//! Threads that share the clock [join](Clock::join) it. From then on time passes only while all of them rest, and no further
+//! than the first of them asked for: whatever the machine does, a thread that has work is never overtaken by a timeout. The
+//! order in which threads reach the device is the machine's, so such a run is not repeatable to the packet.
 
 use super::{Identity, Platform, PlatformError};
 use crate::dma::{Arena, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator};
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use virtual_nic::VirtualNic;
 
@@ -16,24 +21,129 @@ use virtual_nic::VirtualNic;
 const STEP: Duration = Duration::from_micros(1);
 /// The same while the device has nothing to do: long timeouts then pass in few looks.
 const IDLE_STEP: Duration = Duration::from_micros(100);
+/// The same where threads share the clock: one may be waiting for an answer of another that has yet to look.
+const SHARED_STEP: Duration = Duration::from_micros(10);
 /// Device addresses that this platform's IOMMU translates: 48 bits, as common IOMMUs do.
 const IOVA: RangeInclusive<u64> = 0..=(1 << 48) - 1;
 const VENDOR: u16 = 0x15b3;
 
+thread_local! {
+    static IN_DEVICE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True while this thread, which runs the driver, does the virtual device's work: for books that keep the two apart.
+pub fn in_device() -> bool {
+    IN_DEVICE.try_with(Cell::get).unwrap_or(false)
+}
+
+fn inside<R>(work: impl FnOnce() -> R) -> R {
+    let before = IN_DEVICE.replace(true);
+    let result = work();
+    IN_DEVICE.set(before);
+    result
+}
+
 /// Simulated time; clones show the same.
 #[derive(Clone, Debug, Default)]
-pub struct Clock(Arc<AtomicU64>);
+pub struct Clock(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    now: AtomicU64,
+    rounds: Mutex<Rounds>,
+    next_round: Condvar,
+}
+
+/// Between two moments of the simulation every thread looks, finds nothing to do, and rests.
+#[derive(Debug, Default)]
+struct Rounds {
+    threads: usize,
+    resting: usize,
+    /// Earliest moment that one of those who rest waits for, in nanoseconds.
+    first: Option<u64>,
+    round: u64,
+}
 
 impl Clock {
     /// Time since the start of the simulation.
     pub fn now(&self) -> Duration {
-        Duration::from_nanos(self.0.load(Ordering::Acquire))
+        Duration::from_nanos(self.0.now.load(Ordering::Acquire))
+    }
+
+    /// True if threads have joined.
+    fn is_shared(&self) -> bool {
+        self.rounds().threads != 0
     }
 
     /// Lets time pass; returns the new time.
     pub fn advance(&self, by: Duration) -> Duration {
         let by = by.as_nanos() as u64;
-        Duration::from_nanos(self.0.fetch_add(by, Ordering::AcqRel) + by)
+        Duration::from_nanos(self.0.now.fetch_add(by, Ordering::AcqRel) + by)
+    }
+
+    /// This thread takes part in the simulation: time waits for it until it [rests](Clock::rest) or its seat is dropped.
+    pub fn join(&self) -> Seat {
+        self.rounds().threads += 1;
+        Seat(self.clone())
+    }
+
+    /// Nothing can be done before `until`, or ever: rests. Returns when time has passed or somebody has
+    /// [stirred](Clock::stir): look again. The new time is returned.
+    ///
+    /// Without threads that have joined, time passes at once.
+    pub fn rest(&self, until: Option<Duration>) -> Duration {
+        let until = until.map(|until| until.as_nanos() as u64);
+        let mut rounds = self.rounds();
+        rounds.first = [rounds.first, until].into_iter().flatten().min();
+        rounds.resting += 1;
+        if rounds.resting >= rounds.threads {
+            self.end_round(&mut rounds, true);
+        } else {
+            let round = rounds.round;
+            while rounds.round == round {
+                rounds = self.0.next_round.wait(rounds).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        drop(rounds);
+        self.now()
+    }
+
+    /// Something was done that may concern others: whoever rests looks again before time passes.
+    pub fn stir(&self) {
+        let mut rounds = self.rounds();
+        if rounds.resting != 0 {
+            self.end_round(&mut rounds, false);
+        }
+    }
+
+    fn rounds(&self) -> MutexGuard<'_, Rounds> {
+        self.0.rounds.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn end_round(&self, rounds: &mut Rounds, time_passes: bool) {
+        if time_passes && let Some(first) = rounds.first {
+            // Never back, whoever advanced it meanwhile.
+            self.0.now.fetch_max(first, Ordering::AcqRel);
+        }
+        (rounds.resting, rounds.first) = (0, None);
+        rounds.round = rounds.round.wrapping_add(1);
+        self.0.next_round.notify_all();
+    }
+}
+
+/// A thread's part in the simulation ([`Clock::join`]).
+#[derive(Debug)]
+#[must_use = "time does not wait for a thread without a seat"]
+pub struct Seat(Clock);
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut rounds = self.0.rounds();
+        rounds.threads -= 1;
+        // Those who rest may have waited for this thread only; they look again.
+        if rounds.resting != 0 {
+            self.0.end_round(&mut rounds, false);
+        }
     }
 }
 
@@ -104,11 +214,18 @@ impl VirtualPlatform {
     /// An access of the driver's, behind which the device works.
     fn access<T>(&self, access: impl FnOnce(&mut VirtualNic) -> T) -> T {
         let began = self.measured.get().map(|_| Instant::now());
-        let result = access(&mut self.nic());
+        let result = inside(|| access(&mut lock(&self.nic)));
         if let Some(began) = began {
             self.in_device.fetch_add(began.elapsed().as_nanos() as u64, Ordering::Relaxed);
         }
         result
+    }
+
+    /// Nothing can be done before `until`, or before what the device does next: rests ([`Clock::rest`]).
+    pub fn rest(&self, until: Option<Duration>) {
+        let next = self.access(|nic| nic.next_event());
+        let now = self.clock.rest([until, next].into_iter().flatten().min());
+        self.access(|nic| nic.advance(now));
     }
 
     /// The clock.
@@ -193,11 +310,16 @@ impl Platform for VirtualPlatform {
     }
 
     fn pause(&self) {
-        let mut nic = self.nic();
+        let shared = self.clock.is_shared();
+        // Others may have been given work a moment ago.
+        let idle = if shared { SHARED_STEP } else { IDLE_STEP };
         let now = self.clock.now();
-        let due = nic.next_event().map_or(IDLE_STEP, |at| at.saturating_sub(now));
-        let now = self.clock.advance(due.clamp(STEP, IDLE_STEP));
-        nic.advance(now);
+        let due = self.access(|nic| nic.next_event()).map_or(idle, |at| at.saturating_sub(now)).clamp(STEP, idle);
+        let now = match shared {
+            true => self.clock.rest(Some(now + due)),
+            false => self.clock.advance(due),
+        };
+        self.access(|nic| nic.advance(now));
     }
 }
 
@@ -207,7 +329,8 @@ struct Mapper(Arc<Mutex<VirtualNic>>);
 impl DmaMapper for Mapper {
     fn map(&self, iova: Iova, arena: &Arena) -> Result<(), DmaError> {
         let bytes = arena.len() as u64;
-        lock(&self.0).dma_map(iova.get(), arena.file(), bytes).map_err(|error| DmaError::Map {
+        let mapped = inside(|| lock(&self.0).dma_map(iova.get(), arena.file(), bytes));
+        mapped.map_err(|error| DmaError::Map {
             iova,
             bytes,
             cause: error.to_string(),
@@ -233,6 +356,8 @@ mod tests {
     //! | waiting lets time pass, never further than what is due next | `waiting_stops_at_what_is_due` |
     //! | costs are simulated time, or real time without the device's | `costs_are_measured_without_the_device` |
     //! | an access outside the BAR never reaches the device | `an_access_outside_the_bar_is_a_bug` |
+    //! | with threads, time passes only while all rest, and no further than the first asked for | `time_waits_for_every_thread` |
+    //! | who stirs wakes the others before time passes; who leaves is not waited for | `a_stir_comes_before_time` |
     use super::*;
     use crate::platform::Deadline;
 
@@ -261,6 +386,54 @@ mod tests {
         assert_eq!(platform.now(), Duration::from_micros(250));
         assert!(deadline.wait(&platform, || None::<()>).is_none());
         assert!(platform.now() >= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn time_waits_for_every_thread() {
+        let clock = Clock::default();
+        let seats: Vec<_> = (0..3).map(|_| clock.join()).collect();
+        // Each thread wakes at multiples of its own pace, and at no other time.
+        std::thread::scope(|scope| {
+            for (seat, pace) in seats.into_iter().zip([3u64, 5, 7]) {
+                let clock = clock.clone();
+                scope.spawn(move || {
+                    let _seat = seat;
+                    let mut next = pace;
+                    while next < 1000 {
+                        let now = clock.rest(Some(Duration::from_micros(next))).as_micros() as u64;
+                        assert!(now <= next, "{now} of a thread that asked for {next}");
+                        if now == next {
+                            next += pace;
+                        }
+                    }
+                });
+            }
+        });
+        assert!(clock.now() < Duration::from_millis(1) && !clock.is_shared());
+    }
+
+    #[test]
+    fn a_stir_comes_before_time() {
+        let clock = Clock::default();
+        let (worker, waiter) = (clock.join(), clock.join());
+        let (sender, receiver) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let waits = clock.clone();
+            let thread = scope.spawn(move || {
+                let _seat = waiter;
+                loop {
+                    match receiver.try_recv() {
+                        Ok(sent) => return (sent, waits.now()),
+                        Err(_) => _ = waits.rest(Some(Duration::from_secs(10))),
+                    }
+                }
+            });
+            sender.send(7).expect("somebody waits");
+            clock.stir();
+            drop(worker);
+            assert_eq!(thread.join().expect("no panic"), (7, Duration::ZERO));
+        });
+        assert_eq!(clock.rest(Some(Duration::from_secs(3))), Duration::from_secs(3), "alone, time passes at once");
     }
 
     #[test]

@@ -15,8 +15,8 @@ use super::pool::RxPool;
 use super::ring::{DoorbellRecord, RingMemory};
 use super::rq::{MAX_LOG_WQES, ReceiveQueue, WQE_BYTES};
 use super::sq::{MAX_LOG_WQEBBS, MIN_LOG_WQEBBS, SendRing, WQEBB};
-use crate::adapter::{Adapter, Handle, ObjectLog};
-use crate::command::{CommandError, CommandPort, ObjectKind, Output, Request};
+use crate::adapter::{Adapter, Creation, Handle, Objects};
+use crate::command::{CommandError, ObjectKind, Request};
 use crate::dma::{DmaBuf, DmaError, DmaHeap};
 use crate::platform::{Deadline, Platform};
 use firmware_iface::command::object::{CreateCqIn, DestroyCqIn};
@@ -26,72 +26,7 @@ use firmware_iface::command::queue::{
 };
 use firmware_iface::context::{Cqc, RqState, Rqc, SqState, Sqc, Tisc, Wq, WqType};
 use hw_regs::layout::{Access, Layout};
-
-/// Creates, asks about and destroys firmware objects: the adapter, or a port and a log side by side ([`Logged`]).
-pub trait Objects {
-    /// Creates an object and records it with the command that destroys it and the memory that the device may access as
-    /// long as it exists ([`ObjectLog::create`]).
-    fn create(
-        &mut self,
-        kind: ObjectKind,
-        request: &Request,
-        destroy: impl FnOnce(u32) -> Request,
-        memory: &[&DmaBuf],
-        deadline: Deadline,
-    ) -> Result<Handle, CommandError>;
-
-    /// Destroys an object. If that fails it stays in the log, with its memory, until teardown.
-    fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError>;
-
-    /// Executes a command that creates nothing.
-    fn exec(&mut self, request: &Request, deadline: Deadline) -> Result<Output, CommandError>;
-}
-
-/// A command port and an object log, together.
-pub struct Logged<'a> {
-    /// Executes the commands.
-    pub port: &'a mut dyn CommandPort,
-    /// Remembers the objects.
-    pub log: &'a mut ObjectLog,
-}
-
-impl Objects for Logged<'_> {
-    fn create(
-        &mut self,
-        kind: ObjectKind,
-        request: &Request,
-        destroy: impl FnOnce(u32) -> Request,
-        memory: &[&DmaBuf],
-        deadline: Deadline,
-    ) -> Result<Handle, CommandError> {
-        Ok(self.log.create(self.port, kind, request, destroy, memory, deadline)?.0)
-    }
-    fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError> {
-        self.log.destroy(self.port, handle, deadline)
-    }
-    fn exec(&mut self, request: &Request, deadline: Deadline) -> Result<Output, CommandError> {
-        self.port.exec(request, deadline)
-    }
-}
-
-impl<P: Platform> Objects for Adapter<P> {
-    fn create(
-        &mut self,
-        kind: ObjectKind,
-        request: &Request,
-        destroy: impl FnOnce(u32) -> Request,
-        memory: &[&DmaBuf],
-        deadline: Deadline,
-    ) -> Result<Handle, CommandError> {
-        Adapter::create(self, kind, request, destroy, memory, deadline)
-    }
-    fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError> {
-        Adapter::destroy(self, handle, deadline)
-    }
-    fn exec(&mut self, request: &Request, deadline: Deadline) -> Result<Output, CommandError> {
-        CommandPort::exec(self, request, deadline)
-    }
-}
+use std::marker::PhantomData;
 
 /// What queues and TIRs are built on.
 #[derive(Clone)]
@@ -184,6 +119,12 @@ impl<E: CqeFormat> CompletionQueue<E> {
         eqn: u32,
         deadline: Deadline,
     ) -> Result<Self, QueueError> {
+        let (queue, creation) = Self::prepare(base, log_entries, eqn)?;
+        Ok(queue.created(objects.create(creation, deadline)?))
+    }
+
+    /// A queue whose memory is there, and what makes firmware know it: for many that are created together.
+    pub(crate) fn prepare(base: &Base, log_entries: u32, eqn: u32) -> Result<(UnknownCq<E>, Creation), QueueError> {
         check_size("CQ", log_entries, 0, MAX_LOG_ENTRIES)?;
         let memory = CqMemory::allocate::<E>(&base.heap, log_entries)?;
         Self::initialize(memory.ring.buffer());
@@ -195,17 +136,31 @@ impl<E: CqeFormat> CompletionQueue<E> {
             .with(Cqc::LOG_PAGE_SIZE, memory.ring.log_page_size())
             .with_wide(Cqc::DBR_ADDR, memory.record.buffer().iova().get());
         let request = Request::new(&CreateCqIn::zeroed().with_nested(CreateCqIn::CQ_CONTEXT, &context))
-            .tail(&memory.ring.page_list())
-            .creates(ObjectKind::Cq);
+            .tail(&memory.ring.page_list());
         let destroy = |cqn| Request::new(&DestroyCqIn::zeroed().with(DestroyCqIn::CQN, cqn));
         let held = [memory.ring.buffer(), memory.record.buffer()];
-        let handle = objects.create(ObjectKind::Cq, &request, destroy, &held, deadline)?;
-        Ok(CompletionQueue::new(memory.ring.into_buffer(), memory.record, log_entries, handle, base.uar))
+        let creation = Creation::new(ObjectKind::Cq, request, destroy).holding(&held);
+        Ok((UnknownCq { memory, log_entries, uar: base.uar, entry: PhantomData }, creation))
     }
 
     /// Destroys the queue. Every queue that completes here must be gone.
     pub fn destroy(self, objects: &mut impl Objects, deadline: Deadline) -> Result<(), CommandError> {
         objects.destroy(self.into_handle(), deadline)
+    }
+}
+
+/// A completion queue that firmware does not know yet.
+pub(crate) struct UnknownCq<E> {
+    memory: CqMemory,
+    log_entries: u32,
+    uar: u32,
+    entry: PhantomData<fn() -> E>,
+}
+
+impl<E: CqeFormat> UnknownCq<E> {
+    /// Firmware knows it by `handle`.
+    pub(crate) fn created(self, handle: Handle) -> CompletionQueue<E> {
+        CompletionQueue::new(self.memory.ring.into_buffer(), self.memory.record, self.log_entries, handle, self.uar)
     }
 }
 
@@ -233,17 +188,23 @@ impl SendParams {
     }
 }
 
-impl<R> SendRing<R> {
-    /// Creates a queue that completes in `cq` and makes it ready. `memory` is what its work requests may name beside the
-    /// ring itself: it is kept allocated for as long as the queue exists.
-    pub fn create<E: CqeFormat>(
-        objects: &mut impl Objects,
+/// A send queue that firmware does not know yet; its completions are promised.
+pub(crate) struct UnknownSq {
+    ring: RingMemory,
+    record: DoorbellRecord,
+    uar: u32,
+    completions: u32,
+}
+
+impl UnknownSq {
+    /// A queue whose memory is there, and what makes firmware know it: for many that are created together. Whoever fails to
+    /// create it takes its promise back ([`CompletionQueue::detach`]).
+    pub(crate) fn prepare<E: CqeFormat>(
         base: &Base,
         cq: &mut CompletionQueue<E>,
         params: &SendParams,
         memory: &[&DmaBuf],
-        deadline: Deadline,
-    ) -> Result<Self, QueueError> {
+    ) -> Result<(UnknownSq, Creation), QueueError> {
         check_size("SQ", params.log_wqebbs, MIN_LOG_WQEBBS, MAX_LOG_WQEBBS)?;
         let ring = RingMemory::allocate(&base.heap, WQEBB << params.log_wqebbs)?;
         let record = DoorbellRecord::allocate(&base.heap)?;
@@ -256,18 +217,38 @@ impl<R> SendRing<R> {
             .with(Sqc::TIS_LST_SZ, u32::from(params.tisn.is_some()))
             .with(Sqc::TIS_NUM_0, params.tisn.unwrap_or(0))
             .with_nested(Sqc::WQ, &wq);
-        let request = Request::new(&CreateSqIn::zeroed().with_nested(CreateSqIn::CTX, &context))
-            .tail(&ring.page_list())
-            .creates(ObjectKind::Sq);
+        let request =
+            Request::new(&CreateSqIn::zeroed().with_nested(CreateSqIn::CTX, &context)).tail(&ring.page_list());
         let destroy = |sqn| Request::new(&DestroySqIn::zeroed().with(DestroySqIn::SQN, sqn));
         cq.attach(params.completions)?;
         let held: Vec<_> = [ring.buffer(), record.buffer()].into_iter().chain(memory.iter().copied()).collect();
-        let created = objects.create(ObjectKind::Sq, &request, destroy, &held, deadline);
+        let creation = Creation::new(ObjectKind::Sq, request, destroy).holding(&held);
+        Ok((UnknownSq { ring, record, uar: base.uar, completions: params.completions }, creation))
+    }
+
+    /// Firmware knows it by `handle`; it is to be made ready ([`SendRing::start`]).
+    pub(crate) fn created<R>(self, handle: Handle) -> SendRing<R> {
+        SendRing::new(self.ring.into_buffer(), self.record, handle, self.uar, self.completions)
+    }
+}
+
+impl<R> SendRing<R> {
+    /// Creates a queue that completes in `cq` and makes it ready. `memory` is what its work requests may name beside the
+    /// ring itself: it is kept allocated for as long as the queue exists.
+    pub fn create<E: CqeFormat>(
+        objects: &mut impl Objects,
+        base: &Base,
+        cq: &mut CompletionQueue<E>,
+        params: &SendParams,
+        memory: &[&DmaBuf],
+        deadline: Deadline,
+    ) -> Result<Self, QueueError> {
+        let (ring, creation) = UnknownSq::prepare(base, cq, params, memory)?;
+        let created = objects.create(creation, deadline);
         let handle = created.inspect_err(|_| cq.detach(params.completions))?;
-        let sqn = handle.number();
-        let queue = SendRing::new(ring.into_buffer(), record, handle, base.uar, params.completions);
-        match modify_sq(objects, sqn, SqState::RST, SqState::RDY, deadline) {
-            Ok(()) => Ok(queue),
+        let queue = ring.created(handle);
+        match objects.exec(queue.start(), deadline) {
+            Ok(_) => Ok(queue),
             Err(error) => {
                 // The first error is the one that says what went wrong; a queue that stays is destroyed at teardown.
                 if let Err(second) = queue.destroy(objects, cq, deadline) {
@@ -276,6 +257,11 @@ impl<R> SendRing<R> {
                 Err(error.into())
             }
         }
+    }
+
+    /// The command that makes a queue that was just created ready.
+    pub(crate) fn start(&self) -> Request {
+        modify_sq(self.sqn(), SqState::RST, SqState::RDY)
     }
 
     /// Destroys the queue, whatever it was doing. Records that were still in it are dropped; entries in `cq` that name it
@@ -305,31 +291,25 @@ impl<R> SendRing<R> {
         deadline: Deadline,
     ) -> Result<(), QueueError> {
         let query = QuerySqIn::zeroed().with(QuerySqIn::SQN, self.sqn());
-        let output = objects.exec(&Request::new(&query).about(ObjectKind::Sq, self.sqn()), deadline)?;
+        let output = objects.exec(Request::new(&query).about(ObjectKind::Sq, self.sqn()), deadline)?;
         let state = output.decode::<QuerySqOut>().nested(QuerySqOut::SQ_CONTEXT).get(Sqc::STATE);
         if state != u32::from(SqState::ERR.0) {
             return Err(QueueError::NotFailed { what: ObjectKind::Sq, number: self.sqn(), state });
         }
-        modify_sq(objects, self.sqn(), SqState::ERR, SqState::RST, deadline)?;
+        objects.exec(modify_sq(self.sqn(), SqState::ERR, SqState::RST), deadline)?;
         cq.discard();
         self.reset(each);
-        modify_sq(objects, self.sqn(), SqState::RST, SqState::RDY, deadline)?;
+        objects.exec(self.start(), deadline)?;
         Ok(())
     }
 }
 
-fn modify_sq(
-    objects: &mut impl Objects,
-    sqn: u32,
-    from: SqState,
-    to: SqState,
-    deadline: Deadline,
-) -> Result<(), CommandError> {
+fn modify_sq(sqn: u32, from: SqState, to: SqState) -> Request {
     let input = ModifySqIn::zeroed()
         .with(ModifySqIn::SQ_STATE, u32::from(from.0))
         .with(ModifySqIn::SQN, sqn)
         .with_nested(ModifySqIn::CTX, &Sqc::zeroed().with(Sqc::STATE, u32::from(to.0)));
-    objects.exec(&Request::new(&input).about(ObjectKind::Sq, sqn), deadline).map(drop)
+    Request::new(&input).about(ObjectKind::Sq, sqn)
 }
 
 impl ReceiveQueue {
@@ -353,13 +333,12 @@ impl ReceiveQueue {
             .with(Rqc::CQN, cq.cqn())
             .with(Rqc::COUNTER_SET_ID, u32::from(counter_set))
             .with_nested(Rqc::WQ, &wq(base, &ring, &record, WQE_BYTES.trailing_zeros(), log_wqes));
-        let request = Request::new(&CreateRqIn::zeroed().with_nested(CreateRqIn::CTX, &context))
-            .tail(&ring.page_list())
-            .creates(ObjectKind::Rq);
+        let request =
+            Request::new(&CreateRqIn::zeroed().with_nested(CreateRqIn::CTX, &context)).tail(&ring.page_list());
         let destroy = |rqn| Request::new(&DestroyRqIn::zeroed().with(DestroyRqIn::RQN, rqn));
         cq.attach(1 << log_wqes)?;
         let held = [ring.buffer(), record.buffer(), pool.memory()];
-        let created = objects.create(ObjectKind::Rq, &request, destroy, &held, deadline);
+        let created = objects.create(Creation::new(ObjectKind::Rq, request, destroy).holding(&held), deadline);
         let handle = created.inspect_err(|_| cq.detach(1 << log_wqes))?;
         let rqn = handle.number();
         let queue = ReceiveQueue::new(ring.into_buffer(), record, handle, pool.buffer_size(), base.data_mkey);
@@ -404,7 +383,7 @@ impl ReceiveQueue {
     ) -> Result<(), QueueError> {
         let rqn = self.rqn();
         let query = QueryRqIn::zeroed().with(QueryRqIn::RQN, rqn);
-        let output = objects.exec(&Request::new(&query).about(ObjectKind::Rq, rqn), deadline)?;
+        let output = objects.exec(Request::new(&query).about(ObjectKind::Rq, rqn), deadline)?;
         let state = output.decode::<QueryRqOut>().nested(QueryRqOut::RQ_CONTEXT).get(Rqc::STATE);
         if state != u32::from(RqState::ERR.0) {
             return Err(QueueError::NotFailed { what: ObjectKind::Rq, number: rqn, state });
@@ -434,15 +413,15 @@ fn modify_rq(
         .with(ModifyRqIn::RQ_STATE, u32::from(from.0))
         .with(ModifyRqIn::RQN, rqn)
         .with_nested(ModifyRqIn::CTX, &Rqc::zeroed().with(Rqc::STATE, u32::from(to.0)));
-    objects.exec(&Request::new(&input).about(ObjectKind::Rq, rqn), deadline).map(drop)
+    objects.exec(Request::new(&input).about(ObjectKind::Rq, rqn), deadline).map(drop)
 }
 
 /// Creates a TIS: what binds send queues to the port. Priority 0.
 pub fn create_tis(objects: &mut impl Objects, base: &Base, deadline: Deadline) -> Result<Handle, CommandError> {
     let context = Tisc::zeroed().with(Tisc::TRANSPORT_DOMAIN, base.transport_domain);
-    let request = Request::new(&CreateTisIn::zeroed().with_nested(CreateTisIn::CTX, &context)).creates(ObjectKind::Tis);
+    let request = Request::new(&CreateTisIn::zeroed().with_nested(CreateTisIn::CTX, &context));
     let destroy = |tisn| Request::new(&DestroyTisIn::zeroed().with(DestroyTisIn::TISN, tisn));
-    objects.create(ObjectKind::Tis, &request, destroy, &[], deadline)
+    objects.create(Creation::new(ObjectKind::Tis, request, destroy), deadline)
 }
 
 #[cfg(test)]

@@ -96,7 +96,7 @@ impl ReceiveQueue {
         self.handle.take().expect("taken once, by the one who destroys the queue")
     }
 
-    pub(super) fn into_handle(mut self) -> Handle {
+    pub(crate) fn into_handle(mut self) -> Handle {
         self.take_handle()
     }
 

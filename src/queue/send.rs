@@ -10,9 +10,9 @@
 //! A completion is asked for every few frames only and retires all before it.
 
 use super::cq::{CompletionQueue, ErrorCompletion};
-use super::create::{Base, Objects, QueueError, SendParams};
+use super::create::{Base, QueueError, SendParams};
 use super::sq::{Control, DS, MAX_DS, SendRing, WQEBB, Wqe, wqebbs};
-use super::{CompletionFault, Rejections};
+use super::{CompletionFault, Objects, Rejections};
 use crate::command::CommandError;
 use crate::dma::{DmaBuf, IoBuf, Iova};
 use crate::platform::{Deadline, Platform};
@@ -98,6 +98,8 @@ pub struct Sent {
     pub frames: u32,
     /// The first failure that is not a flush: the queue must be [recovered](SendQueue::recover).
     pub failure: Option<ErrorCompletion>,
+    /// Work requests swept out because the queue was in the error state already.
+    pub flushed: u32,
 }
 
 /// Room for the payload of one frame.
@@ -249,6 +251,11 @@ impl SendQueue {
         self.ring.has_failed()
     }
 
+    /// Completions that recoveries have dropped so far.
+    pub fn discarded(&self) -> u64 {
+        self.cq.discarded()
+    }
+
     /// Completions that were not believed, by reason.
     pub fn rejected(&self) -> &Rejections {
         &self.rejected
@@ -354,6 +361,7 @@ impl SendQueue {
             let index = match self.ring.check(&cqe) {
                 Ok(index) => index,
                 Err(CompletionFault::Failed(error)) => {
+                    sent.flushed += u32::from(error.is_flush());
                     if sent.failure.is_none() && !error.is_flush() {
                         sent.failure = Some(error);
                     }

@@ -204,7 +204,7 @@ impl<R> SendRing<R> {
         self.sqn
     }
 
-    pub(super) fn into_handle(self) -> (Handle, u32) {
+    pub(crate) fn into_handle(self) -> (Handle, u32) {
         (self.handle, self.completions)
     }
 

@@ -2,13 +2,13 @@
 
 pub(crate) use super::cq::tests::{Producer, cq};
 pub(crate) use super::rq::tests::queue_of as rq;
-use crate::adapter::{Handle, ObjectLog};
+use crate::adapter::{Creation, Handle, Logged, ObjectLog, Objects, Refused};
 use crate::command::{
     CommandError, CommandPort, Fault, FirmwareVersion, Function, ObjectKind, Output, Request, Ticket,
 };
-use crate::dma::{Arena, DmaBuf, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator};
+use crate::dma::{Arena, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator};
 use crate::platform::{Deadline, Identity, Platform, PlatformError};
-use crate::queue::{Base, Objects};
+use crate::queue::Base;
 use firmware_iface::{Opcode, Status};
 use std::cell::{Cell, RefCell};
 use std::ops::RangeInclusive;
@@ -33,7 +33,7 @@ pub(crate) fn heap() -> DmaHeap {
 
 /// The handle of an object that no firmware knows.
 pub(crate) fn handle(kind: ObjectKind, number: u32) -> Handle {
-    ObjectLog::default().record(kind, number, Request::from_bytes(&[], 0), &[])
+    ObjectLog::default().record(kind, number, |_| Request::from_bytes(&[], 0), &[])
 }
 
 /// What test queues are built on.
@@ -103,22 +103,21 @@ pub(crate) struct TestObjects {
     pub(crate) log: ObjectLog,
 }
 
+impl TestObjects {
+    fn logged(&mut self) -> Logged<'_> {
+        Logged { port: &mut self.firmware, log: &mut self.log }
+    }
+}
+
 impl Objects for TestObjects {
-    fn create(
-        &mut self,
-        kind: ObjectKind,
-        request: &Request,
-        destroy: impl FnOnce(u32) -> Request,
-        memory: &[&DmaBuf],
-        deadline: Deadline,
-    ) -> Result<Handle, CommandError> {
-        Ok(self.log.create(&mut self.firmware, kind, request, destroy, memory, deadline)?.0)
+    fn create_each(&mut self, creations: Vec<Creation>, deadline: Deadline) -> Vec<Result<Handle, CommandError>> {
+        self.logged().create_each(creations, deadline)
     }
-    fn destroy(&mut self, handle: Handle, deadline: Deadline) -> Result<(), CommandError> {
-        self.log.destroy(&mut self.firmware, handle, deadline)
+    fn destroy_each(&mut self, handles: Vec<Handle>, deadline: Deadline) -> Vec<Refused> {
+        self.logged().destroy_each(handles, deadline)
     }
-    fn exec(&mut self, request: &Request, deadline: Deadline) -> Result<Output, CommandError> {
-        self.firmware.exec(request, deadline)
+    fn exec_each(&mut self, requests: Vec<Request>, deadline: Deadline) -> Vec<Result<Output, CommandError>> {
+        self.logged().exec_each(requests, deadline)
     }
 }
 

@@ -1,10 +1,11 @@
 //! How a shard goes away.
 
 use super::{Event, Quarantine, Shard, Totals};
-use crate::adapter::{Adapter, AdapterError, Teardown};
+use crate::adapter::{AdapterError, Control, Objects, Teardown};
 use crate::command::CommandError;
 use crate::ddp::tags::Quiesced;
 use crate::dma::IoBuf;
+use crate::observe::EventRing;
 use crate::platform::{Deadline, Platform};
 
 /// What a shard left behind.
@@ -20,6 +21,8 @@ pub struct Closed {
     /// Buffers that came back with no completion, because the device could write them until the function was reset: with
     /// the tokens of their requests.
     pub buffers: Vec<(u64, IoBuf)>,
+    /// Of a shard that shares its function: buffers that the device may write until the function is reset.
+    pub quarantine: Quarantine,
     /// Everything that was counted.
     pub totals: Totals,
 }
@@ -27,8 +30,8 @@ pub struct Closed {
 /// The function that a shard ran on, when the shard is gone.
 #[must_use = "buffers come back with it"]
 pub struct Retired<P: Platform> {
-    /// The function. It still holds what firmware did not destroy.
-    pub adapter: Adapter<P>,
+    /// The function. It still holds what firmware did not destroy, and of a shared one what others have.
+    pub adapter: Control<P>,
     /// False if the function must be reset: it does not work any more, or kept what it was told to give back.
     pub works: bool,
     /// What went wrong, a line each.
@@ -41,6 +44,10 @@ pub struct Retired<P: Platform> {
     pub totals: Totals,
     /// Local port that the next connection would have had.
     pub next_port: u16,
+    /// What happened.
+    pub log: EventRing,
+    /// Connections that were begun, modulo 2^32.
+    pub opened: u32,
 }
 
 impl<P: Platform> Shard<P> {
@@ -48,6 +55,9 @@ impl<P: Platform> Shard<P> {
     /// reset.
     /// Connections should be closed before; those that are not are cut off. Those that only wait for the peer to hear of
     /// their end ([`Shard::closing`]) are forgotten.
+    ///
+    /// A shard that shares its function stops its queues only: the function goes down, or is reset, with the adapter, once
+    /// every shard is closed ([`Host::into_adapter`](crate::adapter::Host::into_adapter)). Its teardown is empty.
     pub fn close(self, deadline: Deadline) -> Closed {
         let dead = self.dead;
         self.retire(deadline).close(dead, deadline)
@@ -76,7 +86,7 @@ impl<P: Platform> Shard<P> {
             problems.push(format!("{} receive buffers were not given back", self.frames_held()));
         }
         let totals = self.totals();
-        let Shard { mut adapter, mut rq, cq, buffers, path, tx, steering, quarantine, .. } = self;
+        let Shard { mut adapter, mut rq, cq, buffers, path, tx, steering, offloads, quarantine, .. } = self;
         let mut buffers = buffers;
         let mut works = !self.dead;
         if works {
@@ -84,27 +94,42 @@ impl<P: Platform> Shard<P> {
                 works &= result.is_ok();
                 problems.extend(result.err().map(|error| format!("{what}: {error}")));
             };
-            note("steering", steering.destroy(&mut adapter, deadline));
+            let alone = adapter.own().is_some();
+            if alone {
+                note("steering", steering.destroy(&mut adapter, deadline));
+            }
             note("send queue", tx.destroy(&mut adapter, deadline));
             if !rq.has_failed() {
                 note("receive queue", rq.stop(&mut adapter, deadline));
             }
-            // Each refers to the one behind it.
-            for (what, handle) in [("TIS", path.tis), ("TIR", path.tir), ("receive queue table", path.rqt)] {
-                note(what, adapter.destroy(handle, deadline));
+            note("TIS", adapter.destroy(path.tis, deadline));
+            for refused in offloads.into_iter().flat_map(|offloads| offloads.let_go(&mut adapter, deadline)) {
+                note("memory keys", Err(refused.error));
             }
-            note("receive queue", cq.destroy(rq, &mut adapter, &mut buffers.pool, deadline));
+            // The steering table of a shared function leads to the receive queue until the function goes down.
+            if alone {
+                // Each refers to the one behind it.
+                for (what, handle) in [("TIR", path.tir), ("receive queue table", path.rqt)] {
+                    note(what, adapter.destroy(handle, deadline));
+                }
+                note("receive queue", cq.destroy(rq, &mut adapter, &mut buffers.pool, deadline));
+            }
         }
         works &= quarantine.is_empty();
         // What firmware did not destroy is in the adapter's log, which holds its memory, whoever lets go of it here.
-        Retired { adapter, works, problems, events: self.events.into(), quarantine, totals, next_port: self.next_port }
+        let (events, next_port, log, opened) = (self.events.into(), self.next_port, self.log, self.opened);
+        Retired { adapter, works, problems, events, quarantine, totals, next_port, log, opened }
     }
 }
 
 impl<P: Platform> Retired<P> {
     /// Takes the function down. One that is `dead` is reset, and so is one that keeps buffers when it is down.
     fn close(self, dead: bool, deadline: Deadline) -> Closed {
-        let Retired { mut adapter, mut problems, events, quarantine, totals, .. } = self;
+        let Retired { adapter, mut problems, events, quarantine, totals, .. } = self;
+        let Control::Own(mut adapter) = adapter else {
+            let (teardown, buffers) = (Teardown::default(), Vec::new());
+            return Closed { teardown, problems, events, buffers, quarantine, totals };
+        };
         let (teardown, proof) = match dead {
             true => {
                 let reset = adapter.reset(deadline).map(|proof| Quiesced::after(&proof));
@@ -134,6 +159,6 @@ impl<P: Platform> Retired<P> {
             }
             None => {}
         }
-        Closed { teardown, problems, events, buffers, totals }
+        Closed { teardown, problems, events, buffers, quarantine: Quarantine::default(), totals }
     }
 }

@@ -3,9 +3,9 @@
 //! The offload describes what it placed in the first half of a 128-byte entry. A function without it may have entries of 64
 //! bytes only (`cqe_128_always`, `nvme-tcp-offload.md` §2.1): there the half that says nothing is added while reading.
 
-use crate::adapter::Adapter;
+use crate::adapter::Objects;
 use crate::command::CommandError;
-use crate::platform::{Deadline, Platform};
+use crate::platform::Deadline;
 use crate::queue::{Base, CompletionQueue, QueueError, ReceiveQueue, RxPool};
 use hw_regs::cqe::{Cqe64, OffloadCqe};
 use hw_regs::layout::Layout;
@@ -19,22 +19,24 @@ pub(super) enum RxCompletions {
 }
 
 impl RxCompletions {
-    /// A queue of `1 << log_entries` entries that reports to `eqn`, and a receive queue as long on it.
-    pub fn create<P: Platform>(
-        adapter: &mut Adapter<P>,
+    /// A queue of `1 << log_entries` entries that reports to `eqn`, and a receive queue as long on it. `offload`: the
+    /// function can place payload.
+    pub fn create(
+        objects: &mut impl Objects,
         base: &Base,
         log_entries: u32,
         eqn: u32,
+        offload: bool,
         pool: &RxPool,
         deadline: Deadline,
     ) -> Result<(RxCompletions, ReceiveQueue), QueueError> {
-        if adapter.capabilities().offload().possible() {
-            let mut cq = CompletionQueue::create(adapter, base, log_entries, eqn, deadline)?;
-            let rq = ReceiveQueue::create(adapter, base, &mut cq, log_entries, pool, 0, deadline)?;
+        if offload {
+            let mut cq = CompletionQueue::create(objects, base, log_entries, eqn, deadline)?;
+            let rq = ReceiveQueue::create(objects, base, &mut cq, log_entries, pool, 0, deadline)?;
             Ok((RxCompletions::Offload(cq), rq))
         } else {
-            let mut cq = CompletionQueue::create(adapter, base, log_entries, eqn, deadline)?;
-            let rq = ReceiveQueue::create(adapter, base, &mut cq, log_entries, pool, 0, deadline)?;
+            let mut cq = CompletionQueue::create(objects, base, log_entries, eqn, deadline)?;
+            let rq = ReceiveQueue::create(objects, base, &mut cq, log_entries, pool, 0, deadline)?;
             Ok((RxCompletions::Plain(cq), rq))
         }
     }
@@ -57,34 +59,42 @@ impl RxCompletions {
 
     /// Takes the receive queue from the error state to ready and empty; entries that are there are dropped
     /// ([`ReceiveQueue::recover`]).
-    pub fn recover<P: Platform>(
+    pub fn recover(
         &mut self,
         rq: &mut ReceiveQueue,
-        adapter: &mut Adapter<P>,
+        objects: &mut impl Objects,
         pool: &mut RxPool,
         deadline: Deadline,
     ) -> Result<(), QueueError> {
         match self {
-            RxCompletions::Offload(cq) => rq.recover(adapter, cq, pool, deadline),
-            RxCompletions::Plain(cq) => rq.recover(adapter, cq, pool, deadline),
+            RxCompletions::Offload(cq) => rq.recover(objects, cq, pool, deadline),
+            RxCompletions::Plain(cq) => rq.recover(objects, cq, pool, deadline),
+        }
+    }
+
+    /// Entries that recoveries have dropped so far.
+    pub fn discarded(&self) -> u64 {
+        match self {
+            RxCompletions::Offload(cq) => cq.discarded(),
+            RxCompletions::Plain(cq) => cq.discarded(),
         }
     }
 
     /// Destroys both queues; the buffers of the receive queue go back to `pool`. What firmware refuses to destroy stays
     /// logged, and keeps its memory.
-    pub fn destroy<P: Platform>(
+    pub fn destroy(
         self,
         rq: ReceiveQueue,
-        adapter: &mut Adapter<P>,
+        objects: &mut impl Objects,
         pool: &mut RxPool,
         deadline: Deadline,
     ) -> Result<(), CommandError> {
         match self {
             RxCompletions::Offload(mut cq) => {
-                rq.destroy(adapter, &mut cq, pool, deadline).and_then(|()| cq.destroy(adapter, deadline))
+                rq.destroy(objects, &mut cq, pool, deadline).and_then(|()| cq.destroy(objects, deadline))
             }
             RxCompletions::Plain(mut cq) => {
-                rq.destroy(adapter, &mut cq, pool, deadline).and_then(|()| cq.destroy(adapter, deadline))
+                rq.destroy(objects, &mut cq, pool, deadline).and_then(|()| cq.destroy(objects, deadline))
             }
         }
     }

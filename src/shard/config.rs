@@ -16,6 +16,9 @@ pub enum OffloadPolicy {
     Off,
 }
 
+/// Shards of one function: each has its own of as many ranges of local ports.
+pub const MAX_SHARDS: u32 = 8;
+
 /// How a shard is set up.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -49,8 +52,11 @@ pub struct Config {
     pub first_port: Option<u16>,
     /// Which reads are bound, by size.
     pub offload_threshold: Threshold,
-    /// log2 of the 64-byte blocks of each offloaded connection's control ring, 5 to 15; `None` for rings that never run
-    /// out. A smaller one saves memory; reads that find it full are not offloaded.
+    /// Events that are kept ([`Shard::event_log`](super::Shard::event_log)); about 100 bytes each.
+    pub events: u32,
+    /// log2 of the 64-byte blocks of each offloaded connection's control ring, 5 to 15; `None` for what suits the queue's
+    /// depth ([`Capacity::log_ring`](crate::ddp::create::Capacity::log_ring)). Reads that find it full wait a little for the
+    /// device, and are not offloaded then.
     pub log_control_ring: Option<u32>,
 }
 
@@ -71,6 +77,7 @@ impl Config {
             offload: OffloadPolicy::Prefer,
             first_port: None,
             offload_threshold: Threshold::Fixed(0),
+            events: 1024,
             log_control_ring: None,
         }
     }

@@ -135,8 +135,11 @@ pub(super) struct Connection {
     /// Buffers of requests without an offload queue.
     pub tags: TagTable,
     pub stats: Stats,
+    /// Counters of offload queues that it had; they are in the offload's own sums already.
+    pub past: Stats,
     pub seen: Seen,
-    pub requests: Box<[Option<Pending>]>,
+    /// Requests, by command identifier, up to the highest that was used.
+    pub requests: Vec<Option<Pending>>,
     /// Requests that have not come back.
     pub under_way: u32,
     /// Of these, the answered ones that wait for the device to forget their buffers.
@@ -180,8 +183,9 @@ impl Connection {
             no_offload: NoOffload { why: WhyNoOffload::NotAsked, detail: WhyNoOffload::NotAsked.to_string() },
             tags: TagTable::new(depth),
             stats: Stats::default(),
+            past: Stats::default(),
             seen: Seen::default(),
-            requests: (0..depth).map(|_| None).collect(),
+            requests: Vec::new(),
             under_way: 0,
             draining: 0,
             draining_since: now,

@@ -1,24 +1,23 @@
 //! Buffers that the device may still write, because their memory keys could not be destroyed. They are safe again when the
 //! function has been reset, and only then.
 
-use crate::adapter::Handle;
-use crate::command::{CommandError, Fault, Function, Object, ObjectKind, Output, Request};
-use crate::ddp::create::ManyObjects;
+use crate::adapter::{Creation, Handle, Objects, Refused};
+use crate::command::{CommandError, Fault, Function, Object, Output, Request};
 use crate::ddp::tags::{Quiesced, TagTable};
-use crate::dma::{DmaBuf, IoBuf};
+use crate::dma::IoBuf;
 use crate::platform::Deadline;
-use crate::queue::Objects;
 use firmware_iface::Opcode;
 use std::sync::Arc;
 
 /// The buffers of an offload queue that did not go away, and the caller's token for each tag.
+#[derive(Debug)]
 pub(super) struct Quarantined {
     pub tags: TagTable,
     pub tokens: Box<[Option<u64>]>,
 }
 
 /// Buffers that the device may still write. Dropping it keeps their memory from reuse for ever.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct Quarantine(Vec<Quarantined>);
 
 impl Quarantine {
@@ -62,37 +61,19 @@ impl NoFirmware {
 }
 
 impl Objects for NoFirmware {
-    fn create(
-        &mut self,
-        _: ObjectKind,
-        request: &Request,
-        _: impl FnOnce(u32) -> Request,
-        _: &[&DmaBuf],
-        _: Deadline,
-    ) -> Result<Handle, CommandError> {
-        Err(self.refuse(request.opcode(), request.object()))
+    fn create_each(&mut self, creations: Vec<Creation>, _: Deadline) -> Vec<Result<Handle, CommandError>> {
+        creations.iter().map(|_| Err(self.refuse(Opcode::CREATE_GENERAL_OBJECT, None))).collect()
     }
-    fn destroy(&mut self, handle: Handle, _: Deadline) -> Result<(), CommandError> {
-        let object = Object { kind: handle.kind(), number: Some(handle.number()) };
-        Err(self.refuse(Opcode::DESTROY_GENERAL_OBJECT, Some(object)))
+    fn destroy_each(&mut self, handles: Vec<Handle>, _: Deadline) -> Vec<Refused> {
+        let refuse = |handle: &Handle| {
+            let (kind, number) = (handle.kind(), handle.number());
+            let object = Object { kind, number: Some(number) };
+            // One for all numbers of a handle: they fail for the same reason.
+            Refused { kind, number, error: self.refuse(Opcode::DESTROY_GENERAL_OBJECT, Some(object)) }
+        };
+        handles.iter().map(refuse).collect()
     }
-    fn exec(&mut self, request: &Request, _: Deadline) -> Result<Output, CommandError> {
-        Err(self.refuse(request.opcode(), request.object()))
-    }
-}
-
-impl ManyObjects for NoFirmware {
-    fn create_many(
-        &mut self,
-        _: ObjectKind,
-        _: impl IntoIterator<Item = Request>,
-        _: impl Fn(u32) -> Request,
-        _: Deadline,
-    ) -> Result<Vec<Handle>, CommandError> {
-        Err(self.refuse(Opcode::CREATE_MKEY, None))
-    }
-    fn destroy_many(&mut self, handles: Vec<Handle>, _: Deadline) -> Vec<CommandError> {
-        // One for all: they fail for the same reason.
-        if handles.is_empty() { Vec::new() } else { vec![self.refuse(Opcode::DESTROY_MKEY, None)] }
+    fn exec_each(&mut self, requests: Vec<Request>, _: Deadline) -> Vec<Result<Output, CommandError>> {
+        requests.iter().map(|request| Err(self.refuse(request.opcode(), request.object()))).collect()
     }
 }

@@ -110,13 +110,13 @@ impl<P: Platform> Shard<P> {
         let held = match (connection.offload, &mut self.offloads, direction) {
             (Some(offload), Some(offloads), Direction::Read) => {
                 let held = match &mut self.adaptive {
-                    None => offloads.setup(offload, cid, buffer),
+                    None => offloads.setup(offload, cid, buffer, &*self.platform),
                     Some(adaptive) => {
                         let probe = adaptive.begin(buffer.len(), !required);
                         let started = adaptive.start(&*self.platform);
                         let held = match probe {
-                            None => offloads.setup(offload, cid, buffer),
-                            Some(probe) => offloads.probe(offload, cid, buffer, probe),
+                            None => offloads.setup(offload, cid, buffer, &*self.platform),
+                            Some(probe) => offloads.probe(offload, cid, buffer, probe, &*self.platform),
                         };
                         if matches!(held, Ok(Setup::Offloaded)) {
                             adaptive.stop(&*self.platform, started, Work::Bind);
@@ -158,7 +158,7 @@ impl<P: Platform> Shard<P> {
             }
             return Err(refused);
         }
-        connection.requests[usize::from(cid)] = Some(Pending { token, done: None });
+        remember(&mut connection.requests, cid, Pending { token, done: None });
         connection.under_way += 1;
         if let Err(error) = queue.submit(cid, request, now) {
             // The buffer may be bound by now, so it comes back as after a failed command.
@@ -235,12 +235,25 @@ impl<P: Platform> Shard<P> {
             // Only where the connection was cut off before the controller had answered.
             log::debug!("command {cid}: {error}");
         }
+        let read_ok = pending.done.as_ref().is_some_and(|done| done.status.is_success());
+        self.counters.suspect_reads += u64::from(read_ok && (suspect || buffer.is_none()));
         if let Some((why, bytes)) = copied.settle(pending.done.as_ref().map_or(0, |done| done.placed)) {
             let new = copied.add(why, bytes);
             connection.stats.count_copied(why, new.into(), bytes.into());
         }
         self.events.push_back(Event::Completed(connection.id, completion(pending, suspect, copied, buffer)));
     }
+}
+
+/// Notes a request under way.
+#[inline]
+fn remember(requests: &mut Vec<Option<Pending>>, cid: u16, request: Pending) {
+    let at = usize::from(cid);
+    if at >= requests.len() {
+        // Identifiers are given out from the lowest on.
+        requests.resize_with(at + 1, || None);
+    }
+    requests[at] = Some(request);
 }
 
 /// What becomes of a command that the queue did not take.

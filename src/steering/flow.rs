@@ -1,127 +1,22 @@
 //! The root flow table: its groups, its default entries, and a rule per connection.
 
+use super::matching::{FiveTuple, Mask, Match, Ports};
 use super::{SteeringCaps, SteeringError};
-use crate::adapter::Handle;
+use crate::adapter::{Creation, Handle, Objects};
 use crate::command::{CommandError, ObjectKind, Request};
 use crate::platform::Deadline;
-use crate::queue::Objects;
 use firmware_iface::command::flow::{
     CreateFlowGroupIn, CreateFlowTableIn, DeleteFteIn, DestroyFlowGroupIn, DestroyFlowTableIn, SetFlowTableRootIn,
     SetFteIn,
 };
 use firmware_iface::steering::{
     DestFormat, FlowAction, FlowContext, FlowDestinationType, FlowTableContext, FlowTableType, FteMatchParam,
-    FteMatchSetLyr24, MatchCriteria,
 };
 use hw_regs::layout::{Access, Layout};
 use std::collections::HashSet;
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
 
-/// IP protocol number of TCP.
-const TCP: u32 = 6;
 /// Entries for TCP over each IP version that no five-tuple matched.
 const TCP_DEFAULTS: u32 = 2;
-
-/// A TCP connection as received packets show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct FiveTuple {
-    /// Where packets come from: the remote end.
-    pub source: SocketAddr,
-    /// Where they go to: this end.
-    pub destination: SocketAddr,
-}
-
-impl fmt::Display for FiveTuple {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TCP {} to {}", self.source, self.destination)
-    }
-}
-
-/// Addresses as the match fields carry them: IPv4 in the last 4 of 16 bytes.
-fn address(ip: IpAddr) -> [u8; 16] {
-    match ip {
-        IpAddr::V6(ip) => ip.octets(),
-        IpAddr::V4(ip) => {
-            let mut bytes = [0; 16];
-            bytes[12..].copy_from_slice(&ip.octets());
-            bytes
-        }
-    }
-}
-
-/// What an entry or a group of the table matches on.
-#[derive(Clone, Copy, Debug)]
-enum Match {
-    Connection(FiveTuple),
-    Tcp { ipv6: bool },
-    Anything,
-}
-
-impl Match {
-    fn value(self, caps: &SteeringCaps) -> FteMatchSetLyr24 {
-        let tcp = |ipv6: bool| {
-            let outer = FteMatchSetLyr24::zeroed().with(FteMatchSetLyr24::IP_PROTOCOL, TCP);
-            match caps.ip_version {
-                true => outer.with(FteMatchSetLyr24::IP_VERSION, if ipv6 { 6 } else { 4 }),
-                false => outer.with(FteMatchSetLyr24::ETHERTYPE, if ipv6 { 0x86dd } else { 0x0800 }),
-            }
-        };
-        match self {
-            Match::Anything => FteMatchSetLyr24::zeroed(),
-            Match::Tcp { ipv6 } => tcp(ipv6),
-            Match::Connection(tuple) => {
-                let mut outer = tcp(tuple.source.is_ipv6())
-                    .with(FteMatchSetLyr24::TCP_SPORT, tuple.source.port().into())
-                    .with(FteMatchSetLyr24::TCP_DPORT, tuple.destination.port().into());
-                let source = address(tuple.source.ip());
-                let destination = address(tuple.destination.ip());
-                outer.blob_mut(FteMatchSetLyr24::SRC_IPV4_SRC_IPV6).copy_from_slice(&source);
-                outer.blob_mut(FteMatchSetLyr24::DST_IPV4_DST_IPV6).copy_from_slice(&destination);
-                outer
-            }
-        }
-    }
-}
-
-/// Masks of the groups: which bits of a packet are compared.
-#[derive(Clone, Copy, Debug)]
-enum Mask {
-    Connections { ipv6: bool },
-    Tcp,
-    Nothing,
-}
-
-impl Mask {
-    fn outer(self, caps: &SteeringCaps) -> FteMatchSetLyr24 {
-        let tcp = || {
-            let outer = FteMatchSetLyr24::zeroed().with(FteMatchSetLyr24::IP_PROTOCOL, 0xff);
-            match caps.ip_version {
-                true => outer.with(FteMatchSetLyr24::IP_VERSION, 0xf),
-                false => outer.with(FteMatchSetLyr24::ETHERTYPE, 0xffff),
-            }
-        };
-        match self {
-            Mask::Nothing => FteMatchSetLyr24::zeroed(),
-            Mask::Tcp => tcp(),
-            Mask::Connections { ipv6 } => {
-                let mut outer =
-                    tcp().with(FteMatchSetLyr24::TCP_SPORT, 0xffff).with(FteMatchSetLyr24::TCP_DPORT, 0xffff);
-                let from = if ipv6 { 0 } else { 12 };
-                outer.blob_mut(FteMatchSetLyr24::SRC_IPV4_SRC_IPV6)[from..].fill(0xff);
-                outer.blob_mut(FteMatchSetLyr24::DST_IPV4_DST_IPV6)[from..].fill(0xff);
-                outer
-            }
-        }
-    }
-
-    fn criteria(self) -> u8 {
-        match self {
-            Mask::Nothing => 0,
-            _ => MatchCriteria::OUTER_HEADERS.0,
-        }
-    }
-}
 
 /// Where packets go that no rule matched.
 #[derive(Clone, Copy, Debug)]
@@ -143,13 +38,40 @@ pub struct SteeringParams {
     pub connections_ipv6: u32,
 }
 
-/// A range of entries with one mask.
+/// One of several owners who receive on the same function: each has its own ports and its own rules.
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// TIR of everything that no rule directs elsewhere.
+    pub tirn: u32,
+    /// Packets to these ports, TCP over IPv4, are this owner's; all shares have as many.
+    pub ports: Ports,
+}
+
+/// What a table is made for.
+struct Plan<'a> {
+    params: SteeringParams,
+    defaults: Defaults,
+    /// Owners, if there is more than one.
+    shares: &'a [Share],
+}
+
+/// Entries with one mask.
 #[derive(Debug)]
 struct Group {
-    handle: Handle,
+    number: u32,
     family: &'static str,
     capacity: u32,
     free: Vec<u32>,
+}
+
+/// The table and everything in it but the rules of connections.
+#[derive(Debug)]
+struct Root {
+    table: Handle,
+    /// Groups of connections.
+    groups: Vec<Handle>,
+    /// Everything else that was created, in that order: default groups and their entries, the root.
+    rest: Vec<Handle>,
 }
 
 /// A rule that is in force.
@@ -168,13 +90,13 @@ impl RuleId {
     }
 }
 
-/// Receive steering of a function.
+/// Receive steering of a function, or one owner's share of it ([`Steering::create_shares`]).
 #[derive(Debug)]
 pub struct Steering {
     caps: SteeringCaps,
-    table: Handle,
-    /// Everything else that was created, in that order: default groups and their entries, the root.
-    rest: Vec<Handle>,
+    table: u32,
+    /// Of the first share.
+    root: Option<Root>,
     ipv4: Option<Group>,
     ipv6: Option<Group>,
     steered: HashSet<FiveTuple>,
@@ -189,13 +111,62 @@ impl Steering {
         defaults: &Defaults,
         deadline: Deadline,
     ) -> Result<Steering, SteeringError> {
-        let rules = params.connections_ipv4.saturating_add(params.connections_ipv6).saturating_add(TCP_DEFAULTS + 1);
+        let plan = Plan { params: *params, defaults: *defaults, shares: &[] };
+        Steering::build(objects, caps, &plan, deadline)
+    }
+
+    /// Creates one table for several owners, who need not know of each other from then on: each has `params` entries of its
+    /// own for connections. TCP that no rule matched goes by its destination port, and to the first share if the port is
+    /// nobody's; all the rest (ARP, ICMP) goes to everyone.
+    ///
+    /// # Panics
+    /// If there is no share, or their ports are not alike in number.
+    pub fn create_shares(
+        objects: &mut impl Objects,
+        caps: &SteeringCaps,
+        params: &SteeringParams,
+        shares: &[Share],
+        deadline: Deadline,
+    ) -> Result<Vec<Steering>, SteeringError> {
+        let (first, count) = (shares[0], shares.len() as u32);
+        assert!(shares.iter().all(|share| share.ports.log_len == first.ports.log_len), "ports of different number");
+        let all = SteeringParams {
+            connections_ipv4: params.connections_ipv4.saturating_mul(count),
+            connections_ipv6: params.connections_ipv6.saturating_mul(count),
+        };
+        let defaults = Defaults { other: first.tirn, tcp_ipv4: Some(first.tirn), tcp_ipv6: Some(first.tirn) };
+        let mut whole = Steering::build(objects, caps, &Plan { params: all, defaults, shares }, deadline)?;
+        let mut steerings: Vec<Steering> = Vec::new();
+        for _ in shares {
+            steerings.push(Steering {
+                caps: *caps,
+                table: whole.table,
+                root: whole.root.take(),
+                ipv4: whole.ipv4.as_mut().map(|group| group.split_off(params.connections_ipv4)),
+                ipv6: whole.ipv6.as_mut().map(|group| group.split_off(params.connections_ipv6)),
+                steered: HashSet::new(),
+            });
+        }
+        Ok(steerings)
+    }
+
+    fn build(
+        objects: &mut impl Objects,
+        caps: &SteeringCaps,
+        plan: &Plan<'_>,
+        deadline: Deadline,
+    ) -> Result<Steering, SteeringError> {
+        let SteeringParams { connections_ipv4, connections_ipv6 } = plan.params;
+        let fixed = TCP_DEFAULTS + 1 + plan.shares.len() as u32;
+        let rules = connections_ipv4.saturating_add(connections_ipv6).saturating_add(fixed);
         let log_size = rules.checked_next_power_of_two().map_or(32, u32::trailing_zeros);
         caps.check(log_size, rules).map_err(|missing| SteeringError::Unsupported { missing })?;
         let table = create_table(objects, log_size, deadline)?;
-        let empty = HashSet::new();
-        let mut steering = Steering { caps: *caps, table, rest: Vec::new(), ipv4: None, ipv6: None, steered: empty };
-        match steering.populate(objects, params, defaults, deadline) {
+        let number = table.number();
+        let root = Some(Root { table, groups: Vec::new(), rest: Vec::new() });
+        let mut steering =
+            Steering { caps: *caps, table: number, root, ipv4: None, ipv6: None, steered: HashSet::new() };
+        match steering.populate(objects, plan, deadline) {
             Ok(()) => Ok(steering),
             Err(error) => {
                 // The first error is the one that says what went wrong; what stays is destroyed at teardown.
@@ -210,10 +181,10 @@ impl Steering {
     fn populate(
         &mut self,
         objects: &mut impl Objects,
-        params: &SteeringParams,
-        defaults: &Defaults,
+        plan: &Plan<'_>,
         deadline: Deadline,
     ) -> Result<(), SteeringError> {
+        let (params, defaults) = (&plan.params, &plan.defaults);
         let mut next = 0;
         for (ipv6, family, capacity) in
             [(false, "IPv4", params.connections_ipv4), (true, "IPv6", params.connections_ipv6)]
@@ -223,32 +194,55 @@ impl Steering {
             }
             let handle = self.create_group(objects, Mask::Connections { ipv6 }, next, capacity, deadline)?;
             // The lowest index first.
-            let group = Group { handle, family, capacity, free: (next..next + capacity).rev().collect() };
+            let free = (next..next + capacity).rev().collect();
+            let group = Group { number: handle.number(), family, capacity, free };
+            if let Some(root) = &mut self.root {
+                root.groups.push(handle);
+            }
             *(if ipv6 { &mut self.ipv6 } else { &mut self.ipv4 }) = Some(group);
             next += capacity;
+        }
+        if let Some(first) = plan.shares.first() {
+            let len = plan.shares.len() as u32;
+            let group = self.create_group(objects, Mask::Ports(first.ports.mask()), next, len, deadline)?;
+            let number = group.number();
+            self.keep(group);
+            for (index, share) in (next..).zip(plan.shares) {
+                let entry = Entry { group: number, index, tirn: share.tirn, flow_tag: 0 };
+                let handle = objects.create(self.entry(&entry, Match::Ports(share.ports), &[]), deadline)?;
+                self.keep(handle);
+            }
+            next += len;
         }
         let tcp = [(false, defaults.tcp_ipv4), (true, defaults.tcp_ipv6)];
         if tcp.iter().any(|(_, tirn)| tirn.is_some()) {
             let group = self.create_group(objects, Mask::Tcp, next, TCP_DEFAULTS, deadline)?;
             let number = group.number();
-            self.rest.push(group);
+            self.keep(group);
             for (index, (ipv6, tirn)) in tcp.into_iter().enumerate() {
                 if let Some(tirn) = tirn {
                     let entry = Entry { group: number, index: next + index as u32, tirn, flow_tag: 0 };
-                    let handle = self.set_entry(objects, &entry, Match::Tcp { ipv6 }, deadline)?;
-                    self.rest.push(handle);
+                    let handle = objects.create(self.entry(&entry, Match::Tcp { ipv6 }, &[]), deadline)?;
+                    self.keep(handle);
                 }
             }
             next += TCP_DEFAULTS;
         }
         let group = self.create_group(objects, Mask::Nothing, next, 1, deadline)?;
         let entry = Entry { group: group.number(), index: next, tirn: defaults.other, flow_tag: 0 };
-        self.rest.push(group);
-        let handle = self.set_entry(objects, &entry, Match::Anything, deadline)?;
-        self.rest.push(handle);
+        self.keep(group);
+        let copies: Vec<u32> = plan.shares.iter().skip(1).map(|share| share.tirn).collect();
+        let handle = objects.create(self.entry(&entry, Match::Anything, &copies), deadline)?;
+        self.keep(handle);
         let root = self.set_root(objects, deadline)?;
-        self.rest.push(root);
+        self.keep(root);
         Ok(())
+    }
+
+    fn keep(&mut self, handle: Handle) {
+        if let Some(root) = &mut self.root {
+            root.rest.push(handle);
+        }
     }
 
     /// Directs a connection to TIR `tirn`; every packet's completion carries `flow_tag` (24 bits, not 0).
@@ -260,6 +254,43 @@ impl Steering {
         flow_tag: u32,
         deadline: Deadline,
     ) -> Result<RuleId, SteeringError> {
+        self.add_rules(objects, &[(tuple, tirn, flow_tag)], deadline).pop().expect("one outcome per rule")
+    }
+
+    /// [`Steering::add_rule`] of many (connection, TIR, flow tag) at once: one outcome for each, in order.
+    pub fn add_rules(
+        &mut self,
+        objects: &mut impl Objects,
+        rules: &[(FiveTuple, u32, u32)],
+        deadline: Deadline,
+    ) -> Vec<Result<RuleId, SteeringError>> {
+        let mut creations = Vec::with_capacity(rules.len());
+        let places = rules.iter().map(|&(tuple, tirn, flow_tag)| {
+            let entry = self.reserve(tuple, tirn, flow_tag)?;
+            creations.push(self.entry(&entry, Match::Connection(tuple), &[]));
+            Ok(entry.index)
+        });
+        let places: Vec<Result<u32, SteeringError>> = places.collect();
+        let mut created = objects.create_each(creations, deadline).into_iter();
+        let outcomes = rules.iter().zip(places).map(|(&(tuple, ..), place)| {
+            let index = place?;
+            match created.next().expect("one outcome per creation") {
+                Ok(handle) => Ok(RuleId { handle, index, tuple }),
+                Err(error) => {
+                    // After a missed deadline the entry may exist: its index is not used again.
+                    match error.may_still_run() {
+                        true => _ = self.steered.remove(&tuple),
+                        false => self.release(tuple, index),
+                    }
+                    Err(error.into())
+                }
+            }
+        });
+        outcomes.collect()
+    }
+
+    /// Takes a free entry for a connection.
+    fn reserve(&mut self, tuple: FiveTuple, tirn: u32, flow_tag: u32) -> Result<Entry, SteeringError> {
         let FiveTuple { source, destination } = tuple;
         if source.is_ipv6() != destination.is_ipv6() || source.port() == 0 || destination.port() == 0 {
             return Err(SteeringError::NotAConnection { from: source, to: destination });
@@ -277,20 +308,8 @@ impl Steering {
         let group = group.as_mut().ok_or(SteeringError::Full { family, capacity: 0 })?;
         let full = SteeringError::Full { family: group.family, capacity: group.capacity };
         let index = group.free.pop().ok_or(full)?;
-        let entry = Entry { group: group.handle.number(), index, tirn, flow_tag };
-        match self.set_entry(objects, &entry, Match::Connection(tuple), deadline) {
-            Ok(handle) => {
-                self.steered.insert(tuple);
-                Ok(RuleId { handle, index, tuple })
-            }
-            Err(error) => {
-                // After a missed deadline the entry may exist: its index is not used again.
-                if !error.may_still_run() {
-                    self.release(tuple, index);
-                }
-                Err(error.into())
-            }
-        }
+        self.steered.insert(tuple);
+        Ok(Entry { group: group.number, index, tirn, flow_tag })
     }
 
     /// Takes a rule back. Packets that were on their way may still arrive by it; those that follow go to the defaults. If
@@ -303,7 +322,6 @@ impl Steering {
     ) -> Result<(), CommandError> {
         let RuleId { handle, index, tuple } = rule;
         objects.destroy(handle, deadline)?;
-        self.steered.remove(&tuple);
         self.release(tuple, index);
         Ok(())
     }
@@ -315,17 +333,18 @@ impl Steering {
 
     /// Makes the entry of a connection available again.
     fn release(&mut self, tuple: FiveTuple, index: u32) {
+        self.steered.remove(&tuple);
         let group = if tuple.source.is_ipv6() { &mut self.ipv6 } else { &mut self.ipv4 };
         if let Some(group) = group {
             group.free.push(index);
         }
     }
 
-    /// Disconnects the table and destroys it. Rules must be gone; the first refusal is returned, and what was refused
-    /// stays in the log.
-    pub fn destroy(mut self, objects: &mut impl Objects, deadline: Deadline) -> Result<(), CommandError> {
-        let groups = [self.ipv6.take(), self.ipv4.take()].into_iter().flatten().map(|group| group.handle);
-        let handles = self.rest.into_iter().rev().chain(groups).chain([self.table]);
+    /// Disconnects the table and destroys it, if this is the first share. Rules of all shares must be gone; the first refusal
+    /// is returned, and what was refused stays in the log.
+    pub fn destroy(self, objects: &mut impl Objects, deadline: Deadline) -> Result<(), CommandError> {
+        let Some(Root { table, groups, rest }) = self.root else { return Ok(()) };
+        let handles = rest.into_iter().rev().chain(groups.into_iter().rev()).chain([table]);
         let mut first = Ok(());
         for handle in handles {
             if let Err(error) = objects.destroy(handle, deadline) {
@@ -346,62 +365,69 @@ impl Steering {
         let criteria = FteMatchParam::zeroed().with_nested(FteMatchParam::OUTER_HEADERS, &mask.outer(&self.caps));
         let input = CreateFlowGroupIn::zeroed()
             .with(CreateFlowGroupIn::TABLE_TYPE, FlowTableType::NIC_RX.0.into())
-            .with(CreateFlowGroupIn::TABLE_ID, self.table.number())
+            .with(CreateFlowGroupIn::TABLE_ID, self.table)
             .with(CreateFlowGroupIn::START_FLOW_INDEX, start)
             .with(CreateFlowGroupIn::END_FLOW_INDEX, start + len - 1)
             .with(CreateFlowGroupIn::MATCH_CRITERIA_ENABLE, mask.criteria().into())
             .with_nested(CreateFlowGroupIn::MATCH_CRITERIA, &criteria);
-        let table = self.table.number();
-        let destroy = |group| {
+        let table = self.table;
+        let destroy = move |group| {
             let input = DestroyFlowGroupIn::zeroed()
                 .with(DestroyFlowGroupIn::TABLE_TYPE, FlowTableType::NIC_RX.0.into())
                 .with(DestroyFlowGroupIn::TABLE_ID, table)
                 .with(DestroyFlowGroupIn::GROUP_ID, group);
             Request::new(&input)
         };
-        let request = Request::new(&input).creates(ObjectKind::FlowGroup);
-        objects.create(ObjectKind::FlowGroup, &request, destroy, &[], deadline)
+        let request = Request::new(&input);
+        objects.create(Creation::new(ObjectKind::FlowGroup, request, destroy), deadline)
     }
 
-    fn set_entry(
-        &self,
-        objects: &mut impl Objects,
-        entry: &Entry,
-        packets: Match,
-        deadline: Deadline,
-    ) -> Result<Handle, CommandError> {
+    /// What makes an entry. Each of `copies` is a TIR that gets a copy of its packets.
+    fn entry(&self, entry: &Entry, packets: Match, copies: &[u32]) -> Creation {
         let value = FteMatchParam::zeroed().with_nested(FteMatchParam::OUTER_HEADERS, &packets.value(&self.caps));
         let context = FlowContext::zeroed()
             .with(FlowContext::GROUP_ID, entry.group)
             .with(FlowContext::FLOW_TAG, entry.flow_tag)
             .with(FlowContext::ACTION, FlowAction::FWD_DEST.0)
-            .with(FlowContext::DESTINATION_LIST_SIZE, 1)
+            .with(FlowContext::DESTINATION_LIST_SIZE, 1 + copies.len() as u32)
             .with_nested(FlowContext::MATCH_VALUE, &value);
-        let destination = DestFormat::zeroed()
-            .with(DestFormat::DESTINATION_TYPE, FlowDestinationType::TIR.0.into())
-            .with(DestFormat::DESTINATION_ID, entry.tirn);
+        let destinations = std::iter::once(entry.tirn).chain(copies.iter().copied()).flat_map(|tirn| {
+            let destination = DestFormat::zeroed()
+                .with(DestFormat::DESTINATION_TYPE, FlowDestinationType::TIR.0.into())
+                .with(DestFormat::DESTINATION_ID, tirn);
+            destination.0
+        });
+        let destinations: Vec<u8> = destinations.collect();
         let input = SetFteIn::zeroed()
             .with(SetFteIn::TABLE_TYPE, FlowTableType::NIC_RX.0.into())
-            .with(SetFteIn::TABLE_ID, self.table.number())
+            .with(SetFteIn::TABLE_ID, self.table)
             .with(SetFteIn::FLOW_INDEX, entry.index)
             .with_nested(SetFteIn::FLOW_CONTEXT, &context);
         let delete = DeleteFteIn::zeroed()
             .with(DeleteFteIn::TABLE_TYPE, FlowTableType::NIC_RX.0.into())
-            .with(DeleteFteIn::TABLE_ID, self.table.number())
+            .with(DeleteFteIn::TABLE_ID, self.table)
             .with(DeleteFteIn::FLOW_INDEX, entry.index);
-        let request = Request::new(&input).tail(destination.bytes()).about(ObjectKind::FlowTableEntry, entry.index);
-        let destroy = |_| Request::new(&delete);
-        objects.create(ObjectKind::FlowTableEntry, &request, destroy, &[], deadline)
+        let request = Request::new(&input).tail(&destinations).about(ObjectKind::FlowTableEntry, entry.index);
+        let destroy = move |_| Request::new(&delete);
+        Creation::new(ObjectKind::FlowTableEntry, request, destroy)
     }
 
     fn set_root(&self, objects: &mut impl Objects, deadline: Deadline) -> Result<Handle, CommandError> {
         let root = SetFlowTableRootIn::zeroed()
             .with(SetFlowTableRootIn::TABLE_TYPE, FlowTableType::NIC_RX.0.into())
-            .with(SetFlowTableRootIn::TABLE_ID, self.table.number());
+            .with(SetFlowTableRootIn::TABLE_ID, self.table);
         let disconnect = root.with(SetFlowTableRootIn::OP_MOD, 1);
-        let request = Request::new(&root).about(ObjectKind::FlowTableRoot, self.table.number());
-        let destroy = |_| Request::new(&disconnect);
-        objects.create(ObjectKind::FlowTableRoot, &request, destroy, &[], deadline)
+        let request = Request::new(&root).about(ObjectKind::FlowTableRoot, self.table);
+        let destroy = move |_| Request::new(&disconnect);
+        objects.create(Creation::new(ObjectKind::FlowTableRoot, request, destroy), deadline)
+    }
+}
+
+impl Group {
+    /// A group of `count` of the free entries.
+    fn split_off(&mut self, count: u32) -> Group {
+        let free = self.free.split_off(self.free.len().saturating_sub(count as usize));
+        Group { number: self.number, family: self.family, capacity: count, free }
     }
 }
 
@@ -425,23 +451,26 @@ fn create_table(objects: &mut impl Objects, log_size: u32, deadline: Deadline) -
             .with(DestroyFlowTableIn::TABLE_ID, table);
         Request::new(&input)
     };
-    let request = Request::new(&input).creates(ObjectKind::FlowTable);
-    objects.create(ObjectKind::FlowTable, &request, destroy, &[], deadline)
+    let request = Request::new(&input);
+    objects.create(Creation::new(ObjectKind::FlowTable, request, destroy), deadline)
 }
 
 #[cfg(test)]
 mod tests {
     //! | property | test |
     //! |---|---|
+    //! | owners that share a table have entries and ports of their own | `shares_have_their_own_entries_and_ports` |
     //! | groups do not overlap, cover the table from specific to general, and the root comes last | `the_table_goes_from_specific_to_general` |
     //! | a rule matches its five-tuple under its group's mask, and nothing else | `a_rule_matches_one_connection` |
     //! | indices are used once at a time, given back, and run out with a clear error | `entries_are_used_once_at_a_time` |
     //! | impossible rules are refused before firmware sees them | `impossible_rules_are_refused` |
     //! | whichever command is refused, nothing is left | `a_refusal_leaves_nothing` |
+    use super::super::matching::address;
     use super::*;
     use crate::queue::testing::{TestObjects, deadline};
     use crate::steering::caps::tests::full;
     use firmware_iface::Opcode;
+    use firmware_iface::steering::FteMatchSetLyr24;
 
     const PARAMS: SteeringParams = SteeringParams { connections_ipv4: 5, connections_ipv6: 4 };
     const DEFAULTS: Defaults = Defaults { other: 0x91, tcp_ipv4: Some(0x92), tcp_ipv6: None };
@@ -618,5 +647,51 @@ mod tests {
             Steering::create(objects, &caps(), &PARAMS, &DEFAULTS, deadline()).expect_err("refused");
             assert!(objects.log.is_empty(), "command {refuse}: {:?}", objects.log.by_kind());
         }
+    }
+
+    #[test]
+    fn shares_have_their_own_entries_and_ports() {
+        let objects = &mut TestObjects::default();
+        let params = SteeringParams { connections_ipv4: 4, connections_ipv6: 0 };
+        let share =
+            |n: u16| Share { tirn: 0x80 + u32::from(n), ports: Ports { first: 0xc000 + n * 0x1000, log_len: 12 } };
+        let shares = [share(0), share(1), share(2)];
+        let caps = SteeringCaps::new(&full()).expect("all there");
+        let mut steerings = Steering::create_shares(objects, &caps, &params, &shares, deadline()).expect("created");
+        let ftes = |objects: &TestObjects| -> Vec<(SetFteIn, Vec<u8>)> {
+            let requests = objects.firmware.requests.iter().filter(|r| r.opcode() == Opcode::SET_FLOW_TABLE_ENTRY);
+            requests.map(|r| (SetFteIn::from_prefix(r.input()), r.input()[SetFteIn::SIZE..].to_vec())).collect()
+        };
+        let tirs = |tail: &[u8]| -> Vec<u32> {
+            tail.chunks(DestFormat::SIZE).map(|d| DestFormat::from_prefix(d).get(DestFormat::DESTINATION_ID)).collect()
+        };
+        let port = |fte: &SetFteIn| {
+            let value = fte.nested(SetFteIn::FLOW_CONTEXT).nested(FlowContext::MATCH_VALUE);
+            value.nested(FteMatchParam::OUTER_HEADERS).get(FteMatchSetLyr24::TCP_DPORT)
+        };
+        let made = ftes(objects);
+        let by_port: Vec<_> = made[..3].iter().map(|(fte, tail)| (port(fte), tirs(tail))).collect();
+        assert_eq!(by_port, [(0xc000, vec![0x80]), (0xd000, vec![0x81]), (0xe000, vec![0x82])]);
+        // TCP to nobody's port is the first share's; everything else is everybody's.
+        assert_eq!(tirs(&made[3].1), [0x80]);
+        assert_eq!(tirs(&made.last().expect("the default").1), [0x80, 0x81, 0x82]);
+        // Each share fills up on its own, in entries that no other has.
+        let mut indices = Vec::new();
+        for (n, steering) in steerings.iter_mut().enumerate() {
+            for connection in 0..5u16 {
+                let tuple = FiveTuple {
+                    source: ([10, 0, 0, 2], 4420).into(),
+                    destination: ([10, 0, 0, 1], shares[n].ports.first + connection).into(),
+                };
+                match steering.add_rule(objects, tuple, 0x90, 7, deadline()) {
+                    Ok(rule) => indices.push(rule.index),
+                    Err(error) => assert!(connection == 4 && matches!(error, SteeringError::Full { capacity: 4, .. })),
+                }
+            }
+        }
+        indices.sort_unstable();
+        assert_eq!(indices, (0..12).collect::<Vec<_>>());
+        assert!(steerings.pop().expect("a share").destroy(objects, deadline()).is_ok(), "the table is not its own");
+        assert!(objects.log.len() > 12);
     }
 }

@@ -5,9 +5,14 @@
 //!          └► root flow table, level 0; the lowest index that matches wins
 //!               0 ..          TCP five-tuples over IPv4 ─► TIR of one connection, flow tag
 //!               ..            TCP five-tuples over IPv6 ─► TIR of one connection, flow tag
+//!               ..            TCP over IPv4 to a range of ports ─► TIR of the owner of these ports
 //!               last but 2, 1 any TCP over IPv4, IPv6   ─► TIR that hashes ─► RQT ─► RQ
-//!               last          everything                ─► default TIR ─► RQ
+//!               last          everything                ─► default TIR ─► RQ, or a copy for each owner
 //! ```
+//!
+//! Ranges of ports exist only where several owners share the function ([`Steering::create_shares`]): packets of a connection
+//! reach the owner of its local port whether there is a rule for them or not. The entries for connections are dealt out to
+//! the owners beforehand, so that none has to ask another before it adds a rule.
 //!
 //! * A group is a range of indices with one mask; an entry is a value under that mask and where packets go.
 //! * The flow tag of an entry comes back in the completion of every packet that it matched; it is the only link from a
@@ -18,11 +23,13 @@
 
 mod caps;
 mod flow;
+mod matching;
 mod tir;
 mod vport;
 
 pub use caps::{Missing, SteeringCaps};
-pub use flow::{Defaults, FiveTuple, RuleId, Steering, SteeringParams};
+pub use flow::{Defaults, RuleId, Share, Steering, SteeringParams};
+pub use matching::{FiveTuple, Ports};
 pub use tir::{
     HashFields, OffloadFields, RssHash, TOEPLITZ_KEY, Target, TirParams, create_rqt, create_tir, modify_rqt,
 };

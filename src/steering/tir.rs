@@ -1,10 +1,10 @@
 //! TIR and RQT: the objects that steering ends in.
 
 use super::SteeringError;
-use crate::adapter::Handle;
+use crate::adapter::{Creation, Handle, Objects};
 use crate::command::{CommandError, ObjectKind, Request};
 use crate::platform::Deadline;
-use crate::queue::{Base, Objects};
+use crate::queue::Base;
 use bitflags::bitflags;
 use firmware_iface::command::queue::{CreateRqtIn, CreateTirIn, DestroyRqtIn, DestroyTirIn, ModifyRqtIn, RqtBitmask};
 use firmware_iface::context::{Rqtc, RxHashFieldSelect, RxHashFn, Tirc};
@@ -98,6 +98,13 @@ impl TirParams {
         TirParams { target, offload: None, block_loopback: true }
     }
 
+    /// What creates such a TIR.
+    pub(crate) fn creation(&self, base: &Base) -> Creation {
+        let input = CreateTirIn::zeroed().with_nested(CreateTirIn::CTX, &self.context(base));
+        let destroy = |tirn| Request::new(&DestroyTirIn::zeroed().with(DestroyTirIn::TIRN, tirn));
+        Creation::new(ObjectKind::Tir, Request::new(&input), destroy)
+    }
+
     fn context(&self, base: &Base) -> Tirc {
         let mut tirc = Tirc::zeroed()
             .with(Tirc::SELF_LB_BLOCK, if self.block_loopback { 3 } else { 0 })
@@ -143,10 +150,7 @@ pub fn create_tir(
     params: &TirParams,
     deadline: Deadline,
 ) -> Result<Handle, CommandError> {
-    let input = CreateTirIn::zeroed().with_nested(CreateTirIn::CTX, &params.context(base));
-    let request = Request::new(&input).creates(ObjectKind::Tir);
-    let destroy = |tirn| Request::new(&DestroyTirIn::zeroed().with(DestroyTirIn::TIRN, tirn));
-    objects.create(ObjectKind::Tir, &request, destroy, &[], deadline)
+    objects.create(params.creation(base), deadline)
 }
 
 fn rqt(rqns: &[u32], max_size: u32) -> Result<(Rqtc, Vec<u8>), SteeringError> {
@@ -166,11 +170,9 @@ pub fn create_rqt(
     deadline: Deadline,
 ) -> Result<Handle, SteeringError> {
     let (context, list) = rqt(rqns, max_size)?;
-    let request = Request::new(&CreateRqtIn::zeroed().with_nested(CreateRqtIn::RQT_CONTEXT, &context))
-        .tail(&list)
-        .creates(ObjectKind::Rqt);
+    let request = Request::new(&CreateRqtIn::zeroed().with_nested(CreateRqtIn::RQT_CONTEXT, &context)).tail(&list);
     let destroy = |rqtn| Request::new(&DestroyRqtIn::zeroed().with(DestroyRqtIn::RQTN, rqtn));
-    Ok(objects.create(ObjectKind::Rqt, &request, destroy, &[], deadline)?)
+    Ok(objects.create(Creation::new(ObjectKind::Rqt, request, destroy), deadline)?)
 }
 
 /// Replaces the queues of a table that was created with `max_size`.
@@ -186,7 +188,7 @@ pub fn modify_rqt(
         .with(ModifyRqtIn::RQTN, table.number())
         .with_nested(ModifyRqtIn::BITMASK, &RqtBitmask::zeroed().with(RqtBitmask::RQN_LIST, 1))
         .with_nested(ModifyRqtIn::CTX, &context);
-    objects.exec(&Request::new(&input).tail(&list).about(ObjectKind::Rqt, table.number()), deadline)?;
+    objects.exec(Request::new(&input).tail(&list).about(ObjectKind::Rqt, table.number()), deadline)?;
     Ok(())
 }
 

@@ -1,9 +1,8 @@
 //! The MAC filter in front of the flow tables (`mlx5-bringup.md` §3, §5).
 
-use crate::adapter::Handle;
+use crate::adapter::{Creation, Handle, Objects};
 use crate::command::{CommandError, ObjectKind, Request};
 use crate::platform::Deadline;
-use crate::queue::Objects;
 use firmware_iface::command::vport::{DeleteL2TableEntryIn, ModifyNicVportContextIn, SetL2TableEntryIn};
 use firmware_iface::vport::{MacAddressLayout, ModifyNicVportFieldSelect, NicVportContext, VportListType};
 use hw_regs::layout::{Access, Layout};
@@ -50,7 +49,7 @@ pub fn set_promiscuous(
         .with(NicVportContext::PROMISC_UC, promiscuous.unicast.into())
         .with(NicVportContext::PROMISC_MC, promiscuous.multicast.into())
         .with(NicVportContext::PROMISC_ALL, promiscuous.all.into());
-    objects.exec(&modify(&select, &context), deadline).map(drop)
+    objects.exec(modify(&select, &context), deadline).map(drop)
 }
 
 /// Replaces a list of addresses that the vport lets through.
@@ -69,7 +68,7 @@ pub fn set_mac_filter(
         .with(NicVportContext::ALLOWED_LIST_TYPE, kind.0.into())
         .with(NicVportContext::ALLOWED_LIST_SIZE, macs.len() as u32);
     let tail: Vec<u8> = macs.iter().flat_map(|mac| mac_layout(*mac).0).collect();
-    objects.exec(&modify(&select, &context).tail(&tail), deadline).map(drop)
+    objects.exec(modify(&select, &context).tail(&tail), deadline).map(drop)
 }
 
 /// Enters a unicast address at `index` of the switch between physical functions. Needed where the function is e-switch
@@ -85,8 +84,8 @@ pub fn add_l2_entry(
         .with_nested(SetL2TableEntryIn::MAC_ADDRESS, &mac_layout(mac));
     let destroy = DeleteL2TableEntryIn::zeroed().with(DeleteL2TableEntryIn::TABLE_INDEX, index);
     let request = Request::new(&input).about(ObjectKind::L2TableEntry, index);
-    let destroy = |_| Request::new(&destroy);
-    objects.create(ObjectKind::L2TableEntry, &request, destroy, &[], deadline)
+    let destroy = move |_| Request::new(&destroy);
+    objects.create(Creation::new(ObjectKind::L2TableEntry, request, destroy), deadline)
 }
 
 #[cfg(test)]

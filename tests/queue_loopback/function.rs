@@ -205,13 +205,13 @@ fn receive_tables(port: &mut dyn CommandPort, deadline: Deadline) -> FlowTablePr
 /// UAR, protection domain, transport domain, the key of all memory, and an event queue.
 fn objects(port: &mut dyn CommandPort, log: &mut ObjectLog, heap: DmaHeap, deadline: Deadline) -> (Base, u32, DmaBuf) {
     let uar = call(port, &AllocUarIn::zeroed(), deadline).expect("UAR").get(AllocUarOut::UAR);
-    log.record(ObjectKind::Uar, uar, Request::new(&DeallocUarIn::zeroed().with(DeallocUarIn::UAR, uar)), &[]);
+    log.record(ObjectKind::Uar, uar, |uar| Request::new(&DeallocUarIn::zeroed().with(DeallocUarIn::UAR, uar)), &[]);
     let pd = call(port, &AllocPdIn::zeroed(), deadline).expect("PD").get(AllocPdOut::PD);
-    log.record(ObjectKind::Pd, pd, Request::new(&DeallocPdIn::zeroed().with(DeallocPdIn::PD, pd)), &[]);
+    log.record(ObjectKind::Pd, pd, |pd| Request::new(&DeallocPdIn::zeroed().with(DeallocPdIn::PD, pd)), &[]);
     let domain = call(port, &AllocTransportDomainIn::zeroed(), deadline).expect("transport domain");
     let domain = domain.get(AllocTransportDomainOut::TRANSPORT_DOMAIN);
     let gone = DeallocTransportDomainIn::zeroed().with(DeallocTransportDomainIn::TRANSPORT_DOMAIN, domain);
-    log.record(ObjectKind::TransportDomain, domain, Request::new(&gone), &[]);
+    log.record(ObjectKind::TransportDomain, domain, move |_| Request::new(&gone), &[]);
     let context = Mkc::zeroed()
         .with(Mkc::LR, 1)
         .with(Mkc::LW, 1)
@@ -222,7 +222,7 @@ fn objects(port: &mut dyn CommandPort, log: &mut ObjectLog, heap: DmaHeap, deadl
     let input = CreateMkeyIn::zeroed().with_nested(CreateMkeyIn::MEMORY_KEY_MKEY_ENTRY, &context);
     let index = call(port, &input, deadline).expect("mkey").get(CreateMkeyOut::MKEY_INDEX);
     let gone = DestroyMkeyIn::zeroed().with(DestroyMkeyIn::MKEY_INDEX, index);
-    log.record(ObjectKind::Mkey, index, Request::new(&gone), &[]);
+    log.record(ObjectKind::Mkey, index, move |_| Request::new(&gone), &[]);
     let eq = heap.allocate(Eqe::SIZE << LOG_EQ, 4096).expect("memory");
     for entry in 1..=1 << LOG_EQ {
         eq.write(entry * Eqe::SIZE - 1, &[1]);
@@ -232,7 +232,7 @@ fn objects(port: &mut dyn CommandPort, log: &mut ObjectLog, heap: DmaHeap, deadl
     let output = port.exec(&Request::new(&input).pages(&eq), deadline).expect("EQ");
     let eqn = output.decode::<CreateEqOut>().get(CreateEqOut::EQ_NUMBER);
     let gone = DestroyEqIn::zeroed().with(DestroyEqIn::EQ_NUMBER, eqn);
-    log.record(ObjectKind::Eq, eqn, Request::new(&gone), &[&eq]);
+    log.record(ObjectKind::Eq, eqn, move |_| Request::new(&gone), &[&eq]);
     let base = Base { heap, pd, uar, transport_domain: domain, data_mkey: index << 8 | KEY_TAG };
     (base, eqn, eq)
 }

@@ -110,12 +110,16 @@ pub(super) enum BadRun {
     Scattered,
 }
 
+/// The commands of a queue, by identifier. There is memory for as many as were outstanding at a time: most queues never fill
+/// their depth, and a function has thousands.
 pub(super) struct Commands {
-    slots: Box<[Command]>,
-    sqes: Box<[Sqe]>,
-    control: Box<[Vec<u8>]>,
+    depth: u16,
+    slots: Vec<Command>,
+    sqes: Vec<Sqe>,
+    control: Vec<Vec<u8>>,
     /// Per command: runs of announced data beyond `prefix`, (start, end), sorted, disjoint, not touching.
-    ahead: Box<[Vec<(u32, u32)>]>,
+    ahead: Vec<Vec<(u32, u32)>>,
+    /// Identifiers that were used and are free; those from `slots.len()` on were never used.
     free: Vec<u16>,
     /// Submitted commands, in that order, as a list through the slots: the oldest one has the next deadline.
     oldest: u16,
@@ -125,13 +129,13 @@ pub(super) struct Commands {
 
 impl Commands {
     pub(super) fn new(depth: u16) -> Commands {
-        let n = usize::from(depth);
         Commands {
-            slots: vec![FREE; n].into(),
-            sqes: vec![Sqe::default(); n].into(),
-            control: vec![Vec::new(); n].into(),
-            ahead: vec![Vec::new(); n].into(),
-            free: (0..depth).rev().collect(),
+            depth,
+            slots: Vec::new(),
+            sqes: Vec::new(),
+            control: Vec::new(),
+            ahead: Vec::new(),
+            free: Vec::new(),
             oldest: NONE,
             newest: NONE,
             outstanding: 0,
@@ -140,7 +144,10 @@ impl Commands {
 
     #[inline]
     pub(super) fn get(&self, cid: u16) -> Option<&Command> {
-        self.slots.get(usize::from(cid))
+        match self.slots.get(usize::from(cid)) {
+            Some(command) => Some(command),
+            None => (cid < self.depth).then_some(&FREE),
+        }
     }
 
     #[inline]
@@ -165,8 +172,22 @@ impl Commands {
     }
 
     pub(super) fn allocate(&mut self) -> Option<u16> {
-        let cid = self.free.pop()?;
+        let cid = match self.free.pop() {
+            Some(cid) => cid,
+            None => self.first_use()?,
+        };
         self.slots[usize::from(cid)].state = State::Allocated;
+        Some(cid)
+    }
+
+    /// An identifier that was never used; the lowest.
+    #[cold]
+    fn first_use(&mut self) -> Option<u16> {
+        let cid = u16::try_from(self.slots.len()).ok().filter(|cid| *cid < self.depth)?;
+        self.slots.push(FREE);
+        self.sqes.push(Sqe::default());
+        self.control.push(Vec::new());
+        self.ahead.push(Vec::new());
         Some(cid)
     }
 

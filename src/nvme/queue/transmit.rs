@@ -38,9 +38,9 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn new(depth: u16, icreq: IcReq) -> Sender {
+    pub(super) fn new(icreq: IcReq) -> Sender {
         Sender {
-            turns: VecDeque::with_capacity(usize::from(depth)),
+            turns: VecDeque::new(),
             icreq: Some(icreq),
             current: None,
             head: [0; TERM_MAX as usize],

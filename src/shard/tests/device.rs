@@ -17,7 +17,8 @@
 //! | no event of the device, of any kind and content, harms the shard | `any_event_is_survived` |
 //! | completions with any damage: no panic, no endless wait, every buffer comes back, none while it is bound | `damaged_completions_lose_nothing` |
 use super::world::{World, lost, passes};
-use crate::command::{CommandPort, ObjectKind, Request};
+use crate::adapter::Objects;
+use crate::command::{ObjectKind, Request};
 use crate::platform::Platform;
 use crate::shard::{ConnectionId, Disconnect, Refused};
 use firmware_iface::command::queue::ModifySqIn;
@@ -51,7 +52,7 @@ fn fail_send_queue(world: &mut World) {
         .with(ModifySqIn::SQ_STATE, u32::from(SqState::RDY.0))
         .with(ModifySqIn::SQN, sqn)
         .with_nested(ModifySqIn::CTX, &Sqc::zeroed().with(Sqc::STATE, u32::from(SqState::ERR.0)));
-    world.shard.adapter.exec(&Request::new(&input).about(ObjectKind::Sq, sqn), deadline).expect("in error");
+    world.shard.adapter.exec(Request::new(&input).about(ObjectKind::Sq, sqn), deadline).expect("in error");
 }
 
 fn fail_receive_queue(world: &mut World) {

@@ -38,7 +38,7 @@ impl Receiver {
         let queues = [1000, 1001].map(|port| world.add(port).expect("added"));
         for queue in queues {
             for tag in [1, 2] {
-                world.offloads.setup(queue, tag, io(&world.heap, &[5000, 3192])).expect("free");
+                world.offloads.setup(queue, tag, io(&world.heap, &[5000, 3192]), &world.fake).expect("free");
             }
         }
         let cq = testing::cq(LOG);

@@ -1,0 +1,375 @@
+//! Thousands of offloaded connections on one function, several shards, a thread each.
+//!
+//! ```text
+//!  thread   shard 0      shard 1   ...   host (adapter)     network
+//!              │            │               │               wire, targets: one for 62 I/O queues
+//!              └── Remote ──┴── Remote ─────┘
+//!  all on one clock: simulated time passes while every thread rests
+//! ```
+//!
+//! Each shard opens its connections in waves, a batch at a time, and adds the offload to a wave as soon as it is ready, so
+//! that the commands of a batch keep every slot of the command queue busy. Then it reads on every connection, compares every
+//! byte, and closes everything.
+
+mod network;
+mod report;
+mod worker;
+
+pub use report::{CommandUse, MemoryUse, Report};
+
+use super::config::{BLOCK, BadOption, MAX_IO};
+use super::heap;
+use super::job::DemoError;
+use super::peer::PeerError;
+use crate::adapter::{self, Adapter, Host};
+use crate::command::{CommandCounters, ObjectKind};
+use crate::ddp::tags::Quiesced;
+use crate::dma::DmaHeap;
+use crate::platform::virtual_nic::{Clock, VirtualPlatform};
+use crate::shard::{self, MAX_SHARDS, Shard};
+use firmware_iface::caps::groups::NvmeotcpCap;
+use hw_regs::layout::Access;
+use network::Network;
+use nvme_target::{Generated, Target};
+use std::net::{Ipv4Addr, SocketAddrV4};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, Barrier, Mutex};
+use std::time::{Duration, Instant};
+use worker::Worker;
+
+/// Address of the driver's end.
+const HOST_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 44, 1);
+/// I/O queues of one target, which has as many for one controller at most.
+const QUEUES_PER_TARGET: u32 = 62;
+/// Most connections: one target has one address, and the first two are not theirs.
+const MAX_CONNECTIONS: u32 = 200 * QUEUES_PER_TARGET;
+/// Bytes of the image that all targets serve.
+const IMAGE: u64 = 1 << 30;
+/// Simulated time after which a shard that makes no progress gives up.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Connections with an offload context, over all shards.
+    pub connections: u32,
+    /// Tags of each, and commands that it may have in flight.
+    pub depth: u32,
+    /// Shards, a thread each.
+    pub shards: u32,
+    /// Simulated time that firmware takes for a command.
+    pub command_time: Duration,
+    /// Connections that a shard adds to the offload at a time.
+    pub batch: u32,
+    /// Reads on each connection.
+    pub reads: u32,
+    /// Bytes of each.
+    pub io_size: u64,
+    /// Negotiate data digests.
+    pub data_digest: bool,
+    /// Seed of image, initial sequence numbers and ports.
+    pub seed: u64,
+}
+
+impl Default for Config {
+    /// The scale that the project aims at.
+    fn default() -> Config {
+        Config {
+            connections: 4000,
+            depth: 128,
+            shards: 2,
+            command_time: Duration::from_micros(50),
+            batch: 32,
+            reads: 2,
+            io_size: 4096,
+            data_digest: false,
+            seed: 1,
+        }
+    }
+}
+
+impl Config {
+    /// Checks everything that can be checked without a device.
+    pub fn check(&self) -> Result<(), BadOption> {
+        let within = |option, value: u32, most: u32| match (1..=most).contains(&value) {
+            true => Ok(()),
+            false => Err(BadOption::new(option, value, format!("allowed is 1 to {most}"))),
+        };
+        within("--shards", self.shards, MAX_SHARDS)?;
+        within("--connections", self.connections, MAX_CONNECTIONS)?;
+        if self.connections < self.shards {
+            let allowed = format!("allowed is at least one for each of {} shards", self.shards);
+            return Err(BadOption::new("--connections", self.connections, allowed));
+        }
+        // Identifiers have 16 bits, of which one value is nobody's, and submission queues one entry more than commands.
+        within("--depth", self.depth, 65534)?;
+        within("--batch", self.batch, 1024)?;
+        within("--reads", self.reads, 1024)?;
+        if self.command_time > Duration::from_secs(1) {
+            let value = self.command_time.as_micros();
+            return Err(BadOption::new("--command-time", value, "allowed is 0 to 1000000 microseconds"));
+        }
+        if self.io_size == 0 || !self.io_size.is_multiple_of(BLOCK) || self.io_size > MAX_IO {
+            let allowed = format!("allowed is a multiple of the {BLOCK}-byte block, from {BLOCK} to {MAX_IO} bytes");
+            return Err(BadOption::new("--io-size", self.io_size, allowed));
+        }
+        Ok(())
+    }
+
+    /// Connections of shard `index`.
+    fn connections_of(&self, index: u32) -> u32 {
+        self.connections / self.shards + u32::from(index < self.connections % self.shards)
+    }
+}
+
+/// How far all threads are.
+struct Progress {
+    /// Threads that begin together: before that, time does not wait for those that have yet to join.
+    begin: Barrier,
+    shards: u32,
+    /// Shards that have added the offload to all their connections, and that have ended.
+    set_up: AtomicU32,
+    ended: AtomicU32,
+    /// The host has looked at what exists when all was set up.
+    noted: AtomicBool,
+    /// Offloaded connections so far.
+    offloaded: AtomicU32,
+    /// Pages that firmware was given.
+    firmware_pages: AtomicUsize,
+    samples: Mutex<Vec<Sample>>,
+    /// After the reads, with no buffer left.
+    used: Mutex<Vec<Sample>>,
+}
+
+impl Progress {
+    fn wait_for_all(&self) {
+        self.begin.wait();
+    }
+
+    fn shards_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire) == self.shards
+    }
+}
+
+/// Memory at one moment.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    connections: u32,
+    /// Heap of the driver, if it is counted.
+    heap: Option<i64>,
+    /// DMA memory of the driver: without the pages that firmware was given.
+    dma: usize,
+    resident: u64,
+}
+
+impl Sample {
+    fn take(connections: u32, dma: &DmaHeap, firmware_pages: usize) -> Sample {
+        let dma = dma.usage().1.saturating_sub(firmware_pages * adapter::PAGE_BYTES);
+        Sample { connections, heap: heap::live(), dma, resident: report::resident() }
+    }
+}
+
+/// What the thread of the host saw.
+struct Hosted {
+    host: Host<VirtualPlatform>,
+    /// Counters of the command queue before the first connection, and when the last was added.
+    before: CommandCounters,
+    set_up: CommandCounters,
+    /// Most commands in flight at a time until then.
+    most_in_flight: usize,
+    /// Objects that existed then.
+    objects: Vec<(ObjectKind, usize)>,
+}
+
+fn targets(config: &Config) -> Result<Vec<Vec<([u8; 6], Target, worker::Site)>>, DemoError> {
+    let mut number = 0;
+    let mut all = Vec::new();
+    for shard in 0..config.shards {
+        let (mut left, mut own) = (config.connections_of(shard), Vec::new());
+        while left > 0 {
+            let queues = left.min(QUEUES_PER_TARGET);
+            left -= queues;
+            let mac = [0x02, 0, 0, 1, 0, number];
+            let target = nvme_target::Config {
+                mac,
+                ip: Ipv4Addr::new(192, 168, 44, 10 + number),
+                max_queues: queues as u16,
+                max_queue_depth: config.depth.saturating_add(1).clamp(64, 1 << 16),
+                tx_buffer: 16 << 10,
+                rx_buffer: 16 << 10,
+                patience: PATIENCE,
+                seed: config.seed ^ u64::from(number) << 32,
+                subsystem_nqn: format!("nqn.2026-01.io.connectx-ddp:target{number}"),
+                ..nvme_target::Config::default()
+            };
+            number += 1;
+            let site = worker::Site {
+                address: SocketAddrV4::new(target.ip, target.port),
+                subsystem: target.subsystem_nqn.clone(),
+                queues: queues as u16,
+            };
+            own.push((
+                mac,
+                Target::new(target, Box::new(Generated::new(config.seed, IMAGE))).map_err(PeerError::from)?,
+                site,
+            ));
+        }
+        all.push(own);
+    }
+    Ok(all)
+}
+
+/// What a shard of this run is to be.
+fn shard_config(config: &Config) -> shard::Config {
+    let connections = config.connections_of(0);
+    let mut secret = [0; 16];
+    secret[..8].copy_from_slice(&config.seed.to_le_bytes());
+    shard::Config {
+        max_connections: connections + connections.div_ceil(QUEUES_PER_TARGET),
+        rx_payloads_per_connection: 2,
+        rx_window: 64 << 10,
+        tx_buffer: 16 << 10,
+        ..shard::Config::new(HOST_IP, secret)
+    }
+}
+
+/// Carries it out. An error means that it did not begin; what went wrong later is in the report.
+pub fn run(config: &Config) -> Result<Report, DemoError> {
+    config.check()?;
+    let began = Instant::now();
+    let clock = Clock::default();
+    let mut device = virtual_nic::Config::default();
+    // As many tags in a table as command identifiers go.
+    device.capabilities.edit::<NvmeotcpCap>(|caps| {
+        caps.set(NvmeotcpCap::LOG_MAX_NVMEOTCP_TAG_BUFFER_SIZE, 16);
+        caps.set(NvmeotcpCap::LOG_MAX_NVMEOTCP_TAG_BUFFER_TABLE, 16);
+    });
+    device.command_latency = config.command_time;
+    let platform = Arc::new(VirtualPlatform::on_clock("virtual", device, clock.clone()));
+    let adapter_config = adapter::Config {
+        // Half a million keys want their pages.
+        page_limit: (8 << 30) / adapter::PAGE_BYTES,
+        ..adapter::Config::default()
+    };
+    let adapter = Adapter::bring_up(Arc::clone(&platform), adapter_config).map_err(Box::new)?;
+    let (host, shards) = Shard::open_many(adapter, &shard_config(config), config.shards).map_err(Box::new)?;
+
+    let mut sites = Vec::new();
+    let mut ends = Vec::new();
+    for own in targets(config)? {
+        let (of_shard, own): (Vec<_>, Vec<_>) =
+            own.into_iter().map(|(mac, target, site)| (site, (mac, target))).unzip();
+        sites.push(of_shard);
+        ends.extend(own);
+    }
+    let network = Network::new(Arc::clone(&platform), ends);
+    let progress = Progress {
+        begin: Barrier::new(shards.len() + 2),
+        shards: config.shards,
+        set_up: AtomicU32::new(0),
+        ended: AtomicU32::new(0),
+        noted: AtomicBool::new(false),
+        offloaded: AtomicU32::new(0),
+        firmware_pages: AtomicUsize::new(0),
+        samples: Mutex::new(Vec::new()),
+        used: Mutex::new(Vec::new()),
+    };
+    let (workers, hosted, targets) = std::thread::scope(|scope| {
+        let (clock, progress) = (&clock, &progress);
+        let network = scope.spawn(move || network.run(clock, progress));
+        let hosting = scope.spawn(move || run_host(host, clock, progress));
+        let workers = shards.into_iter().zip(sites).map(|(shard, sites)| {
+            scope.spawn(move || {
+                heap::driver_thread();
+                let seat = clock.join();
+                progress.wait_for_all();
+                let done = Worker::new(config, shard, sites, progress).run();
+                progress.ended.fetch_add(1, Ordering::AcqRel);
+                clock.stir();
+                drop(seat);
+                done
+            })
+        });
+        let workers: Vec<_> = workers.collect();
+        let workers: Vec<_> = workers.into_iter().map(|thread| thread.join()).collect();
+        (workers, hosting.join(), network.join())
+    });
+    let (Ok(hosted), Ok(mut targets)) = (hosted, targets) else {
+        return Err(DemoError::Stuck(clock.now(), "a thread that has panicked"));
+    };
+
+    let mut report = Report::new(config, &progress, &hosted);
+    let mut closed = Vec::new();
+    for worker in workers {
+        match worker {
+            Ok(done) => {
+                report.add(&done.outcome);
+                closed.push(done.closed);
+            }
+            Err(_) => report.problem("a shard's thread has panicked"),
+        }
+    }
+    for target in &mut targets {
+        target.errors().iter().for_each(|error| report.problem(format!("target: {error}")));
+    }
+    take_down(hosted.host, closed, &mut report);
+    report.device(&platform);
+    report.elapsed_s = began.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Takes the function down once no shard uses it any more.
+fn take_down(host: Host<VirtualPlatform>, closed: Vec<shard::Closed>, report: &mut Report) {
+    let ill = host.ailment();
+    let mut adapter = host.into_adapter();
+    let deadline = adapter.command_deadline();
+    let held: Vec<_> = closed.into_iter().map(|closed| closed.quarantine).filter(|held| !held.is_empty()).collect();
+    let reset = match ill {
+        None => {
+            let (teardown, reset) = adapter.take_down(deadline, !held.is_empty());
+            if !teardown.is_clean() {
+                report.problem(format!("teardown: {teardown}"));
+            }
+            reset
+        }
+        Some(ailment) => {
+            report.problem(format!("the function was reset: {ailment}"));
+            Some(adapter.reset(deadline))
+        }
+    };
+    match reset {
+        Some(Ok(proof)) => held.into_iter().for_each(|held| drop(held.release(&Quiesced::after(&proof)))),
+        Some(Err(error)) => report.problem(error.to_string()),
+        None => {}
+    }
+}
+
+fn seen(host: &Host<VirtualPlatform>) -> (CommandCounters, usize, Vec<(ObjectKind, usize)>) {
+    let adapter = host.adapter();
+    (adapter.command_counters(), adapter.most_commands_in_flight(), adapter.objects().by_kind())
+}
+
+/// Serves shards until they are gone.
+fn run_host(mut host: Host<VirtualPlatform>, clock: &Clock, progress: &Progress) -> Hosted {
+    heap::driver_thread();
+    let seat = clock.join();
+    let before = host.adapter().command_counters();
+    let mut set_up = None;
+    progress.wait_for_all();
+    while !host.is_over() {
+        let worked = host.poll();
+        progress.firmware_pages.store(host.adapter().firmware_pages(), Ordering::Relaxed);
+        if set_up.is_none() && progress.set_up.load(Ordering::Acquire) == progress.shards {
+            set_up = Some(seen(&host));
+            progress.noted.store(true, Ordering::Release);
+            clock.stir();
+        }
+        match worked {
+            true => clock.stir(),
+            false => _ = host.adapter().platform().rest(Some(host.next_deadline())),
+        }
+    }
+    drop(seat);
+    let (set_up, most_in_flight, objects) = set_up.unwrap_or_else(|| seen(&host));
+    Hosted { host, before, set_up, most_in_flight, objects }
+}

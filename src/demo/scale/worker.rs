@@ -1,0 +1,341 @@
+//! One shard's part: connect, offload, read, close.
+
+use super::{Config, IMAGE, PATIENCE, Progress, Sample};
+use crate::ddp::why::Why;
+use crate::demo::config::BLOCK;
+use crate::dma::IoBuf;
+use crate::nvme::command::Request;
+use crate::nvme::controller::ControllerConfig;
+use crate::nvme::fabrics::{HostIdentity, Nqn};
+use crate::platform::virtual_nic::VirtualPlatform;
+use crate::shard::{Closed, Completion, ConnectionId, Disconnect, Event, Refused, Shard};
+use nvme_target::Generated;
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::net::SocketAddrV4;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// Reads that a shard has under way at most, over all its connections: more only take memory.
+const UNDER_WAY: usize = 4096;
+
+/// A target that belongs to the shard.
+pub(super) struct Site {
+    pub address: SocketAddrV4,
+    pub subsystem: String,
+    /// I/O queues on it.
+    pub queues: u16,
+}
+
+/// Why a shard came to no good end.
+#[derive(Debug)]
+pub(super) struct Failure(pub String);
+
+impl Failure {
+    fn new(what: &str, why: impl Display) -> Failure {
+        Failure(format!("{what}: {why}"))
+    }
+}
+
+/// What a shard did.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Outcome {
+    pub connections: u32,
+    pub reads: u64,
+    pub bytes: u64,
+    pub placed: u64,
+    pub wrong: u64,
+    /// Reads and bindings that found the control ring full and went un-offloaded.
+    pub busy: u64,
+    /// Simulated time from the first connection until the last was offloaded, of the reads, and of closing everything.
+    pub set_up: Duration,
+    pub reading: Duration,
+    pub closing: Duration,
+    pub problems: Vec<String>,
+}
+
+/// A shard that is done.
+pub(super) struct Done {
+    pub outcome: Outcome,
+    /// What the shard left.
+    pub closed: Closed,
+}
+
+pub(super) struct Worker<'a> {
+    config: &'a Config,
+    shard: Shard<VirtualPlatform>,
+    platform: Arc<VirtualPlatform>,
+    sites: Vec<Site>,
+    progress: &'a Progress,
+    outcome: Outcome,
+    /// I/O queues with the offload.
+    queues: Vec<ConnectionId>,
+}
+
+impl<'a> Worker<'a> {
+    pub fn new(
+        config: &'a Config,
+        shard: Shard<VirtualPlatform>,
+        sites: Vec<Site>,
+        progress: &'a Progress,
+    ) -> Worker<'a> {
+        let platform = Arc::clone(shard.platform());
+        Worker { config, shard, platform, sites, progress, outcome: Outcome::default(), queues: Vec::new() }
+    }
+
+    pub fn run(mut self) -> Done {
+        if let Err(Failure(why)) = self.set_up().and_then(|admins| self.use_all(admins)) {
+            self.problem(why);
+        }
+        let stats = self.shard.offload_stats();
+        self.outcome.busy = stats.not_offloaded(Why::ControlRingFull) + stats.not_offloaded(Why::Draining);
+        let counters = self.shard.counters();
+        for (count, what) in [
+            (counters.bad_completions, "completions of the device were not believed"),
+            (counters.foreign_placements, "packets were placed for another connection"),
+            (counters.no_connection, "packets of a connection of another shard, or of none"),
+            (counters.queue_errors, "queue errors"),
+        ] {
+            if count != 0 {
+                self.problem(format!("{count} {what}"));
+            }
+        }
+        let deadline = self.shard.adapter().command_deadline();
+        let Worker { shard, mut outcome, .. } = self;
+        let closed = shard.close(deadline);
+        outcome.problems.extend(closed.problems.iter().cloned());
+        Done { outcome, closed }
+    }
+
+    /// Connects and offloads; returns the admin connections.
+    fn set_up(&mut self) -> Result<Vec<ConnectionId>, Failure> {
+        let began = self.platform.clock().now();
+        let done = self.connect_admins().and_then(|admins| {
+            self.sample(&self.progress.samples, 0);
+            self.connect_queues(&admins)?;
+            Ok(admins)
+        });
+        self.outcome.set_up = self.platform.clock().now() - began;
+        // The host waits to hear of every shard, whatever came of it, and every shard waits for the host to look.
+        self.progress.set_up.fetch_add(1, Ordering::AcqRel);
+        self.platform.clock().stir();
+        while !self.progress.noted.load(Ordering::Acquire) {
+            self.shard.poll();
+            self.platform.rest(self.shard.next_deadline());
+        }
+        done
+    }
+
+    fn use_all(&mut self, admins: Vec<ConnectionId>) -> Result<(), Failure> {
+        let began = self.platform.clock().now();
+        self.read_all()?;
+        self.sample(&self.progress.used, self.progress.offloaded.load(Ordering::Acquire));
+        let read = self.platform.clock().now();
+        self.outcome.reading = read - began;
+        let queues = std::mem::take(&mut self.queues);
+        self.close(queues)?;
+        self.close(admins)?;
+        self.outcome.closing = self.platform.clock().now() - read;
+        Ok(())
+    }
+
+    /// Lets everything run until `look` finds what it waits for among the events.
+    fn wait<T>(
+        &mut self,
+        awaited: &str,
+        mut look: impl FnMut(&mut Self, Event) -> Result<Option<T>, Failure>,
+    ) -> Result<T, Failure> {
+        let mut since = self.platform.clock().now();
+        let mut worked = false;
+        loop {
+            while let Some(event) = self.shard.next_event() {
+                since = self.platform.clock().now();
+                if let Some(found) = look(self, event)? {
+                    return Ok(found);
+                }
+            }
+            if self.shard.poll() {
+                worked = true;
+                continue;
+            }
+            let clock = self.platform.clock();
+            if std::mem::take(&mut worked) {
+                clock.stir();
+            }
+            let waited = clock.now().saturating_sub(since);
+            if waited > PATIENCE {
+                return Err(Failure(format!(
+                    "nothing has happened for {waited:?} of simulated time, waiting for {awaited}"
+                )));
+            }
+            self.platform.rest(self.shard.next_deadline());
+        }
+    }
+
+    fn connect_admins(&mut self) -> Result<Vec<ConnectionId>, Failure> {
+        let mut admins = Vec::new();
+        for site in &self.sites {
+            let mut host_id = [0; 16];
+            host_id[..8].copy_from_slice(&self.config.seed.to_be_bytes());
+            // A version 8 UUID (RFC 9562): its bits are the application's own.
+            (host_id[6], host_id[8]) = (0x80, 0x80);
+            let name = |name: &str| Nqn::new(name).map_err(|why| Failure::new("name", why));
+            let identity = HostIdentity {
+                host_id,
+                host_nqn: name("nqn.2026-01.io.connectx-ddp:scale")?,
+                subsystem_nqn: name(&site.subsystem)?,
+            };
+            let config = ControllerConfig {
+                identity,
+                header_digest: false,
+                data_digest: self.config.data_digest,
+                io_queues: site.queues,
+                max_namespaces: 1,
+                keep_alive: Duration::ZERO,
+                timeout: PATIENCE,
+            };
+            let admin = self.shard.connect_admin(site.address, config);
+            admins.push(admin.map_err(|why| Failure::new("admin queue", why))?);
+        }
+        let mut missing = admins.len();
+        self.wait("controllers to become ready", |_, event| match event {
+            Event::ControllerReady(_) => {
+                missing -= 1;
+                Ok((missing == 0).then_some(()))
+            }
+            Event::Disconnected(_, why) => Err(Failure::new("admin queue", why)),
+            _ => Ok(None),
+        })?;
+        Ok(admins)
+    }
+
+    /// Opens I/O queues and offloads them, a batch at a time.
+    fn connect_queues(&mut self, admins: &[ConnectionId]) -> Result<(), Failure> {
+        let mut wanted = Vec::new();
+        for (admin, site) in admins.iter().zip(&self.sites) {
+            let controller = self.shard.controller(*admin).ok_or_else(|| Failure("a controller is gone".into()))?;
+            for id in 1..=site.queues {
+                let queue = controller.io_queue(id, self.config.depth as u16);
+                wanted.push((site.address, queue.map_err(|why| Failure::new("I/O queue", why))?));
+            }
+        }
+        for wave in wanted.chunks(self.config.batch as usize) {
+            let mut ids = Vec::with_capacity(wave.len());
+            for (address, config) in wave {
+                let id = self.shard.connect_io(*address, config.clone());
+                ids.push(id.map_err(|why| Failure::new("I/O queue", why))?);
+            }
+            let mut missing = ids.len();
+            self.wait("I/O queues to become ready", |_, event| match event {
+                Event::QueueReady(_) => {
+                    missing -= 1;
+                    Ok((missing == 0).then_some(()))
+                }
+                Event::Disconnected(_, why) => Err(Failure::new("I/O queue", why)),
+                _ => Ok(None),
+            })?;
+            for outcome in self.shard.offload_many(&ids) {
+                outcome.map_err(|why| Failure::new("offload", why))?;
+            }
+            self.outcome.connections += ids.len() as u32;
+            self.queues.extend(&ids);
+            let all = self.progress.offloaded.fetch_add(ids.len() as u32, Ordering::AcqRel) + ids.len() as u32;
+            self.sample(&self.progress.samples, all);
+        }
+        Ok(())
+    }
+
+    fn sample(&self, samples: &Mutex<Vec<Sample>>, connections: u32) {
+        let sample = Sample::take(
+            connections,
+            self.shard.adapter().heap(),
+            self.progress.firmware_pages.load(Ordering::Relaxed),
+        );
+        if let Ok(mut samples) = samples.lock() {
+            samples.push(sample);
+        }
+    }
+
+    /// Reads on every connection, and compares.
+    fn read_all(&mut self) -> Result<(), Failure> {
+        let len = self.config.io_size;
+        let places = IMAGE / len;
+        let total = self.queues.len() as u64 * u64::from(self.config.reads);
+        let heap = self.shard.adapter().heap().clone();
+        let mut free: Vec<IoBuf> = Vec::new();
+        let (mut next, mut done) = (0u64, 0);
+        let mut expected = vec![0; len as usize];
+        while done < total {
+            // Round by round over all connections.
+            while next < total && next - done < UNDER_WAY as u64 {
+                let queue = self.queues[(next % self.queues.len() as u64) as usize];
+                let offset = next.wrapping_mul(0x9e37_79b9) % places * len;
+                let buffer = match free.pop() {
+                    Some(buffer) => buffer,
+                    None => {
+                        let memory = heap.allocate(len as usize, 4096);
+                        IoBuf::new(vec![memory.map_err(|why| Failure::new("buffers", why))?])
+                    }
+                };
+                let request = Request::read(1, offset / BLOCK, (len / BLOCK) as u32, BLOCK as u32);
+                let request = request.map_err(|why| Failure::new("read", why))?;
+                match self.shard.read(queue, request, buffer, offset) {
+                    Ok(()) => next += 1,
+                    Err((Refused::Busy, buffer)) => {
+                        free.push(buffer);
+                        break;
+                    }
+                    Err((why, _)) => return Err(Failure::new("read", why)),
+                }
+            }
+            let completion = self.wait("reads to complete", |_, event| match event {
+                Event::Completed(_, completion) => Ok(Some(completion)),
+                Event::Disconnected(_, why) => Err(Failure::new("I/O queue", why)),
+                _ => Ok(None),
+            })?;
+            done += 1;
+            self.check(completion, &mut expected, &mut free)?;
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, completion: Completion, expected: &mut [u8], free: &mut Vec<IoBuf>) -> Result<(), Failure> {
+        if !completion.status.is_success() {
+            return Err(Failure::new("read", completion.status));
+        }
+        let Some(buffer) = completion.buffer else { return Err(Failure("a buffer stays with the device".into())) };
+        Generated::fill(self.config.seed, completion.token, expected);
+        let found = buffer.to_vec();
+        self.outcome.wrong += found.iter().zip(&*expected).filter(|(a, b)| a != b).count() as u64;
+        self.outcome.reads += 1;
+        self.outcome.bytes += found.len() as u64;
+        self.outcome.placed += u64::from(completion.placed);
+        free.push(buffer);
+        Ok(())
+    }
+
+    fn close(&mut self, ids: Vec<ConnectionId>) -> Result<(), Failure> {
+        let mut open: HashSet<ConnectionId> = ids.iter().copied().collect();
+        ids.into_iter().for_each(|id| self.shard.close_connection(id));
+        if open.is_empty() {
+            return Ok(());
+        }
+        self.wait("connections to close", |worker, event| {
+            if let Event::Disconnected(id, why) = event {
+                open.remove(&id);
+                if !matches!(why, Disconnect::Closed | Disconnect::ClosedByPeer) {
+                    worker.problem(format!("a connection did not close in order: {why}"));
+                }
+            }
+            Ok(open.is_empty().then_some(()))
+        })
+    }
+
+    /// Notes a problem; the first few are enough to see what is wrong.
+    fn problem(&mut self, what: String) {
+        if self.outcome.problems.len() < 10 {
+            self.outcome.problems.push(what);
+        }
+    }
+}
