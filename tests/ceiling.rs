@@ -48,7 +48,8 @@ fn points_are_near_their_ceilings() {
         assert!(measured.episodes.iter().all(|episode| episode.overlapping == 0), "{point:?}");
         assert_eq!(measured.late_confirmations, 0, "{point:?}");
         if let Disorder::Loss(_) = point.disorder {
-            assert!(measured.round_trip.abs_diff(ROUND_TRIP) <= 6, "{point:?}: {} packets", measured.round_trip);
+            // The window is in bytes: where PDUs begin packets of their own, it has some more.
+            assert!(measured.round_trip.abs_diff(ROUND_TRIP) <= 8, "{point:?}: {} packets", measured.round_trip);
         }
     }
 }

@@ -141,7 +141,7 @@ mod tests {
             "{points} points; the table at MTU 1500: placed within {:.2}, digests within {:.2}",
             worst[0], worst[1]
         );
-        assert_eq!(points, 30 + 8 + 6 + 2 + 1);
+        assert_eq!(points, 30 + 8 + 6 + 2 + 2);
         // Without looking at late packets large PDUs do not get there.
         let point = Point { rules: DEFAULT, ..large() };
         assert!(point.ceiling(false, ROUND_TRIP, PACKETS).placed < 0.88);
