@@ -32,7 +32,6 @@ fn points_are_near_their_ceilings() {
         point(256, 1500, Disorder::Loss(0.02), PUBLISHED, 60_000),
         point(64, 1500, near(0.02), PUBLISHED, 40_000),
         point(64, 1500, Disorder::Loss(0.01), STOP, 40_000),
-        point(16, 9000, Disorder::Loss(0.01), DEFAULT, 20_000),
         point(64, 9000, near(0.05), DEFAULT, 20_000),
     ];
     for row in grid::run(&points, 2, &|_| ()).expect("nothing goes wrong") {
@@ -43,7 +42,7 @@ fn points_are_near_their_ceilings() {
             // So few packets are no exact sample: the grid takes more.
             assert!(difference.abs() < 2.0 + 200.0 * share.error, "{point:?}: {share:?}, ceiling {ceiling}");
         }
-        assert!(point.mtu != 1500 || !measured.episodes.is_empty(), "{point:?}");
+        assert!(!measured.episodes.is_empty(), "{point:?}");
         assert!(measured.episodes.iter().all(|episode| episode.overlapping == 0), "{point:?}");
         assert_eq!(measured.late_confirmations, 0, "{point:?}");
         if let Disorder::Loss(_) = point.disorder {
