@@ -2,10 +2,11 @@
 
 use super::grid::{CUBIC_NOTE, DISTANCES, LOSSES, MTUS, REORDERINGS, RULES, Row, SIZES};
 use super::measure::{CONFIRM, ROUND_TRIP, Sender};
-use super::model::Disorder;
+use super::model::{Disorder, Search};
 use super::published;
 use super::resync::{BOUNDS, Summary};
 use std::fmt::Write;
+use virtual_nic::offload::Bypass;
 
 /// Points (percent) between measurement and ceiling that need no explanation.
 const NEAR: f64 = 2.0;
@@ -201,34 +202,51 @@ pub fn find_exceptions(rows: &[Row]) -> Vec<Exception> {
                 percent(measured[i].value),
                 percent(ceilings[i])
             );
-            let again = row.at_measured_round_trip();
+            let again = row.as_measured();
             let at_measured = percent([again.placed, again.digests][i]);
             let episodes = row.measured.episodes.len();
+            let chance = 3.0 * error * row.error_factor();
             // Few long searches are no sample: their spread tells less than their number does.
-            let (reason, unexplained) = if difference.abs() <= 3.0 * error.max(0.2) {
+            let (reason, unexplained) = if difference.abs() <= chance {
                 (format!("within three standard errors ({episodes} episodes without framing)"), false)
-            } else if (percent(measured[i].value) - at_measured).abs() <= NEAR {
-                let trip = row.measured.round_trip;
-                (
-                    format!(
-                        "what is sent again took {trip} packets, not {ROUND_TRIP}: with that the ceiling is {at_measured:.1}"
-                    ),
-                    false,
-                )
-            } else if episodes < 100 {
+            } else if episodes < 60 && row.point.rules.search == Search::StartOfPacket {
                 (
                     format!(
                         "{episodes} episodes without framing came to their end, each of thousands of packets: no sample"
                     ),
                     false,
                 )
+            } else if (percent(measured[i].value) - at_measured).abs() <= NEAR.max(chance) {
+                (as_measured(row, at_measured), false)
+            } else if times_sent(row) > 1.5 {
+                (
+                    format!(
+                        "the TCP does not keep the stream moving: it takes what is overtaken for lost; {}",
+                        as_measured(row, at_measured)
+                    ),
+                    false,
+                )
             } else {
-                ("not explained".to_owned(), true)
+                (format!("not explained; {}", as_measured(row, at_measured)), true)
             };
             found.push(Exception { what, reason, unexplained });
         }
     }
     found
+}
+
+/// How often what was missing came.
+fn times_sent(row: &Row) -> f64 {
+    let m = &row.measured;
+    m.bypassed(Bypass::Early) as f64 / (m.packets as f64 * m.late / (1.0 - m.late)).max(1.0)
+}
+
+fn as_measured(row: &Row, ceiling: f64) -> String {
+    let (m, early) = (&row.measured, times_sent(row));
+    format!(
+        "what was missing came after {} packets in the median, and {early:.1} times; with delays and turns as they were the ceiling is {ceiling:.1}",
+        m.round_trip
+    )
 }
 
 fn exceptions(out: &mut String, rows: &[Row]) -> std::fmt::Result {
