@@ -8,4 +8,6 @@ pub mod options;
 pub mod probe;
 pub mod scale;
 pub mod simulate;
+pub mod stats;
 mod text;
+mod watch;

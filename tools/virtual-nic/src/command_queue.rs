@@ -106,6 +106,14 @@ impl Accepted {
 }
 
 impl Answer {
+    /// The output, to be bent; empty if the command was not delivered.
+    pub(crate) fn output_mut(&mut self) -> &mut [u8] {
+        match self.delivery {
+            DeliveryStatus::OK => &mut self.reply,
+            _ => &mut [],
+        }
+    }
+
     /// The slot that it is for.
     pub(crate) fn slot(&self) -> u32 {
         self.accepted.slot

@@ -77,11 +77,20 @@ pub enum Fault {
 /// ownership bit.
 pub type CompletionTamper = Box<dyn FnMut(&mut [u8]) + Send>;
 
+/// A change made to an event before it is written: the 64 bytes of the entry, without the ownership bit.
+pub type EventTamper = Box<dyn FnMut(&mut [u8]) + Send>;
+
+/// A change made to a command's output before it is written: status, syndrome and what follows, as long as the host asked
+/// for.
+pub type AnswerTamper = Box<dyn FnMut(Opcode, &mut [u8]) + Send>;
+
 /// The faults that are scheduled.
 #[derive(Default)]
 pub struct Faults {
     commands: VecDeque<Scheduled>,
     tamper: Option<CompletionTamper>,
+    tamper_event: Option<EventTamper>,
+    tamper_answer: Option<AnswerTamper>,
     gone: bool,
     /// When a function that is gone for a while comes back.
     back_at: Option<Duration>,
@@ -109,6 +118,16 @@ impl Faults {
     /// Every completion passes through `tamper` before it is written; `None` ends that.
     pub fn tamper_completions(&mut self, tamper: Option<CompletionTamper>) {
         self.tamper = tamper;
+    }
+
+    /// Every event passes through `tamper` before it is written; `None` ends that.
+    pub fn tamper_events(&mut self, tamper: Option<EventTamper>) {
+        self.tamper_event = tamper;
+    }
+
+    /// The output of every command that was delivered passes through `tamper` before it is written; `None` ends that.
+    pub fn tamper_answers(&mut self, tamper: Option<AnswerTamper>) {
+        self.tamper_answer = tamper;
     }
 
     /// The function falls off the bus: every register reads all ones, nothing is written, nothing moves. `false` puts it
@@ -168,6 +187,18 @@ impl Faults {
     pub(crate) fn tamper(&mut self, completion: &mut [u8]) {
         if let Some(tamper) = &mut self.tamper {
             tamper(completion);
+        }
+    }
+
+    pub(crate) fn tamper_event(&mut self, event: &mut [u8]) {
+        if let Some(tamper) = &mut self.tamper_event {
+            tamper(event);
+        }
+    }
+
+    pub(crate) fn tamper_answer(&mut self, opcode: Opcode, output: &mut [u8]) {
+        if let Some(tamper) = &mut self.tamper_answer {
+            tamper(opcode, output);
         }
     }
 }

@@ -247,7 +247,9 @@ impl VirtualNic {
         }
         // The driver waits for the answer that makes its command EQ by polling: that EQ does not announce itself.
         let made_events = !events_before && self.command_events();
-        let answer = accepted.answer(outcome, fault);
+        let opcode = accepted.opcode();
+        let mut answer = accepted.answer(outcome, fault);
+        self.host.faults.tamper_answer(opcode, answer.output_mut());
         let answer = if made_events { answer.silent() } else { answer };
         let mut latency = self.config.command_latency;
         if !self.config.command_jitter.is_zero() {

@@ -48,12 +48,11 @@ impl Eq {
             host.counters.misuse.eq_overrun += 1;
             return;
         }
-        let mut eqe = Eqe::zeroed()
-            .with(Eqe::TYPE, u32::from(event.0))
-            .with(Eqe::SUB_TYPE, u32::from(sub_type))
-            // Software initialized all owner bits to 1: the first lap writes 0.
-            .with(Eqe::OWNER_OWNER_BIT, self.producer >> self.log_size & 1);
+        let mut eqe = Eqe::zeroed().with(Eqe::TYPE, u32::from(event.0)).with(Eqe::SUB_TYPE, u32::from(sub_type));
         eqe.blob_mut(Eqe::DATA)[..data.len()].copy_from_slice(data);
+        host.faults.tamper_event(eqe.bytes_mut());
+        // Software initialized all owner bits to 1: the first lap writes 0.
+        eqe.set(Eqe::OWNER_OWNER_BIT, self.producer >> self.log_size & 1);
         let at = self.ring.iova(u64::from(self.producer) * Eqe::SIZE as u64);
         let written = host.dma.publish(at, eqe.bytes());
         if host.checked(written).is_none() {

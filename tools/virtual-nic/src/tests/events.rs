@@ -8,12 +8,14 @@
 //! | solicited-only arms wait for solicited or error completions | `solicited_arms_wait_for_solicited_completions` |
 //! | 64- and 128-byte entries, owner bit last, first half zero without the offload | `completions_have_both_sizes` |
 //! | a CQ that overruns fails once, says so, and writes nothing more; `oi` overwrites | `an_overrun_completion_queue_fails` |
+//! | events and answers arrive as a fault bent them, in their laps' places; then as they are again | `bent_events_and_answers_arrive_as_bent` |
 //! | contexts can be queried and moderation changed | `queues_can_be_queried_and_modified` |
 
 use super::bring_up::answer;
 use super::host::{Host, Queue};
 use crate::{Config, refusal};
 use firmware_iface::Opcode;
+use firmware_iface::command::device::QueryIssiIn;
 use firmware_iface::command::{OutHeader, object::*};
 use firmware_iface::context::{Cqc, Eqc};
 use hw_regs::eqe::{Eqe, EqeComp, EqeCqErr, EventType};
@@ -42,6 +44,30 @@ fn event_owner_bits_follow_the_laps() {
         assert_eq!(host.next_event(&mut eq), None);
         host.arm_eq(&eq);
     }
+}
+
+#[test]
+fn bent_events_and_answers_arrive_as_bent() {
+    let mut host = Host::running(Config::default());
+    let mut eq = host.create_eq(0, 1, &[EventType::GENERAL_EVENT]);
+    host.nic.faults().tamper_events(Some(Box::new(|entry| entry.fill(0xff))));
+    host.nic.faults().tamper_answers(Some(Box::new(|opcode, output| {
+        assert_eq!(opcode, Opcode::QUERY_ISSI);
+        output[4..8].copy_from_slice(&[1, 2, 3, 4]);
+    })));
+    for _ in 0..3 {
+        assert!(ping(&mut host));
+        let event = host.next_event(&mut eq).expect("the owner bit is the queue's");
+        assert_eq!((event.get(Eqe::TYPE), event.get(Eqe::SUB_TYPE)), (0xff, 0xff));
+        host.arm_eq(&eq);
+    }
+    let answered: OutHeader = host.exec(Opcode::QUERY_ISSI, &QueryIssiIn::zeroed());
+    assert_eq!(answered.get(OutHeader::SYNDROME), 0x0102_0304);
+    host.nic.faults().clear();
+    assert!(ping(&mut host));
+    assert_eq!(host.next_event(&mut eq).map(|event| event.get(Eqe::SUB_TYPE)), Some(5));
+    let answered: OutHeader = host.exec(Opcode::QUERY_ISSI, &QueryIssiIn::zeroed());
+    assert_eq!(answered.get(OutHeader::SYNDROME), 0);
 }
 
 #[test]
