@@ -1,7 +1,7 @@
 //! Which points are measured, and how: on several threads, the same for a seed whatever their number.
 
 use super::measure::{Measured, PAUSE, Point, PointError, ROUND_TRIP, Rules, Sender};
-use super::model::{Ceiling, Confirm, Cut, Disorder, Hole, Model, Search};
+use super::model::{Ceiling, Confirm, Cut, Disorder, Hole, Model, Runs, Search};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -136,9 +136,9 @@ impl Row {
     }
 
     /// The ceiling if as much comes late, and as late, as did, and headers are confirmed when driver and target get their turn.
-    pub fn as_measured(&self) -> Ceiling {
+    pub fn as_measured(&self, runs: Runs) -> Ceiling {
         let pdus = 1_500_000 * u64::from(self.point.mss()) / u64::from(self.point.payload);
-        let model = Model { confirm: Confirm::WithTurn(PAUSE as u32), ..self.point.model(true, ROUND_TRIP) };
+        let model = Model { confirm: Confirm::WithTurn(PAUSE as u32), runs, ..self.point.model(true, ROUND_TRIP) };
         model.run_measured(pdus.max(1), self.point.seed ^ 0xde1a, self.measured.late, &self.measured.delays)
     }
 
