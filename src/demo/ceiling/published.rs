@@ -125,7 +125,7 @@ mod tests {
                 }
                 if let Some(digests) = published.digests {
                     let digests = ceiling.digests * 100.0 - digests;
-                    // Of PDUs as of coins, and of all that a lost header takes along.
+                    // Of PDUs as of coins, and those that lost headers cost.
                     let pdus = PACKETS as f64 * f64::from(point.mss()) / f64::from(point.payload);
                     let coins = 100.0 * (ceiling.digests * (1.0 - ceiling.digests) / pdus).sqrt();
                     assert!(
