@@ -4,6 +4,7 @@
 //! | property | test |
 //! |---|---|
 //! | each target holds for its inputs and for seeded changes of them (`CXDDP_FUZZ`: thousandths of the usual number) | the target's name |
+//! | no value of an entry is looked at twice: a device that writes while it is read gets nothing out of bounds | `a_device_that_writes_while_it_is_read` |
 //! | every target has a test, inputs and a libFuzzer binary, and every folder of inputs a target | `targets_and_folders_agree` |
 
 #![cfg(feature = "demo")]
@@ -137,6 +138,11 @@ macro_rules! targets {
 
 targets! {
     cqe_to_frame command_output bring_up eqe health capabilities host_pdu target_pdu tcp_segment session
+}
+
+#[test]
+fn a_device_that_writes_while_it_is_read() {
+    fuzz_support::race(500);
 }
 
 #[test]

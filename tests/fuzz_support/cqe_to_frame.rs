@@ -8,7 +8,7 @@ use super::input::Input;
 use super::machine::{Agreeable, Machine, SendRing, on_machine};
 use connectx_ddp::ddp::contract::{Config, Event, Offload, Teardown};
 use connectx_ddp::ddp::create::Capacity;
-use connectx_ddp::ddp::device::{Offloads, Settings, Socket};
+use connectx_ddp::ddp::device::{Offloads, Received, Settings, Socket};
 use connectx_ddp::ddp::rebuild::Rebuilt;
 use connectx_ddp::ddp::tags::State;
 use connectx_ddp::dma::IoBuf;
@@ -20,6 +20,7 @@ use connectx_ddp::steering::{Defaults, FiveTuple, Steering, SteeringCaps, Steeri
 use hw_regs::cqe::OffloadCqe;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 const LOG_RING: u32 = 4;
@@ -112,7 +113,7 @@ impl World<'_> {
                 break;
             }
             match input.u8() {
-                0..=111 => self.packet(input),
+                0..=111 => self.packets(input),
                 112..=143 => self.setup(input),
                 144..=167 => self.teardown(input),
                 168..=199 => self.control(input),
@@ -148,14 +149,56 @@ impl World<'_> {
         assert!(self.offloads.queue(self.queue).is_some_and(|queue| queue.tags().held() as usize == self.lent));
     }
 
-    /// The device writes a completion of a packet, and the driver reads it.
-    fn packet(&mut self, input: &mut Input<'_>) {
-        let mut entry = [0; 128];
+    /// The device writes completions of packets, and the driver reads them as it does at work: in a burst.
+    fn packets(&mut self, input: &mut Input<'_>) {
+        let mut written = VecDeque::new();
+        // One kind of lie for all of them, or one for each: a run of packets that are alike takes another way.
+        let alike = input.u8() < 128;
         let tag = input.below(u32::from(TAGS)) as u16;
-        let counter = self.next.into();
-        self.honest(&mut entry, tag, counter);
-        // Which fields lie; then bytes anywhere.
         let lies = input.u8();
+        let mut offset = input.below(4) * 1000;
+        for n in 0..1 + input.below(8) as u16 {
+            let lies = if alike { lies & input.u8() } else { input.u8() };
+            let mut entry = self.entry(input, tag, self.next.wrapping_add(n), offset, lies);
+            offset += 1000;
+            entry[127] = entry[127] & !1 | (self.produced >> LOG_RING & 1) as u8;
+            let at = self.entries + u64::from(self.produced & ((1 << LOG_RING) - 1)) * 128;
+            self.machine.memory.write(at, &entry);
+            // What says "never written" is not read; the device may write it anew.
+            if entry[127] >> 4 == 0xf {
+                break;
+            }
+            self.produced += 1;
+            written.push_back(entry);
+        }
+        let (limit, count) = (1 + input.below(16), written.len());
+        let (refused, rejections) = (self.rq.rejected().total(), self.offloads.stats().rejections());
+        let (mut bad, mut rejected) = (0, 0);
+        let mut read = 0;
+        while read < count {
+            let mut received = Vec::new();
+            let n = self.offloads.receive_burst(&mut self.cq, &mut self.rq, limit, |one| received.push(one));
+            assert!(n != 0 && n <= limit && n as usize == received.len(), "an entry was overlooked");
+            read += n as usize;
+            for one in received {
+                let entry = written.pop_front().expect("as many as were written");
+                bad += u64::from(matches!(one, Received::Fault(CompletionFault::Bad(_))));
+                rejected += u64::from(matches!(one, Received::Rejected(_)));
+                self.received(&entry, one);
+            }
+        }
+        assert_eq!(self.rq.rejected().total(), refused + bad, "every refused value is counted");
+        assert_eq!(self.offloads.stats().rejections(), rejections + rejected, "every refused value is counted");
+        assert_eq!(self.offloads.receive_burst(&mut self.cq, &mut self.rq, 1, |_| ()), 0, "an entry of nobody");
+        self.cq.update();
+        self.rq.post(&mut self.pool);
+    }
+
+    /// A completion: of a packet with a placed run at `offset` of `tag`, with some lies.
+    fn entry(&self, input: &mut Input<'_>, tag: u16, counter: u16, offset: u32, lies: u8) -> [u8; 128] {
+        let mut entry = [0; 128];
+        self.honest(&mut entry, tag, counter.into());
+        put32(&mut entry, 4, offset);
         if lies & 1 != 0 {
             put16(&mut entry, 8, input.lie(tag.into()) as u16); // ccid
         }
@@ -182,43 +225,55 @@ impl World<'_> {
             entry[93] = input.u8(); // header types
         }
         if lies & 64 != 0 {
-            put16(&mut entry, 124, input.lie(counter) as u16); // wqe_counter
+            put16(&mut entry, 124, input.lie(counter.into()) as u16); // wqe_counter
         }
         if lies & 128 != 0 {
             input.bend(&mut entry);
         }
-        entry[127] = entry[127] & !1 | (self.produced >> LOG_RING & 1) as u8;
-        let at = self.entries + u64::from(self.produced & ((1 << LOG_RING) - 1)) * 128;
-        self.machine.memory.write(at, &entry);
-        let refused = self.rq.rejected().total();
-        let Some(seen) = self.cq.poll() else {
-            // Only what says "never written" is none; the device may write it anew.
-            assert_eq!(entry[127] >> 4, 0xf, "an entry was overlooked");
-            return;
-        };
-        assert_eq!(seen.0, entry, "what is looked at is what was written");
-        self.produced += 1;
-        self.cq.update();
-        match self.rq.accept(&seen) {
-            Ok(arrival) => {
-                assert_eq!(entry[127] & 0xfc, 0x20);
-                assert_eq!(arrival.len(), be32(&entry, 108));
-                assert_eq!(self.rq.rejected().total(), refused);
-                self.completed(be16(&entry, 124));
-                self.arrived(&seen, arrival);
-            }
-            Err(CompletionFault::Bad(bad)) => {
-                assert_eq!(self.rq.rejected().total(), refused + 1, "{bad}");
+        entry
+    }
+
+    /// What the driver made of an entry.
+    fn received(&mut self, entry: &[u8; 128], received: Received) {
+        let (name, len) = (be16(entry, 124), be32(entry, 108));
+        match received {
+            Received::Fault(CompletionFault::Bad(bad)) => {
+                assert!(!bad.to_string().is_empty());
                 if let BadCompletion::Length(_) = bad {
-                    self.completed(be16(&entry, 124));
+                    assert!(len == 0 || len > BUFFER_BYTES);
+                    self.completed(name);
                 }
             }
-            Err(CompletionFault::Failed(error)) => {
+            Received::Fault(CompletionFault::Failed(error)) => {
                 assert!(matches!(entry[127] >> 4, 0xd | 0xe), "{error}");
                 assert!(self.rq.has_failed());
             }
+            Received::Rejected(rejected) => {
+                assert!(self.expected(entry, len).is_none(), "{} refused: {entry:02x?}", rejected.why);
+                self.completed(name);
+                self.pool.give_back(rejected.buffer);
+            }
+            Received::Packet(Rebuilt { frame, resync }) => {
+                assert_eq!(entry[127] & 0xfc, 0x20);
+                let (ranges, question) = self.expected(entry, len).unwrap_or_else(|| panic!("believed: {entry:02x?}"));
+                assert_eq!((frame.len(), resync), (len, question));
+                let buffer = frame.buffer();
+                let found: Vec<_> = frame.ranges().collect();
+                let wanted: Vec<_> = ranges.into_iter().map(|range| in_buffer(range, buffer)).collect();
+                assert_eq!(found, wanted);
+                assert!(self.held.iter().all(|held| held.buffer() != buffer), "a buffer was handed out twice");
+                assert_eq!(frame.queue(), be32(entry, 120) & 0xff_ffff);
+                assert!(!frame.digest_ok() || entry[65] & 0x20 != 0);
+                assert_eq!(frame.checksum_ok(), entry[92] & 6 == 6);
+                self.completed(name);
+                self.held.push_back(frame);
+                if self.held.len() > 8
+                    && let Some(frame) = self.held.pop_front()
+                {
+                    self.pool.give_back(frame.into_buffer());
+                }
+            }
         }
-        self.rq.post(&mut self.pool);
     }
 
     /// A work request is complete, named by its counter or by its place in the ring.
@@ -242,36 +297,6 @@ impl World<'_> {
         put32(entry, 120, self.queue);
         put16(entry, 124, counter as u16);
         entry[127] = 0x20;
-    }
-
-    fn arrived(&mut self, seen: &OffloadCqe, arrival: connectx_ddp::frame::Arrival) {
-        let (entry, len) = (&seen.0, arrival.len());
-        let expected = self.expected(entry, len);
-        let before = self.offloads.stats();
-        match self.offloads.receive(seen, arrival) {
-            Err(rejected) => {
-                assert!(expected.is_none(), "{} refused: {entry:02x?}", rejected.why);
-                assert_eq!(self.offloads.stats().rejections(), before.rejections() + 1);
-                self.pool.give_back(rejected.buffer);
-            }
-            Ok(Rebuilt { frame, resync }) => {
-                let (ranges, question) = expected.unwrap_or_else(|| panic!("believed: {entry:02x?}"));
-                assert_eq!(resync, question);
-                let buffer = frame.buffer();
-                let found: Vec<_> = frame.ranges().collect();
-                let wanted: Vec<_> = ranges.into_iter().map(|range| in_buffer(range, buffer)).collect();
-                assert_eq!(found, wanted);
-                assert!(self.held.iter().all(|held| held.buffer() != buffer), "a buffer was handed out twice");
-                assert_eq!(frame.queue(), be32(entry, 120) & 0xff_ffff);
-                assert!(!frame.digest_ok() || entry[65] & 0x20 != 0);
-                self.held.push_back(frame);
-                if self.held.len() > 8
-                    && let Some(frame) = self.held.pop_front()
-                {
-                    self.pool.give_back(frame.into_buffer());
-                }
-            }
-        }
     }
 
     /// The ranges that the frame must have (in any buffer), and the device's question; `None` if the entry cannot be true.
@@ -434,4 +459,77 @@ fn put16(bytes: &mut [u8], at: usize, value: u16) {
 
 fn put32(bytes: &mut [u8], at: usize, value: u32) {
     bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+}
+
+/// A device that writes into entries while the driver reads them: whatever a value was when it was looked at, it is used as it
+/// was looked at. What comes out stays in bounds, however often `rounds` says.
+pub fn race(rounds: u32) {
+    on_machine(false, |machine| {
+        let mut world = World::new(machine);
+        world.setup(&mut Input::new(&[0, 1, 0xd0, 0x07, 0, 0]));
+        let honest = {
+            let mut entry = [0; 128];
+            world.honest(&mut entry, 0, 0);
+            entry
+        };
+        let (entries, memory) = (world.entries, Arc::clone(&machine.memory));
+        let (stop, read) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
+        let (stopped, next) = (Arc::clone(&stop), Arc::clone(&read));
+        let device = std::thread::spawn(move || {
+            let mut n = 0u64;
+            while !stopped.load(Ordering::Relaxed) {
+                // Any of the entries that the driver reads now or next, again and again.
+                n = n.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+                let place = next.load(Ordering::Relaxed) + (n >> 33 & 3) as u32;
+                let slot = u64::from(place & ((1 << LOG_RING) - 1));
+                let mut entry = honest;
+                // One value is wrong, now this, now that, now none.
+                match n >> 40 & 15 {
+                    0 => put16(&mut entry, 8, 0xffff),
+                    1 => put32(&mut entry, 4, u32::MAX),
+                    2 => put16(&mut entry, 0, 0xffff),
+                    3 => put16(&mut entry, 2, 0),
+                    4 => put32(&mut entry, 108, u32::MAX),
+                    5 => entry[65] = 0x70,
+                    _ => {}
+                }
+                put16(&mut entry, 124, slot as u16);
+                entry[127] = 0x20 | (place >> LOG_RING & 1) as u8;
+                memory.write(entries + slot * 128, &entry);
+            }
+        });
+        for _ in 0..rounds {
+            let World { offloads, cq, rq, pool, queue, .. } = &mut world;
+            let mut received = Vec::new();
+            let taken = offloads.receive_burst(cq, rq, 1 << LOG_RING, |one| received.push(one));
+            read.fetch_add(taken, Ordering::Relaxed);
+            if taken == 0 {
+                std::thread::yield_now();
+            }
+            for one in received {
+                match one {
+                    Received::Fault(_) => {}
+                    Received::Rejected(rejected) => pool.give_back(rejected.buffer),
+                    Received::Packet(Rebuilt { frame, .. }) => {
+                        for range in frame.ranges() {
+                            match range {
+                                Range::Ring { offset, len, .. } => assert!(offset + len <= BUFFER_BYTES),
+                                Range::Placed { at, len } => {
+                                    let tags = offloads.queue(*queue).map(|queue| queue.tags()).expect("a queue");
+                                    let size = tags.placed_in(at).expect("bound").len() as u64;
+                                    assert!(u64::from(at.offset) + u64::from(len) <= size, "{range:?} of {size}");
+                                }
+                            }
+                        }
+                        pool.give_back(frame.into_buffer());
+                    }
+                }
+            }
+            cq.update();
+            rq.post(pool);
+        }
+        stop.store(true, Ordering::Relaxed);
+        device.join().expect("a device does not panic");
+        world.play(&mut Input::new(&[]));
+    });
 }

@@ -34,6 +34,8 @@ mod session;
 mod target_pdu;
 mod tcp_segment;
 
+pub use cqe_to_frame::race;
+
 /// A fuzz target.
 pub struct Target {
     /// Its name: of the binary in `fuzz/`, and of its folder of inputs.

@@ -36,7 +36,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
-use worker::Worker;
+use worker::{Site, Worker};
 
 /// Address of the driver's end.
 const HOST_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 44, 1);
@@ -182,7 +182,11 @@ struct Hosted {
     objects: Vec<(ObjectKind, usize)>,
 }
 
-fn targets(config: &Config) -> Result<Vec<Vec<([u8; 6], Target, worker::Site)>>, DemoError> {
+/// A target on the wire: its Ethernet address, and what its shard has to know of it.
+type Placed = ([u8; 6], Target, Site);
+
+/// The targets of each shard.
+fn targets(config: &Config) -> Result<Vec<Vec<Placed>>, DemoError> {
     let mut number = 0;
     let mut all = Vec::new();
     for shard in 0..config.shards {
@@ -204,7 +208,7 @@ fn targets(config: &Config) -> Result<Vec<Vec<([u8; 6], Target, worker::Site)>>,
                 ..nvme_target::Config::default()
             };
             number += 1;
-            let site = worker::Site {
+            let site = Site {
                 address: SocketAddrV4::new(target.ip, target.port),
                 subsystem: target.subsystem_nqn.clone(),
                 queues: queues as u16,
@@ -388,7 +392,7 @@ fn run_host(
         }
         match worked {
             true => clock.stir(),
-            false => _ = host.adapter().platform().rest(Some(host.next_deadline())),
+            false => host.adapter().platform().rest(Some(host.next_deadline())),
         }
     }
     drop(seat);
