@@ -156,8 +156,6 @@ fn no_counter_is_forgotten() {
                 (false, Some(name)) => {
                     let name = word(name);
                     let looks = ["Counters", "Rejections"].iter().any(|end| name.ends_with(end)) || name == "Stats";
-                    // Those of the thread that executes commands for several shards: `cxddp stats` has one shard.
-                    let looks = looks && name != "HostCounters";
                     assert!(!looks, "{name} of {} is not declared with counters!", path.display());
                 }
                 _ => {}
