@@ -24,10 +24,12 @@ fn main() -> ExitCode {
     };
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
     match &cli.command {
+        Command::Ceiling(args) => cli::ceiling::run(args),
         Command::Demo(args) => cli::demo::run(args),
         Command::Explain(args) => cli::explain::run(args),
         Command::Probe(args) => cli::probe::run(args),
         Command::Scale(args) => cli::scale::run(args),
+        Command::Stats(args) => cli::stats::run(args),
         Command::Simulate(args) => cli::simulate::run(args),
     }
 }

@@ -349,6 +349,7 @@ fn reset_and_again() {
         let heap = adapter.heap().clone();
         assert!(heap.usage().1 > 256 * 4096);
         adapter.reset(soon(&platform)).expect("a reset");
+        drop(adapter);
         assert_eq!(heap.usage().1, 0, "firmware has forgotten everything, so all memory is free");
         assert_empty(&platform);
     }

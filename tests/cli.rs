@@ -12,12 +12,17 @@
 //! | `explain` tells for each queue and each reason what was copied, what it means and what to do, and adds up | `explain_tells_why` |
 //! | `explain --read` tells of one read, and of none that there is not | `explain_tells_of_one_read` |
 //! | `probe` tells what the function is, for people and for programs | `probe_tells_what_the_function_is` |
+//! | `stats` prints the numbers for people and for programs, and every number that there is | `stats_prints_the_numbers` |
+//! | events come with a run's result when asked for, and only then | `events_come_when_asked_for` |
+//! | `--metrics` serves while and after a run | `metrics_are_served` |
 //! | `simulate` tells sums, what was drawn and what was reached, for people and for programs | `simulate_tells_what_was_reached` |
 //! | help and version are no errors | `help_and_version_succeed` |
 
 #![cfg(feature = "demo")]
 
 use serde_json::Value;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -75,6 +80,19 @@ fn bad_options_get_one_line() {
         ("demo --image /", &["--image /", "is not a regular file"]),
         (&serve_empty, &["--image", empty, "has 0 bytes", "positive multiple of the 512-byte block"]),
         (&serve_odd, &["--image", odd, "has 1000 bytes", "positive multiple of the 512-byte block"]),
+        ("ceiling --threads 0", &["--threads 0", "1 to 64"]),
+        ("ceiling --threads many", &["--threads", "many", "1 to 64"]),
+        ("ceiling --write /nonexistent", &["--write /nonexistent", "is not a folder", "create it first"]),
+        ("demo --peer none", &["--peer", "none", "smoltcp", "own"]),
+        ("demo --metrics nowhere", &["--metrics", "nowhere", "expected a port"]),
+        (
+            "demo --metrics 192.0.2.1:1",
+            &["--metrics", "192.0.2.1:1", "choose another port, or an address of this machine"],
+        ),
+        ("demo --metrics-linger 5", &["--metrics"]),
+        ("demo --metrics 1 --metrics-linger 99999", &["--metrics-linger", "0 to 86400"]),
+        ("stats --interval 0", &["--interval", "0.1 to 86400"]),
+        ("stats --size 1000", &["--size 1000", "positive multiple of the 512-byte block"]),
         ("simulate --seeds 0", &["--seeds", "0", "187..188"]),
         ("simulate --seeds 9..9", &["--seeds", "9..9", "a range that is not empty"]),
         ("simulate --threads 0", &["--threads", "0", "1 to 1024"]),
@@ -352,6 +370,73 @@ fn probe_tells_what_the_function_is() {
     let offload = &function["offload"];
     assert_eq!((&offload["possible"], &offload["why_not"]), (&true.into(), &Value::Array(Vec::new())));
     assert_eq!((number(offload, "max_queue_size"), number(offload, "max_sgl_entries")), (1024, 128));
+}
+
+#[test]
+fn stats_prints_the_numbers() {
+    let output = cxddp("stats --size 1MiB");
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+    let shown = text(&output.stdout);
+    for line in
+        ["function virtual", "shard 0", "rx_nvmeotcp_offload_bytes", "rx-nvme-tcp-bytes", "connection 1: I/O queue 1"]
+    {
+        assert!(shown.contains(line), "{line}: {shown}");
+    }
+    assert!(!shown.contains("dropped_paws"), "it is 0");
+    assert!(text(&cxddp("stats --size 1MiB --all").stdout).contains("dropped_paws"));
+    let output = cxddp("stats --size 1MiB --json --events --interval 0.1");
+    let lines: Vec<Value> =
+        text(&output.stdout).lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    let last = lines.last().expect("one at least");
+    assert_eq!(last["version"], 1);
+    assert_eq!(
+        last["shards"][0]["nvme"]["bytes_placed"]
+            .as_u64()
+            .zip(last["shards"][0]["nvme"]["bytes_copied"].as_u64())
+            .map(|(a, b)| a + b),
+        Some(1 << 20)
+    );
+    assert_eq!(last["shards"][0]["connections"][1]["queue_id"], 1);
+    assert_eq!(last["events_forgotten"], 0);
+    let output = cxddp("stats --list");
+    assert_eq!(output.status.code(), Some(0));
+    assert!(include_str!("../docs/stats.md").contains(text(&output.stdout).trim()));
+}
+
+#[test]
+fn events_come_when_asked_for() {
+    let object = |arguments: &str| -> Value { serde_json::from_slice(&cxddp(arguments).stdout).expect("an object") };
+    let (without, with) = (object("demo --size 1MiB --json"), object("demo --size 1MiB --json --events"));
+    assert!(without.get("events").is_none());
+    let events = with["events"].as_array().expect("a list");
+    assert!(events.iter().any(|event| event["event"] == "offload-added" && event["details"]["queue"] == 1));
+    assert_eq!(with["events_forgotten"], 0);
+    let shown = cxddp("demo --size 1MiB --events");
+    assert!(text(&shown.stdout).contains("offload-added       connection 1  queue 1"), "{}", text(&shown.stdout));
+}
+
+#[test]
+fn metrics_are_served() {
+    let mut child = command("demo --size 1MiB --metrics 127.0.0.1:0 --metrics-linger 600")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the binary runs");
+    let mut lines = BufReader::new(child.stderr.take().expect("piped")).lines();
+    let mut line = || lines.next().expect("it goes on").expect("UTF-8");
+    let first = line();
+    let address = first.strip_prefix("metrics at http://").and_then(|rest| rest.strip_suffix("/metrics"));
+    // The run is over when it says how long it stays.
+    let second = line();
+    assert!(second.contains("for 600 s"), "{second}");
+    let mut stream = TcpStream::connect(address.expect("an address")).expect("it listens");
+    stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").expect("it takes it");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    child.kill().expect("it was there");
+    child.wait().expect("it ends");
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("# EOF\n"), "{answer}");
+    assert!(answer.contains("rx_nvmeotcp_queue_teardown_total{shard=\"0\"} 2"), "{answer}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What the function reports on its own.
 
 use super::PageError;
+use crate::observe::counter::counters;
 use hw_regs::eqe::{CqErrorSyndrome, Eqe, EqeComp, EqeCqErr, EqeQpSrq, EventType, PortChange};
 use hw_regs::layout::{Access, Layout};
 
@@ -71,19 +72,26 @@ pub enum Event {
     },
 }
 
-/// What was seen on the event queues; never goes back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct EventCounters {
-    /// Entries read.
-    pub entries: u64,
-    /// Entries of a type that the queue they came on does not carry, or that the driver does not know.
-    pub unexpected: u64,
-    /// Demands for pages of functions that are not ours; refused.
-    pub foreign_page_requests: u64,
-    /// Demands for pages that could not be met.
-    pub failed_page_requests: u64,
-    /// Events dropped because nobody took those before.
-    pub dropped: u64,
+counters! {
+    /// What was seen on the event queues; never goes back.
+    pub struct EventCounters {
+        /// Entries read.
+        pub entries: Entries,
+        /// Entries of a type that the queue they came on does not carry, or that the driver does not know.
+        pub unexpected: Entries,
+        /// Demands for pages of functions that are not ours; refused.
+        pub foreign_page_requests: Events,
+        /// Demands for no pages; ignored.
+        pub empty_page_requests: Events,
+        /// Demands for pages that could not be met.
+        pub failed_page_requests: Events,
+        /// Demands for pages dropped because too many waited; firmware repeats what it still needs.
+        pub dropped_page_requests: Events,
+        /// Answers that return pages which firmware was not given or has returned before, or more than were asked for.
+        pub bad_page_returns: Commands,
+        /// Events dropped because nobody took those before.
+        pub dropped: Events,
+    }
 }
 
 impl Event {

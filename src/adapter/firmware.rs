@@ -129,14 +129,17 @@ impl<P: Platform> Firmware<P> {
                     self.counters.foreign_page_requests += 1;
                     Demand::Foreign(owner)
                 }
-                0 => continue,
+                0 => {
+                    self.counters.empty_page_requests += 1;
+                    continue;
+                }
                 1.. => Demand::Give(count as usize),
                 _ => Demand::Take(count.unsigned_abs().min(TAKE_PER_EVENT)),
             };
             if self.demands.len() < MAX_DEMANDS {
                 self.demands.push_back(demand);
             } else {
-                self.counters.failed_page_requests += 1;
+                self.counters.dropped_page_requests += 1;
             }
         }
         if seen > 0 {
@@ -209,7 +212,7 @@ impl<P: Platform> Firmware<P> {
             },
             Serving::Taking { ticket, asked, left, taken } => match ticket.take() {
                 Err(ticket) => return Some(Serving::Taking { ticket, asked, left, taken }),
-                Ok(answer) => match answer.map_err(PageError::from).and_then(|o| self.pages.taken(asked, &o)) {
+                Ok(answer) => match answer.map_err(PageError::from).and_then(|output| self.taken(asked, &output)) {
                     Ok(0) => self.push(Event::PagesTaken { pages: taken }),
                     Ok(n) if left == n => self.push(Event::PagesTaken { pages: taken + n }),
                     Ok(n) => match self.start_taking(left - n, taken + n) {
@@ -221,6 +224,14 @@ impl<P: Platform> Firmware<P> {
             },
         }
         None
+    }
+
+    /// [`PageStore::taken`], with an answer that cannot be true counted.
+    fn taken(&mut self, asked: u32, output: &Output) -> Result<u32, PageError> {
+        let taken = self.pages.taken(asked, output);
+        let bad = matches!(taken, Err(PageError::Foreign { .. } | PageError::TooMany { .. }));
+        self.counters.bad_page_returns += u64::from(bad);
+        taken
     }
 
     fn gift_failed(&mut self, gift: Gift, error: CommandError) {
@@ -281,7 +292,7 @@ impl<P: Platform> Firmware<P> {
             let request = self.pages.take(self.owner, asked);
             let before = self.pages.held();
             let answer = self.exec(&request, deadline).map_err(PageError::from);
-            let outcome = answer.and_then(|output| self.pages.taken(asked, &output));
+            let outcome = answer.and_then(|output| self.taken(asked, &output));
             came += before - self.pages.held();
             match outcome {
                 // Firmware needs time to let go of its pages.

@@ -1,6 +1,7 @@
 //! Is the function well: the health buffer and the counter that must move (`mlx5-bringup.md` §9).
 
 use crate::command::{field_of, register};
+use crate::observe::counter::{counters, reasons};
 use crate::platform::Platform;
 use hw_regs::init_segment::{HealthBuffer, HealthSyndrome, InitSegment, NicInterface};
 use hw_regs::layout::Field;
@@ -43,6 +44,45 @@ pub enum Ailment {
     },
 }
 
+reasons! {
+    /// What kind of [`Ailment`].
+    pub enum AilmentKind {
+        /// Registers read all ones.
+        Gone "gone",
+        /// Firmware reports a fault.
+        Syndrome "syndrome",
+        /// The function is disabled, or somebody asked firmware for a reset.
+        Interface "interface",
+        /// The health counter does not move.
+        Still "still",
+        /// The function was reset by somebody else.
+        Reset "reset",
+    }
+}
+
+impl Ailment {
+    /// Its kind, for counters.
+    pub fn kind(&self) -> AilmentKind {
+        match self {
+            Ailment::Gone => AilmentKind::Gone,
+            Ailment::Syndrome { .. } => AilmentKind::Syndrome,
+            Ailment::Interface(_) => AilmentKind::Interface,
+            Ailment::Still { .. } => AilmentKind::Still,
+            Ailment::Reset { .. } => AilmentKind::Reset,
+        }
+    }
+}
+
+counters! {
+    /// What was seen of the function's health.
+    pub struct HealthCounters {
+        /// Looks at the function's health.
+        pub looks: Times,
+        /// Looks that found it ill.
+        pub ill: Times by AilmentKind,
+    }
+}
+
 impl fmt::Display for Ailment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -70,6 +110,7 @@ pub(super) struct Monitor {
     /// The registers with the command queue's address, as they read at the first look. What they should read is not relied
     /// on, only that it stays the same.
     queue: Option<u64>,
+    counters: HealthCounters,
 }
 
 fn health(field: Field<HealthBuffer>, platform: &impl Platform) -> u32 {
@@ -80,8 +121,22 @@ fn health(field: Field<HealthBuffer>, platform: &impl Platform) -> u32 {
 }
 
 impl Monitor {
+    /// What was seen so far.
+    pub fn counters(&self) -> HealthCounters {
+        self.counters
+    }
+
     /// Looks once. The counter may stand still between two looks that are closer than its own pace.
     pub fn look(&mut self, platform: &impl Platform) -> Result<(), Ailment> {
+        let found = self.examine(platform);
+        self.counters.looks += 1;
+        if let Err(ailment) = &found {
+            self.counters.ill.count(ailment.kind());
+        }
+        found
+    }
+
+    fn examine(&mut self, platform: &impl Platform) -> Result<(), Ailment> {
         if health(HealthBuffer::FW_VER, platform) == u32::MAX || crate::command::is_gone(platform) {
             return Err(Ailment::Gone);
         }

@@ -36,7 +36,7 @@ pub use capabilities::{Capabilities, OffloadCaps, Reason};
 pub use control::Control;
 pub use error::AdapterError;
 pub use event::{Event, EventCounters};
-pub use health::Ailment;
+pub use health::{Ailment, AilmentKind, HealthCounters};
 pub use log::{Handle, ObjectLog, Refused};
 pub use objects::{Creation, Logged, Objects};
 pub use pages::{PAGE_BYTES, PageError};
@@ -46,9 +46,12 @@ pub use share::{Host, HostCounters, Remote};
 
 use crate::command::{CommandCounters, CommandError, CommandPort, FirmwareVersion, Function, Output, Request, Ticket};
 use crate::dma::DmaHeap;
+use crate::observe::FunctionStats;
+use crate::observe::counter::gauges;
 use crate::platform::{Deadline, Platform};
 use base::Base;
 use bring_up::Parts;
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +89,43 @@ impl Default for Config {
             command_timeout: Duration::from_secs(60),
             link_timeout: Some(Duration::from_secs(30)),
         }
+    }
+}
+
+gauges! {
+    /// What a function has at the moment.
+    pub struct Gauges {
+        /// Commands in flight, overdue ones included.
+        pub commands_in_flight: Commands,
+        /// Most commands in flight at a time so far.
+        pub commands_in_flight_most: Commands,
+        /// Command slots lost for now or for good: their commands missed the deadline, or came back as something else.
+        pub commands_stuck: Commands,
+        /// Firmware objects of the driver.
+        pub objects: Objects,
+        /// Pages of 4 KiB that firmware holds.
+        pub pages: Pages,
+    }
+}
+
+/// Everything that is counted about a function since it was brought up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Firmware commands.
+    pub commands: CommandCounters,
+    /// Event queues.
+    pub events: EventCounters,
+    /// Health.
+    pub health: HealthCounters,
+}
+
+impl AddAssign<&Totals> for Totals {
+    fn add_assign(&mut self, other: &Totals) {
+        // Taken apart, so that a new one is not forgotten.
+        let Totals { commands, events, health } = other;
+        self.commands += commands;
+        self.events += events;
+        self.health += health;
     }
 }
 
@@ -292,9 +332,40 @@ impl<P: Platform> Adapter<P> {
         self.base.firmware.queue.counters()
     }
 
+    /// Most commands in flight at a time so far.
+    pub fn most_commands_in_flight(&self) -> usize {
+        self.base.firmware.queue.most_in_flight()
+    }
+
     /// What the event queues have seen.
     pub fn event_counters(&self) -> EventCounters {
         self.base.firmware.counters
+    }
+
+    /// What was seen of the function's health.
+    pub fn health_counters(&self) -> HealthCounters {
+        self.monitor.counters()
+    }
+
+    /// All numbers of the function.
+    pub fn stats(&self) -> FunctionStats {
+        let queue = &self.base.firmware.queue;
+        FunctionStats {
+            address: self.base.platform.identity().address.clone(),
+            firmware: self.firmware_version().to_string(),
+            gauges: Gauges {
+                commands_in_flight: queue.in_flight() as u64,
+                commands_in_flight_most: queue.most_in_flight() as u64,
+                commands_stuck: queue.stuck() as u64,
+                objects: self.base.log.len() as u64,
+                pages: self.firmware_pages() as u64,
+            },
+            totals: Totals {
+                commands: queue.counters(),
+                events: self.base.firmware.counters,
+                health: self.monitor.counters(),
+            },
+        }
     }
 
     /// Pages that firmware holds.

@@ -547,7 +547,7 @@ mod tests {
         unique.dedup();
         assert_eq!((unique.len(), kept.len()), (SHARDS * 39, SHARDS * 39), "no two shards have the same object");
         assert_eq!(platform.nic().inventory().held.pds as usize, SHARDS * 39 + 1);
-        assert_eq!((host.counters().late, host.adapter().command_counters().in_flight_most), (0, 31));
+        assert_eq!((host.counters().late, host.adapter().most_commands_in_flight()), (0, 31));
         down(host, &platform);
     }
 

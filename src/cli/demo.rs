@@ -2,6 +2,7 @@
 
 use super::options::{DemoArgs, OffloadChoice, PeerChoice, Towards};
 use super::text::{bytes, count, share};
+use super::watch::{Interval, Watch};
 use connectx_ddp::demo::{self, Config, Impairments, Outcome, Peer, Phase, Progress, WireConfig};
 use connectx_ddp::shard::OffloadPolicy;
 use connectx_ddp::tcp::CongestionControl;
@@ -99,23 +100,41 @@ impl Bar {
 /// Runs the demonstration and tells what came of it.
 pub fn run(args: &DemoArgs) -> ExitCode {
     let config = config(args);
-    carry_out("demo", &config, args.json, |out, outcome| match args.json {
-        true => serde_json::to_writer(&mut *out, outcome).map_err(Into::into).and_then(|()| writeln!(out)),
-        // Half a summary would look like a whole one.
-        false if !outcome.completed => Ok(()),
-        false => summary(out, &config, outcome),
+    carry_out("demo", &config, args, None, |out, outcome, watch| match args.json {
+        true => {
+            let mut object = serde_json::to_value(outcome)?;
+            watch.add_events(&mut object);
+            writeln!(out, "{object}")
+        }
+        false => {
+            // Half a summary would look like a whole one.
+            if outcome.completed {
+                summary(out, &config, outcome)?;
+            }
+            watch.write_events(out)
+        }
     })
 }
 
-/// Runs a demonstration for the subcommand `name`, lets `tell` say what came of it, and lists what went wrong.
+/// Runs a demonstration for the subcommand `name`, lets `tell` say what came of it, and lists what went wrong. `interval`:
+/// what is done with the driver's numbers now and then.
 pub fn carry_out(
     name: &str,
     config: &Config,
-    json: bool,
-    tell: impl FnOnce(&mut StdoutLock<'_>, &Outcome) -> std::io::Result<()>,
+    args: &DemoArgs,
+    interval: Option<Interval>,
+    tell: impl FnOnce(&mut StdoutLock<'_>, &Outcome, &Watch) -> std::io::Result<()>,
 ) -> ExitCode {
-    let mut bar = Bar::new(!json && std::io::stderr().is_terminal());
-    let outcome = demo::run(config, &mut |progress| bar.show(progress));
+    let visible = !args.json && interval.is_none() && std::io::stderr().is_terminal();
+    let mut watch = match Watch::new(args, interval) {
+        Ok(watch) => watch,
+        Err(error) => {
+            eprintln!("cxddp {name}: --metrics: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let mut bar = Bar::new(visible);
+    let outcome = demo::run_watched(config, &mut watch, &mut |progress| bar.show(progress));
     bar.bar.finish_and_clear();
     let outcome = match outcome {
         Ok(outcome) => outcome,
@@ -124,13 +143,14 @@ pub fn carry_out(
             return ExitCode::from(2);
         }
     };
-    if let Err(error) = tell(&mut std::io::stdout().lock(), &outcome) {
+    if let Err(error) = tell(&mut std::io::stdout().lock(), &outcome, &watch) {
         eprintln!("cxddp {name}: cannot write the result: {error}");
         return ExitCode::from(2);
     }
     for problem in &outcome.problems {
         eprintln!("cxddp {name}: {problem}");
     }
+    watch.linger(name, args.metrics_linger);
     if outcome.verified { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -16,13 +16,20 @@ const WIDTH: usize = 110;
 /// Runs the demonstration and explains it.
 pub fn run(args: &ExplainArgs) -> ExitCode {
     let config = Config { ask: args.read, ..config(&args.demo) };
-    carry_out("explain", &config, args.demo.json, |out, outcome| match (args.demo.json, args.read) {
-        (true, _) => writeln!(out, "{}", as_json(outcome)),
-        (false, None) => explain(out, &config, outcome),
-        (false, Some(read)) => match &outcome.read {
-            Some(read) => explain_read(out, &config, outcome, read),
-            None => writeln!(out, "read {read} was not done: see what stopped the run"),
-        },
+    carry_out("explain", &config, &args.demo, None, |out, outcome, watch| {
+        match (args.demo.json, args.read) {
+            (true, _) => {
+                let mut object = as_json(outcome);
+                watch.add_events(&mut object);
+                return writeln!(out, "{object}");
+            }
+            (false, None) => explain(out, &config, outcome)?,
+            (false, Some(read)) => match &outcome.read {
+                Some(read) => explain_read(out, &config, outcome, read)?,
+                None => writeln!(out, "read {read} was not done: see what stopped the run")?,
+            },
+        }
+        watch.write_events(out)
     })
 }
 

@@ -1,10 +1,13 @@
 //! The `cxddp` binary: options, and what people see.
 
 pub mod allocator;
+pub mod ceiling;
 pub mod demo;
 pub mod explain;
 pub mod options;
 pub mod probe;
 pub mod scale;
 pub mod simulate;
+pub mod stats;
 mod text;
+mod watch;

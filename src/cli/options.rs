@@ -3,6 +3,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use connectx_ddp::ddp::policy::{Costs, Threshold};
 use connectx_ddp::demo::Injection;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -23,12 +24,16 @@ pub struct Cli {
 pub enum Command {
     /// Read a whole namespace through a virtual ConnectX whose offload places the payload, and verify every byte.
     Demo(DemoArgs),
+    /// Measure placement and digests under loss and reordering, next to the ceilings of the offload (several minutes).
+    Ceiling(CeilingArgs),
     /// Run the demonstration and tell, for each queue and each kind of read, why software copied what it copied.
     Explain(ExplainArgs),
     /// Bring the function up and tell what it is and whether the offload is possible.
     Probe(ProbeArgs),
     /// Offload thousands of connections on several shards, a thread each, read on all of them, and tell what each takes.
     Scale(ScaleArgs),
+    /// Do what `demo` does and print every number of the driver instead: function, shards, connections.
+    Stats(StatsArgs),
     /// Run many random worlds, each from one seed: sizes, digests, losses, every switch of the device, faults at random
     /// moments. Every byte is verified, and nothing may be left.
     Simulate(SimulateArgs),
@@ -115,6 +120,49 @@ pub struct DemoArgs {
     #[arg(long)]
     pub json: bool,
     /// Seed of everything that is random: the generated image, initial sequence numbers, ports.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
+    pub seed: u64,
+    /// Also print what happened, one by one: connections, offload, resync, failures, recovery.
+    #[arg(long)]
+    pub events: bool,
+    /// Serve the driver's numbers as OpenMetrics text at http://ADDRESS:PORT/metrics. A port alone is on 127.0.0.1.
+    #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = listen_address)]
+    pub metrics: Option<SocketAddr>,
+    /// Go on serving for so long after the run, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 0, requires = "metrics", value_parser = linger)]
+    pub metrics_linger: u64,
+}
+
+/// Options of `cxddp stats`.
+#[derive(Clone, Debug, Args)]
+pub struct StatsArgs {
+    /// What is done meanwhile.
+    #[command(flatten)]
+    pub demo: DemoArgs,
+    /// Print the numbers each time that so many seconds have passed, not only at the end. With --json, an object a line.
+    #[arg(long, value_name = "SECONDS", value_parser = interval)]
+    pub interval: Option<f64>,
+    /// Show numbers that are 0 as well. JSON always has all.
+    #[arg(long)]
+    pub all: bool,
+    /// Do nothing but print a table of every number that there is, with unit and meaning (Markdown).
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// Options of `cxddp ceiling`.
+#[derive(Clone, Debug, Args)]
+pub struct CeilingArgs {
+    /// Write loss.md and loss.svg into this folder, in place of printing the tables.
+    #[arg(long, value_name = "DIR")]
+    pub write: Option<PathBuf>,
+    /// Only a few points, in seconds.
+    #[arg(long)]
+    pub quick: bool,
+    /// Threads; the result does not depend on them.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = |text: &str| number::<usize>(text, "1 to 64"))]
+    pub threads: usize,
+    /// Seed of everything that is random.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
     pub seed: u64,
 }
@@ -255,6 +303,30 @@ fn number<T: FromStr>(text: &str, allowed: &str) -> Result<T, String> {
     text.parse().map_err(|_| format!("allowed is {allowed}"))
 }
 
+/// Where to listen: a port, which is on loopback, or an address and a port.
+fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    match text.strip_prefix(':').unwrap_or(text).parse::<u16>() {
+        Ok(port) => Ok(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port)),
+        Err(_) => text.parse().map_err(|_| {
+            "expected a port (9100, on 127.0.0.1), or an address and a port (0.0.0.0:9100, [::1]:9100)".to_owned()
+        }),
+    }
+}
+
+fn linger(text: &str) -> Result<u64, String> {
+    number(text, "0 to 86400").and_then(|seconds: u64| match seconds {
+        0..=86_400 => Ok(seconds),
+        _ => Err("allowed is 0 to 86400".into()),
+    })
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    number(text, "0.1 to 86400").and_then(|seconds: f64| match (0.1..=86_400.0).contains(&seconds) {
+        true => Ok(seconds),
+        false => Err("allowed is 0.1 to 86400".into()),
+    })
+}
+
 fn percent(text: &str) -> Result<f64, String> {
     number(text, "0 to 50")
 }
@@ -305,8 +377,21 @@ mod tests {
     //! | property | test |
     //! |---|---|
     //! | sizes are read with and without suffix, and nonsense is refused | `sizes_are_read` |
+    //! | a port alone is on loopback, an address is taken as it is, nonsense is refused | `a_port_alone_is_on_loopback` |
     //! | seeds are a number or a range, and nonsense is refused | `seeds_are_read` |
     use super::*;
+
+    #[test]
+    fn a_port_alone_is_on_loopback() {
+        for port in ["9100", ":9100"] {
+            assert_eq!(listen_address(port), Ok("127.0.0.1:9100".parse().expect("an address")));
+        }
+        assert_eq!(listen_address("0.0.0.0:1"), Ok("0.0.0.0:1".parse().expect("an address")));
+        assert_eq!(listen_address("[::1]:80"), Ok("[::1]:80".parse().expect("an address")));
+        for bad in ["", ":", "65536", "localhost", "1.2.3.4", "::1", "1.2.3.4:x"] {
+            assert!(listen_address(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn seeds_are_read() {

@@ -2,6 +2,7 @@
 
 use super::Object;
 use crate::dma::DmaError;
+use crate::observe::counter::reasons;
 use crate::platform::Identity;
 use firmware_iface::caps::{CapGroup, NVMEOTCP_GROUP};
 use firmware_iface::command::device::{ManagePagesOpMod, QueryPagesOpMod};
@@ -149,6 +150,59 @@ pub enum Fault {
         /// What differs.
         difference: String,
     },
+}
+
+reasons! {
+    /// What kind of [`Fault`].
+    pub enum FaultKind {
+        /// Firmware refused the command.
+        Status "status",
+        /// Firmware could not read the command.
+        Delivery "delivery",
+        /// No completion came in time.
+        TimedOut "timed-out",
+        /// Every register of the function reads all ones.
+        DeviceGone "device-gone",
+        /// The answer carries the token of another command.
+        Token "token",
+        /// The answer claims another length than was asked for.
+        Length "length",
+        /// The chain of output mailboxes came back changed.
+        Mailbox "mailbox",
+        /// The input or output is longer than a command may carry.
+        TooLong "too-long",
+        /// Every slot was taken.
+        NoSlot "no-slot",
+        /// The thread that executes commands did not take it in time.
+        NotServed "not-served",
+        /// The thread that executes commands took it and has not answered.
+        NoAnswer "no-answer",
+        /// There was no memory for mailboxes.
+        Memory "memory",
+        /// A replayed record has something else at this place.
+        Record "record",
+    }
+}
+
+impl Fault {
+    /// Its kind, for counters.
+    pub fn kind(&self) -> FaultKind {
+        match self {
+            Fault::Status { .. } => FaultKind::Status,
+            Fault::Delivery(_) => FaultKind::Delivery,
+            Fault::TimedOut { .. } => FaultKind::TimedOut,
+            Fault::DeviceGone => FaultKind::DeviceGone,
+            Fault::Token { .. } => FaultKind::Token,
+            Fault::Length { .. } => FaultKind::Length,
+            Fault::Mailbox { .. } => FaultKind::Mailbox,
+            Fault::TooLong { .. } => FaultKind::TooLong,
+            Fault::NoSlot { .. } => FaultKind::NoSlot,
+            Fault::NotServed => FaultKind::NotServed,
+            Fault::NoAnswer { .. } => FaultKind::NoAnswer,
+            Fault::Memory(_) => FaultKind::Memory,
+            Fault::Record { .. } => FaultKind::Record,
+        }
+    }
 }
 
 /// Where in an answer.

@@ -3,10 +3,11 @@
 use super::mailbox::{Chain, MAX_BYTES, Pool};
 use super::wire::{self, EntryFields};
 use super::{
-    CommandError, CommandPort, Fault, FirmwareVersion, Function, INLINE_BYTES, Object, Outcome, Output, Place, Request,
-    Ticket,
+    CommandError, CommandPort, Fault, FaultKind, FirmwareVersion, Function, INLINE_BYTES, Object, Outcome, Output,
+    Place, Request, Ticket,
 };
 use crate::dma::{DmaBuf, DmaError, DmaHeap};
+use crate::observe::counter::counters;
 use crate::platform::{Deadline, Platform};
 use firmware_iface::command::OutHeader;
 use firmware_iface::{Opcode, Status};
@@ -80,29 +81,30 @@ pub enum StartError {
     },
 }
 
-/// What the queue has seen; never goes back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CommandCounters {
-    /// Commands posted.
-    pub posted: u64,
-    /// Commands that completed with status OK.
-    pub succeeded: u64,
-    /// Commands that completed otherwise.
-    pub failed: u64,
-    /// Commands that missed their deadline.
-    pub timed_out: u64,
-    /// Completions of commands that had missed their deadline.
-    pub late: u64,
-    /// Completions of commands whose ticket had been dropped.
-    pub abandoned: u64,
-    /// Event bits for slots that held no command.
-    pub stray_events: u64,
-    /// Event bits that came before the entry was given back.
-    pub early_events: u64,
-    /// Commands found complete at their deadline although no event had come.
-    pub missed_events: u64,
-    /// Most commands in flight at a time.
-    pub in_flight_most: usize,
+counters! {
+    /// What the queue has seen; never goes back.
+    pub struct CommandCounters {
+        /// Commands posted.
+        pub posted: Commands,
+        /// Commands that completed with status OK.
+        pub succeeded: Commands,
+        /// Commands that completed otherwise.
+        pub failed: Commands,
+        /// Commands that missed their deadline.
+        pub timed_out: Commands,
+        /// Why commands failed, missed their deadline, or were not posted at all.
+        pub faults: Commands by FaultKind,
+        /// Completions of commands that had missed their deadline.
+        pub late: Commands,
+        /// Completions of commands whose ticket had been dropped.
+        pub abandoned: Commands,
+        /// Event bits for slots that held no command.
+        pub stray_events: Events,
+        /// Event bits that came before the entry was given back.
+        pub early_events: Events,
+        /// Commands found complete at their deadline although no event had come.
+        pub missed_events: Commands,
+    }
 }
 
 struct InFlight {
@@ -134,6 +136,7 @@ pub struct CommandQueue<P> {
     events: bool,
     gone: bool,
     counters: CommandCounters,
+    most_in_flight: usize,
 }
 
 impl<P: Platform> CommandQueue<P> {
@@ -171,6 +174,7 @@ impl<P: Platform> CommandQueue<P> {
             events: false,
             gone: false,
             counters: CommandCounters::default(),
+            most_in_flight: 0,
             platform,
         })
     }
@@ -178,6 +182,11 @@ impl<P: Platform> CommandQueue<P> {
     /// What was seen so far.
     pub fn counters(&self) -> CommandCounters {
         self.counters
+    }
+
+    /// Most commands in flight at a time so far.
+    pub fn most_in_flight(&self) -> usize {
+        self.most_in_flight
     }
 
     /// Slots, the one of MANAGE_PAGES included.
@@ -222,7 +231,9 @@ impl<P: Platform> CommandQueue<P> {
         candidates.find(|slot| self.slots[*slot].is_none())
     }
 
-    fn error(&self, request: &Request, fault: Fault) -> CommandError {
+    /// The command was not posted.
+    fn error(&mut self, request: &Request, fault: Fault) -> CommandError {
+        self.counters.faults.count(fault.kind());
         CommandError {
             function: Arc::clone(&self.function),
             opcode: request.opcode(),
@@ -280,6 +291,7 @@ impl<P: Platform> CommandQueue<P> {
             Ok(_) => self.counters.succeeded += 1,
             Err(error) => {
                 self.counters.failed += 1;
+                self.counters.faults.count(error.fault.kind());
                 unsound = error.may_still_run();
                 if unsound {
                     log::error!("{error}: slot {slot} is not used any more");
@@ -387,7 +399,7 @@ impl<P: Platform> CommandQueue<P> {
         });
         let in_flight = self.in_flight();
         self.counters.posted += 1;
-        self.counters.in_flight_most = self.counters.in_flight_most.max(in_flight);
+        self.most_in_flight = self.most_in_flight.max(in_flight);
         barrier::before_doorbell();
         self.platform.write32(register(InitSegment::CMD_DBELL), 1 << slot);
         Ok(ticket)
@@ -470,6 +482,7 @@ impl<P: Platform> CommandQueue<P> {
             fault: if gone { Fault::DeviceGone } else { Fault::TimedOut { waited, slot: slot as u8, busy } },
         };
         self.counters.timed_out += 1;
+        self.counters.faults.count(error.fault.kind());
         Err(error)
     }
 

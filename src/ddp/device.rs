@@ -522,9 +522,11 @@ impl<O: Objects, P: Platform> Device<'_, O, P> {
                 }
             }
         }
-        let past = &mut self.offloads.past;
         for outcome in &outcomes {
-            *(if outcome.is_ok() { &mut past.sk_add } else { &mut past.sk_add_fail }) += 1;
+            match outcome.as_ref().ok().and_then(|queue| self.offloads.queues.get_mut(*queue)) {
+                Some(entry) => entry.created.queue.stats.sk_add += 1,
+                None => self.offloads.past.sk_add_fail += 1,
+            }
         }
         outcomes
     }
@@ -559,8 +561,7 @@ impl<O: Objects, P: Platform> Offload for Device<'_, O, P> {
     }
 
     fn sk_del(&mut self, queue: u32) -> Option<Removed> {
-        self.offloads.queues.get(queue)?;
-        self.offloads.past.sk_del += 1;
+        self.offloads.queues.get_mut(queue)?.created.queue.stats.sk_del += 1;
         self.remove(queue)
     }
 

@@ -13,7 +13,7 @@ use super::wqe::{self, ConnectionParams, Extent, Place, Room};
 use crate::adapter::Handle;
 use crate::dma::LIST_GROUP;
 use crate::platform::Platform;
-use crate::queue::{CompletionFault, CompletionQueue, ErrorCompletion, SendRing, Wqe};
+use crate::queue::{BadCompletion, CompletionFault, CompletionQueue, ErrorCompletion, SendRing, Wqe};
 use hw_regs::cqe::Cqe64;
 use hw_regs::wqe::Klm;
 
@@ -74,7 +74,7 @@ pub enum Completed {
     /// A work request failed; nothing that was posted can be counted on.
     Failed(ErrorCompletion),
     /// The device wrote an entry that cannot be true; it was ignored.
-    Bad,
+    Bad(BadCompletion),
 }
 
 /// What software remembers of a WQE.
@@ -321,7 +321,7 @@ impl Icosq {
                 Err(CompletionFault::Failed(error)) => each(Completed::Failed(error)),
                 Err(CompletionFault::Bad(error)) => {
                     log::warn!("control ring of an offload queue: {error}");
-                    each(Completed::Bad);
+                    each(Completed::Bad(error));
                 }
             }
         }

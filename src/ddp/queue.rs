@@ -272,6 +272,7 @@ impl OffloadQueue {
     fn credit(&mut self, claimed: bool) -> bool {
         if claimed && self.attention.distrusts_digest() {
             self.attention = Attention::NONE;
+            self.stats.digest_distrusted += 1;
             return false;
         }
         self.believe(claimed)
@@ -468,7 +469,7 @@ impl OffloadQueue {
                 // The first failure is the cause; what follows was swept out with it.
                 failure.get_or_insert(error);
             }
-            Completed::Bad => stats.control_errors += 1,
+            Completed::Bad(bad) => stats.control_rejected.count(bad.into()),
         });
         self.post_what_waited();
         read

@@ -81,15 +81,15 @@ impl Rejection {
     /// What is wrong, in a word for counters.
     pub fn name(self) -> &'static str {
         match self {
-            Rejection::NoQueue => "no_queue",
+            Rejection::NoQueue => "no-queue",
             Rejection::Length => "length",
-            Rejection::ResyncAndPlaced => "resync_and_placed",
-            Rejection::TagOutOfRange => "tag_out_of_range",
-            Rejection::TagNotBound => "tag_not_bound",
-            Rejection::EmptyRun => "empty_run",
-            Rejection::RunBeyondBuffer => "run_beyond_buffer",
-            Rejection::RunInHeaders => "run_in_headers",
-            Rejection::RunBeyondPacket => "run_beyond_packet",
+            Rejection::ResyncAndPlaced => "resync-and-placed",
+            Rejection::TagOutOfRange => "tag-out-of-range",
+            Rejection::TagNotBound => "tag-not-bound",
+            Rejection::EmptyRun => "empty-run",
+            Rejection::RunBeyondBuffer => "run-beyond-buffer",
+            Rejection::RunInHeaders => "run-in-headers",
+            Rejection::RunBeyondPacket => "run-beyond-packet",
         }
     }
 }

@@ -49,6 +49,18 @@ macro_rules! reasons {
             }
         }
 
+        impl crate::observe::counter::Reason for $type {
+            fn all() -> &'static [$type] {
+                &$type::ALL
+            }
+            fn index(self) -> usize {
+                self as usize
+            }
+            fn name(self) -> &'static str {
+                $type::name(self)
+            }
+        }
+
         /// What happened, as a sentence without a full stop.
         impl std::fmt::Display for $type {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -7,7 +7,7 @@ use super::outcome::{CopiedFor, Outcome, ReadOutcome, Recovered, peak_rss};
 use super::peer::PeerError;
 use super::random::Random;
 use super::wire::Lane;
-use super::world::{NoTap, PcapTap, Tap, WireConfig, World};
+use super::world::{Both, Moment, NoTap, PcapTap, Tap, WireConfig, World};
 use crate::adapter::{self, Adapter, AdapterError};
 use crate::ddp::policy::{Costs, Threshold};
 use crate::ddp::why::Why;
@@ -148,13 +148,22 @@ pub struct Progress {
 
 /// Carries a demonstration out. `progress` is called now and then.
 pub fn run(config: &Config, progress: &mut dyn FnMut(Progress)) -> Result<Outcome, DemoError> {
+    run_watched(config, &mut NoTap, progress)
+}
+
+/// [`run`], with somebody who watches, beside the capture if there is one.
+pub fn run_watched(
+    config: &Config,
+    watch: &mut dyn Tap,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Outcome, DemoError> {
     match &config.pcap {
-        None => run_tapped(config, virtual_nic::Config::default(), &mut NoTap, progress),
+        None => run_tapped(config, virtual_nic::Config::default(), watch, progress),
         Some(path) => {
             config.check()?;
             let io = |error| DemoError::Io { what: format!("--pcap {}", path.display()), error };
             let mut tap = PcapTap::create(path).map_err(io)?;
-            let outcome = run_tapped(config, virtual_nic::Config::default(), &mut tap, progress);
+            let outcome = run_tapped(config, virtual_nic::Config::default(), &mut Both(&mut tap, watch), progress);
             tap.finish().map_err(io)?;
             outcome
         }
@@ -334,6 +343,19 @@ impl Job<'_> {
         self.session.as_mut().expect("the session is there until the job is closed")
     }
 
+    /// Lets the driver and the world do what they can; true if either did anything.
+    fn step(&mut self) -> bool {
+        let worked = self.session().poll();
+        self.show(Moment::Polled);
+        self.world.step(self.tap) | worked
+    }
+
+    fn show(&mut self, moment: Moment) {
+        if let Some(session) = &self.session {
+            self.tap.session(session, moment);
+        }
+    }
+
     /// Lets everything run until `look` finds what it waits for.
     fn wait(&mut self, awaited: &'static str, look: impl Fn(&Self) -> bool) -> Result<(), DemoError> {
         let began = self.world.now();
@@ -341,7 +363,7 @@ impl Job<'_> {
             while let Some(event) = self.session().next_event() {
                 self.on_event(None, event)?;
             }
-            if look(self) || self.session().poll() | self.world.step(self.tap) {
+            if look(self) || self.step() {
                 continue;
             }
             self.sleep(began, None, awaited)?;
@@ -361,6 +383,7 @@ impl Job<'_> {
 
     fn work(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
         let passed = self.connect_and_pass(progress);
+        self.show(Moment::Done);
         self.count();
         passed?;
         self.session().shutdown();
@@ -447,7 +470,7 @@ impl Job<'_> {
                 progress(Progress { phase, done: pass.done, total, placed: self.outcome.bytes_placed });
                 continue;
             }
-            if self.session().poll() | self.world.step(self.tap) {
+            if self.step() {
                 continue;
             }
             let due = self.inject.iter().filter_map(|injection| Some(pass.began + injection.time()?)).min();
@@ -642,18 +665,19 @@ impl Job<'_> {
         outcome.frames_corrupted = to_target.corrupted + to_host.corrupted;
         outcome.frames_duplicated = to_target.duplicated + to_host.duplicated;
         let totals = session.totals();
-        outcome.doorbells = totals.doorbells;
+        outcome.doorbells = totals.shard.doorbells;
         outcome.packets_placed = totals.offload.packets;
-        outcome.digests_hw = totals.queues.digests_hardware;
-        outcome.digests_sw = totals.queues.digests_software;
-        outcome.pdus_rx = totals.queues.pdus_received;
-        outcome.pdus_tx = totals.queues.pdus_sent;
+        outcome.digests_hw = totals.nvme.digests_hardware;
+        outcome.digests_sw = totals.nvme.digests_software;
+        outcome.pdus_rx = totals.nvme.pdus_received;
+        outcome.pdus_tx = totals.nvme.pdus_sent;
         let counters = session.counters();
         (outcome.resubmitted, outcome.buffers_quarantined) = (counters.resubmitted, counters.quarantined);
     }
 
     /// Takes the function down and asks the device what it still holds.
     fn close(&mut self) {
+        self.show(Moment::Closing);
         let Some(session) = self.session.take() else { return };
         let deadline = Deadline::after(&*self.world.platform, adapter_config(self.config).command_timeout);
         let closed = session.close(deadline);

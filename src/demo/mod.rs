@@ -9,6 +9,7 @@
 //!
 //! One thread, one simulated clock, one seed: a run is repeatable to the last packet. Timeouts of minutes cost no time.
 
+pub mod ceiling;
 mod config;
 pub mod heap;
 mod image;
@@ -24,11 +25,11 @@ mod world;
 
 pub use config::{BLOCK, BadOption, Config, MAX_IO};
 pub use inject::Injection;
-pub use job::{DemoError, Phase, Progress, run, run_tapped};
+pub use job::{DemoError, Phase, Progress, run, run_tapped, run_watched};
 pub use outcome::{CopiedFor, Outcome, QueueOutcome, ReadOutcome, ReadReason, Recovered, ThresholdOutcome, peak_rss};
 pub use peer::{OwnStack, Peer, PeerError};
 pub use wire::{Impairments, Lane, LaneCounters};
-pub use world::{NoTap, PcapTap, Tap, WireConfig, World};
+pub use world::{Both, Moment, NoTap, PcapTap, Tap, WireConfig, World};
 
 use crate::adapter::{Adapter, AdapterError, Report};
 use crate::platform::virtual_nic::VirtualPlatform;

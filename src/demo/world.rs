@@ -4,6 +4,7 @@ use super::wire::{Impairments, Lane};
 use crate::observe::{Direction, PcapWriter};
 use crate::platform::Platform;
 use crate::platform::virtual_nic::{Clock, VirtualPlatform};
+use crate::session::Session;
 use nvme_target::Target;
 use std::fs::File;
 use std::io::{self, BufWriter};
@@ -28,7 +29,19 @@ pub struct WireConfig {
     pub seed: u64,
 }
 
-/// Sees every frame at the host's end of the wire, what it sends and what reaches it, and the device before the driver does.
+/// When a demonstration's session is shown to its [`Tap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// It has been polled.
+    Polled,
+    /// All requests are done, or it came to grief; the connections are still there.
+    Done,
+    /// It is about to be closed, for the last time.
+    Closing,
+}
+
+/// Sees every frame at the host's end of the wire, what it sends and what reaches it, the device before the driver does, and
+/// the driver's numbers.
 pub trait Tap {
     /// A frame crossed the wire at `at`.
     fn frame(&mut self, at: Duration, direction: Direction, frame: &[u8]);
@@ -36,6 +49,11 @@ pub trait Tap {
     /// The device was powered on and nobody has touched it: the place to schedule its faults.
     fn device(&mut self, nic: &mut VirtualNic) {
         let _ = nic;
+    }
+
+    /// The driver as it is now: the place to look at its numbers.
+    fn session(&mut self, session: &Session<VirtualPlatform>, moment: Moment) {
+        let _ = (session, moment);
     }
 }
 
@@ -66,6 +84,24 @@ impl Tap for PcapTap {
         if self.error.is_none() {
             self.error = self.writer.frame(at, direction, frame).err();
         }
+    }
+}
+
+/// Two taps on one wire.
+pub struct Both<'a, 'b>(pub &'a mut dyn Tap, pub &'b mut dyn Tap);
+
+impl Tap for Both<'_, '_> {
+    fn frame(&mut self, at: Duration, direction: Direction, frame: &[u8]) {
+        self.0.frame(at, direction, frame);
+        self.1.frame(at, direction, frame);
+    }
+    fn device(&mut self, nic: &mut VirtualNic) {
+        self.0.device(nic);
+        self.1.device(nic);
+    }
+    fn session(&mut self, session: &Session<VirtualPlatform>, moment: Moment) {
+        self.0.session(session, moment);
+        self.1.session(session, moment);
     }
 }
 

@@ -8,6 +8,7 @@ use super::arp::{self, Operation, Packet};
 use super::checksum::Sum;
 use super::neighbor::{Lookup, Neighbors};
 use super::{MacAddr, ethernet, ipv4};
+use crate::observe::counter::{counters, reasons};
 use crate::tcp::{self, FourTuple, segment};
 
 /// Neighbours that are remembered: the target and a gateway are usual.
@@ -59,88 +60,55 @@ pub enum Checksum {
     Software,
 }
 
-/// Why a frame went no further.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum DropReason {
-    /// Shorter than its headers say, or the caller copied too little of it.
-    #[error("frame shorter than its headers say")]
-    Truncated,
-    /// Addressed to another station.
-    #[error("frame for another station")]
-    OtherStation,
-    /// An EtherType that nothing here speaks.
-    #[error("EtherType that is not spoken here")]
-    EtherType,
-    /// A bad ARP packet, or one that claims our address.
-    #[error("bad ARP packet")]
-    Arp,
-    /// A bad IPv4 header.
-    #[error("bad IPv4 header")]
-    Ipv4,
-    /// The IPv4 header checksum is wrong.
-    #[error("wrong IPv4 header checksum")]
-    Ipv4Checksum,
-    /// A fragment.
-    #[error("IPv4 fragment")]
-    Fragment,
-    /// Addressed to another host, or from an address that no host has.
-    #[error("IP packet for another host, or from no host")]
-    OtherHost,
-    /// Not TCP.
-    #[error("IP protocol that is not spoken here")]
-    Protocol,
-    /// A bad TCP header.
-    #[error("bad TCP header")]
-    Tcp,
-    /// The TCP checksum is wrong.
-    #[error("wrong TCP checksum")]
-    TcpChecksum,
+reasons! {
+    /// Why a frame went no further.
+    pub enum DropReason {
+        /// Shorter than its headers say.
+        Truncated "truncated",
+        /// Addressed to another station.
+        OtherStation "other-station",
+        /// An EtherType that is not spoken here.
+        EtherType "ether-type",
+        /// A bad ARP packet, or one that claims our address.
+        Arp "arp",
+        /// A bad IPv4 header.
+        Ipv4 "ipv4",
+        /// The IPv4 header checksum is wrong.
+        Ipv4Checksum "ipv4-checksum",
+        /// An IPv4 fragment.
+        Fragment "fragment",
+        /// Addressed to another host, or from an address that no host has.
+        OtherHost "other-host",
+        /// An IP protocol that is not spoken here.
+        Protocol "protocol",
+        /// A bad TCP header.
+        Tcp "tcp",
+        /// The TCP checksum is wrong.
+        TcpChecksum "tcp-checksum",
+    }
 }
 
-/// What an interface counts; `dropped` by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the dropped ones are named as in `DropReason`")]
-pub struct Counters {
-    /// TCP segments handed up.
-    pub tcp_in: u64,
-    /// TCP segments built.
-    pub tcp_out: u64,
-    /// ARP packets understood.
-    pub arp_in: u64,
-    /// ARP packets built.
-    pub arp_out: u64,
-    /// ARP answers not given because too many waited.
-    pub arp_replies_skipped: u64,
-    /// ARP packets that claim our address.
-    pub arp_conflicts: u64,
-    pub dropped_truncated: u64,
-    pub dropped_other_station: u64,
-    pub dropped_ether_type: u64,
-    pub dropped_arp: u64,
-    pub dropped_ipv4: u64,
-    pub dropped_ipv4_checksum: u64,
-    pub dropped_fragment: u64,
-    pub dropped_other_host: u64,
-    pub dropped_protocol: u64,
-    pub dropped_tcp: u64,
-    pub dropped_tcp_checksum: u64,
-}
-
-impl Counters {
-    fn dropped(&mut self, why: DropReason) {
-        *match why {
-            DropReason::Truncated => &mut self.dropped_truncated,
-            DropReason::OtherStation => &mut self.dropped_other_station,
-            DropReason::EtherType => &mut self.dropped_ether_type,
-            DropReason::Arp => &mut self.dropped_arp,
-            DropReason::Ipv4 => &mut self.dropped_ipv4,
-            DropReason::Ipv4Checksum => &mut self.dropped_ipv4_checksum,
-            DropReason::Fragment => &mut self.dropped_fragment,
-            DropReason::OtherHost => &mut self.dropped_other_host,
-            DropReason::Protocol => &mut self.dropped_protocol,
-            DropReason::Tcp => &mut self.dropped_tcp,
-            DropReason::TcpChecksum => &mut self.dropped_tcp_checksum,
-        } += 1;
+counters! {
+    /// What an interface counts.
+    pub struct Counters {
+        /// TCP segments handed up.
+        pub tcp_in: Segments,
+        /// TCP segments built.
+        pub tcp_out: Segments,
+        /// ARP packets understood.
+        pub arp_in: Packets,
+        /// ARP packets built.
+        pub arp_out: Packets,
+        /// ARP answers not given because too many waited.
+        pub arp_replies_skipped: Packets,
+        /// ARP packets that claim our address. They are among those dropped.
+        pub arp_conflicts: Packets,
+        /// ARP packets that say where somebody is who was not asked for, or who cannot be a neighbour: not remembered.
+        pub arp_unsolicited: Packets,
+        /// Neighbours forgotten because others came and the cache was full.
+        pub neighbors_evicted: Events,
+        /// Frames that went no further.
+        pub dropped: Packets by DropReason,
     }
 }
 
@@ -278,7 +246,7 @@ impl Interface {
         match self.classify(now, frame_len, head, checksum) {
             Ok(received) => received,
             Err(why) => {
-                self.counters.dropped(why);
+                self.counters.dropped.count(why);
                 Received::Dropped(why)
             }
         }
@@ -332,9 +300,12 @@ impl Interface {
         }
         self.counters.arp_in += 1;
         let ours = target_ip == self.config.ip;
-        if is_host(sender_ip) && self.on_link(sender_ip) && sender_ip != self.config.ip {
-            self.neighbors.learn(sender_ip.into(), sender_mac, ours && operation == Operation::Request, now);
+        let neighbor = is_host(sender_ip) && self.on_link(sender_ip) && sender_ip != self.config.ip;
+        let asked = ours && operation == Operation::Request;
+        if !neighbor || !self.neighbors.learn(sender_ip.into(), sender_mac, asked, now) {
+            self.counters.arp_unsolicited += 1;
         }
+        self.counters.neighbors_evicted = self.neighbors.evicted;
         if ours && operation == Operation::Request {
             if self.replies.len() >= REPLIES {
                 self.counters.arp_replies_skipped += 1;
@@ -402,7 +373,7 @@ impl Interface {
         let len = frame.payload_offset - frame.l4_offset + frame.payload_len;
         let right = tcp_checksum(frame.tuple.remote, frame.tuple.local, len, l4) == 0;
         if !right {
-            self.counters.dropped(DropReason::TcpChecksum);
+            self.counters.dropped.count(DropReason::TcpChecksum);
         }
         right
     }
@@ -419,7 +390,9 @@ impl Interface {
         let Some(hop) = hop.filter(|hop| is_host(*hop) && *hop != self.config.ip) else {
             return Resolution::Unreachable;
         };
-        match self.neighbors.resolve(hop.into(), now) {
+        let found = self.neighbors.resolve(hop.into(), now);
+        self.counters.neighbors_evicted = self.neighbors.evicted;
+        match found {
             Lookup::Known(mac) => Resolution::Ready(mac),
             Lookup::Asking => Resolution::Pending,
             Lookup::Failed => Resolution::Unreachable,

@@ -116,7 +116,7 @@ proptest! {
             Received::Arp => prop_assert_eq!(us.counters().arp_in, 1),
             Received::Dropped(why) => {
                 let mut expected = Counters { arp_conflicts: us.counters().arp_conflicts, ..Counters::default() };
-                expected.dropped(why);
+                expected.dropped.count(why);
                 prop_assert_eq!(*us.counters(), expected);
             }
         }
@@ -158,7 +158,7 @@ fn each_reason_to_drop_is_counted() {
         let before = *us.counters();
         assert_eq!(receive(&mut us, &bytes), Received::Dropped(why));
         let mut expected = before;
-        expected.dropped(why);
+        expected.dropped.count(why);
         assert_eq!(*us.counters(), expected);
     }
     let mut bytes = good.clone();
@@ -202,7 +202,7 @@ fn a_flipped_bit_is_found() {
         bytes[bit / 8] ^= 1 << (bit % 8);
         assert!(!us.verify_tcp(&found, [&bytes[34..]]), "bit {bit}");
     }
-    assert_eq!(us.counters().dropped_tcp_checksum, ((good.len() - 34) * 8) as u64);
+    assert_eq!(us.counters().dropped.get(DropReason::TcpChecksum), ((good.len() - 34) * 8) as u64);
 }
 
 #[test]

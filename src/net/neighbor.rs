@@ -66,11 +66,13 @@ pub(super) enum Lookup {
 pub(super) struct Neighbors {
     entries: Vec<Entry>,
     capacity: usize,
+    /// Entries that made room for others.
+    pub(super) evicted: u64,
 }
 
 impl Neighbors {
     pub(super) fn new(capacity: usize) -> Neighbors {
-        Neighbors { entries: Vec::with_capacity(capacity), capacity }
+        Neighbors { entries: Vec::with_capacity(capacity), capacity, evicted: 0 }
     }
 
     fn find(&mut self, address: IpAddr) -> Option<&mut Entry> {
@@ -83,6 +85,7 @@ impl Neighbors {
             self.entries.push(entry);
         } else if let Some(oldest) = self.entries.iter_mut().min_by_key(|entry| entry.used_at) {
             *oldest = entry;
+            self.evicted += 1;
         }
     }
 
@@ -106,8 +109,9 @@ impl Neighbors {
         entry.mac.map_or(Lookup::Asking, Lookup::Known)
     }
 
-    /// Takes what a neighbour says of itself. `ours`: it asked for us, so it is about to talk to us.
-    pub(super) fn learn(&mut self, address: IpAddr, mac: MacAddr, ours: bool, now: Duration) {
+    /// Takes what a neighbour says of itself. `ours`: it asked for us, so it is about to talk to us. False if it is nobody
+    /// that we asked for.
+    pub(super) fn learn(&mut self, address: IpAddr, mac: MacAddr, ours: bool, now: Duration) -> bool {
         let until = now + LIFETIME;
         match self.find(address) {
             Some(entry) => {
@@ -117,8 +121,9 @@ impl Neighbors {
                 let (asked_at, used_at) = (now, now);
                 self.insert(Entry { address, mac: Some(mac), until, requests: 0, asked_at, ask: false, used_at });
             }
-            None => {}
+            None => return false,
         }
+        true
     }
 
     /// The address to ask for next, if a request is due.
@@ -213,7 +218,7 @@ mod tests {
         for i in 0..100 {
             all.learn(address(i), MAC, true, u32::from(i) * S);
         }
-        assert_eq!(all.entries.len(), 4);
+        assert_eq!((all.entries.len(), all.evicted), (4, 96));
         assert_eq!(all.resolve(address(99), 100 * S), Lookup::Known(MAC));
         assert_eq!(all.resolve(address(95), 100 * S), Lookup::Asking);
     }

@@ -303,6 +303,8 @@ pub struct CompletionQueue<E: CqeFormat> {
     sequence: u32,
     arm_register: u64,
     error: Option<u8>,
+    /// Entries read and dropped in recoveries.
+    discarded: u64,
     _entry: PhantomData<fn() -> E>,
 }
 
@@ -327,6 +329,7 @@ impl<E: CqeFormat> CompletionQueue<E> {
             sequence: 0,
             arm_register: uar::offset(uar_page, uar::CQ_ARM),
             error: None,
+            discarded: 0,
             _entry: PhantomData,
         };
         cq.record.store_first(0);
@@ -472,11 +475,17 @@ impl<E: CqeFormat> CompletionQueue<E> {
         self.error
     }
 
+    /// Entries that recoveries have dropped so far.
+    pub fn discarded(&self) -> u64 {
+        self.discarded
+    }
+
     /// Reads and drops every entry that is there, at most one lap. Returns how many. For recovery, when the queues that
     /// complete here were reset.
     pub fn discard(&mut self) -> u32 {
         let count = (0..self.entries()).take_while(|_| self.poll().is_some()).count() as u32;
         self.update();
+        self.discarded += u64::from(count);
         count
     }
 }

@@ -27,6 +27,7 @@ mod sq;
 pub(crate) mod testing;
 
 pub use crate::adapter::{Logged, Objects};
+use crate::observe::counter::counters;
 pub use cq::{Arm, CompletionQueue, CqTooSmall, CqeFields, CqeFormat, ErrorCompletion, Polled};
 pub use create::{Base, QueueError, SendParams, create_tis};
 pub(crate) use create::{UnknownCq, UnknownSq};
@@ -56,6 +57,18 @@ pub enum BadCompletion {
     Length(u32),
 }
 
+impl BadCompletion {
+    /// What is wrong, in a word.
+    pub fn name(self) -> &'static str {
+        match self {
+            BadCompletion::Opcode(_) => "opcode",
+            BadCompletion::NotPosted(_) => "not-posted",
+            BadCompletion::ForeignQueue(_) => "foreign-queue",
+            BadCompletion::Length(_) => "length",
+        }
+    }
+}
+
 /// What is wrong with a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CompletionFault {
@@ -67,17 +80,18 @@ pub enum CompletionFault {
     Bad(#[from] BadCompletion),
 }
 
-/// Completions that were not believed, by reason.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rejections {
-    /// [`BadCompletion::Opcode`].
-    pub opcode: u64,
-    /// [`BadCompletion::NotPosted`].
-    pub not_posted: u64,
-    /// [`BadCompletion::ForeignQueue`].
-    pub foreign_queue: u64,
-    /// [`BadCompletion::Length`].
-    pub length: u64,
+counters! {
+    /// Completions that were not believed, by reason.
+    pub struct Rejections {
+        /// Completions with an opcode that the queue does not have, or that carry data or are compressed.
+        pub opcode: Entries,
+        /// Completions that name no work request that is posted.
+        pub not_posted: Entries,
+        /// Completions that name another queue.
+        pub foreign_queue: Entries,
+        /// Completions of more bytes than the receive buffer has, or of none.
+        pub length: Entries,
+    }
 }
 
 impl Rejections {

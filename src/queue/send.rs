@@ -98,6 +98,8 @@ pub struct Sent {
     pub frames: u32,
     /// The first failure that is not a flush: the queue must be [recovered](SendQueue::recover).
     pub failure: Option<ErrorCompletion>,
+    /// Work requests swept out because the queue was in the error state already.
+    pub flushed: u32,
 }
 
 /// Room for the payload of one frame.
@@ -249,6 +251,11 @@ impl SendQueue {
         self.ring.has_failed()
     }
 
+    /// Completions that recoveries have dropped so far.
+    pub fn discarded(&self) -> u64 {
+        self.cq.discarded()
+    }
+
     /// Completions that were not believed, by reason.
     pub fn rejected(&self) -> &Rejections {
         &self.rejected
@@ -354,6 +361,7 @@ impl SendQueue {
             let index = match self.ring.check(&cqe) {
                 Ok(index) => index,
                 Err(CompletionFault::Failed(error)) => {
+                    sent.flushed += u32::from(error.is_flush());
                     if sent.failure.is_none() && !error.is_flush() {
                         sent.failure = Some(error);
                     }

@@ -2,6 +2,7 @@
 
 use super::event::{Event, Level, Loss, Recovery, SessionError};
 use super::{Function, IoQueue, Phase, Session};
+use crate::observe::What;
 use crate::platform::Platform;
 use crate::shard::{self, ConnectionId, Disconnect, OffloadPolicy, OffloadRefused};
 
@@ -64,8 +65,10 @@ impl<P: Platform> Session<P> {
         {
             let recovery =
                 Recovery { level: trouble.level, took: now.saturating_sub(trouble.since), attempts: trouble.attempts };
-            self.counters.recovered[trouble.level as usize] += 1;
-            self.counters.longest = self.counters.longest.max(recovery.took);
+            self.counters.recovered.count(trouble.level);
+            self.longest = self.longest.max(recovery.took);
+            let Recovery { level, took, attempts } = recovery;
+            self.note(What::Recovered { level: level.name(), took, attempts });
             self.events.push_back(Event::Recovered(recovery));
         }
         if !std::mem::replace(&mut self.was_live, true) {
@@ -76,14 +79,12 @@ impl<P: Platform> Session<P> {
     /// Adds the offload to all queues. False if one must have it and cannot.
     fn offload_queues(&mut self) -> bool {
         let Function::Up(shard) = &mut self.function else { return false };
-        if self.config.shard.offload == OffloadPolicy::Off {
-            return true;
-        }
         let required = self.config.shard.offload == OffloadPolicy::Require;
         for queue in &self.queues {
             let number = queue.number;
             match shard.offload(queue.id) {
-                Ok(()) => {}
+                // The queue remembers why not.
+                Ok(()) | Err(OffloadRefused::Off) => {}
                 // A function that failed is seen to in this poll.
                 Err(_) if shard.broken().is_some() => return false,
                 Err(why @ OffloadRefused::NotPossible(_)) if required => {

@@ -103,13 +103,23 @@ pub enum Level {
     Function,
 }
 
-impl std::fmt::Display for Level {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
+impl Level {
+    /// All of them, from the least to the most.
+    pub const ALL: [Level; 3] = [Level::Connections, Level::Queues, Level::Function];
+
+    /// In a word, for programs too.
+    pub const fn name(self) -> &'static str {
+        match self {
             Level::Connections => "connections",
             Level::Queues => "queues",
             Level::Function => "function",
-        })
+        }
+    }
+}
+
+impl std::fmt::Display for Level {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
     }
 }
 
@@ -199,27 +209,6 @@ fn tried(waited: Duration, attempts: u32) -> String {
         0 => String::new(),
         _ => format!(" (given up after {waited:?} and {attempts} attempts)"),
     }
-}
-
-/// What a session has counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Times that something was lost ([`Event::Lost`]).
-    pub losses: u64,
-    /// Attempts to recover.
-    pub attempts: u64,
-    /// Recoveries, by [`Level`]: connections only, queues, the function.
-    pub recovered: [u64; 3],
-    /// The longest of these.
-    pub longest: Duration,
-    /// Requests that were submitted again.
-    pub resubmitted: u64,
-    /// Writes that ended as [`RequestError::WriteUncertain`].
-    pub uncertain_writes: u64,
-    /// Requests that ended as [`RequestError::GivenUp`].
-    pub given_up: u64,
-    /// Buffers that waited for a reset of the function, because the device could still write them.
-    pub quarantined: u64,
 }
 
 /// Why a request was not taken.

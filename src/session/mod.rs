@@ -27,17 +27,20 @@
 mod config;
 mod connect;
 mod event;
+mod observe;
 mod recover;
 mod requests;
 
 pub use config::{Backoff, Config};
-pub use event::{Completion, Counters, Event, Level, Loss, Recovery, Refused, RequestError, SessionError};
+pub use event::{Completion, Event, Level, Loss, Recovery, Refused, RequestError, SessionError};
+pub use observe::{Counters, Gauges};
 
-use crate::adapter::{Adapter, Teardown};
+use crate::adapter::{Adapter, Teardown, Totals as FunctionTotals};
 use crate::ddp::tags::Quiesced;
 use crate::dma::IoBuf;
 use crate::nvme::command::{Data, Request};
 use crate::nvme::controller::Controller;
+use crate::observe::EventRing;
 use crate::platform::{Deadline, Platform};
 use crate::shard::{ConnectionId, Quarantine, Shard, Totals};
 use recover::Trouble;
@@ -116,6 +119,13 @@ pub struct Session<P: Platform> {
     controller_down: bool,
     problems: Vec<String>,
     counters: Counters,
+    /// The longest recovery.
+    longest: Duration,
+    /// Events of shards that are gone, while there is none; connections that they had.
+    log: Option<EventRing>,
+    opened: u32,
+    /// What was counted of the function before it was brought up anew.
+    past_function: FunctionTotals,
     /// What shards counted that are gone.
     past: Totals,
 }
@@ -158,6 +168,10 @@ impl<P: Platform> Session<P> {
             controller_down: false,
             problems: Vec::new(),
             counters: Counters::default(),
+            longest: Duration::ZERO,
+            log: None,
+            opened: 0,
+            past_function: FunctionTotals::default(),
             past: Totals::default(),
             platform,
             config,
@@ -168,7 +182,7 @@ impl<P: Platform> Session<P> {
     pub fn on(adapter: Adapter<P>, config: Config) -> Result<Session<P>, Loss> {
         let mut session = Session::new(Arc::clone(adapter.platform()), config);
         let shard = Shard::open(adapter, session.config.shard.clone()).map_err(Box::new)?;
-        session.function = Function::Up(Box::new(shard));
+        session.put_to_work(shard);
         Ok(session)
     }
 

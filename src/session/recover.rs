@@ -5,6 +5,7 @@ use super::requests::Returned;
 use super::{Function, Phase, Session};
 use crate::adapter::{Adapter, AdapterError};
 use crate::ddp::tags::Quiesced;
+use crate::observe::What;
 use crate::platform::{Deadline, Platform};
 use crate::shard::{Retired, Shard};
 use std::sync::Arc;
@@ -78,7 +79,10 @@ impl<P: Platform> Session<P> {
         // Attempts that fail lose nothing that was not lost before, unless more has to be made anew.
         if self.trouble.as_ref().is_none_or(|trouble| trouble.why.is_none() || level > trouble.level) {
             self.counters.losses += 1;
+            self.note(What::Lost { level: level.name(), why: crate::observe::text(&why) });
             self.events.push_back(Event::Lost { level, why: why.to_string() });
+        } else {
+            self.note(What::AttemptFailed { why: crate::observe::text(&why) });
         }
         // The first attempt comes at once, unless what was recovered fails again and again.
         let wait = match self.phase {
@@ -121,6 +125,7 @@ impl<P: Platform> Session<P> {
     pub(super) fn attempt_failed(&mut self, why: Loss) {
         let now = self.platform.now();
         log::warn!("{why}");
+        self.note(What::AttemptFailed { why: crate::observe::text(&why) });
         self.trouble(now).why = Some(why);
         self.back_off(now);
         self.wait(now);
@@ -158,6 +163,7 @@ impl<P: Platform> Session<P> {
     /// The session is over as soon as its requests are.
     pub(super) fn end(&mut self, why: SessionError) {
         log::error!("{why}");
+        self.note(What::SessionEnded { why: crate::observe::text(&why) });
         self.abort();
         self.phase = Phase::Ending(why);
     }
@@ -186,19 +192,25 @@ impl<P: Platform> Session<P> {
     fn retire(&mut self, level: Level) {
         let Function::Up(shard) = std::mem::replace(&mut self.function, Function::Down) else { return };
         let deadline = shard.adapter().command_deadline();
-        let Retired { adapter, works, problems, events, quarantine, totals, next_port } = shard.retire(deadline);
+        let retired = shard.retire(deadline);
+        let Retired { adapter, works, problems, events, quarantine, totals, next_port, log, opened } = retired;
         let Some(adapter) = adapter.into_own() else { unreachable!("a session opens its shards on its own adapter") };
         self.past += &totals;
+        (self.log, self.opened) = (Some(log), opened);
         self.config.shard.first_port = Some(next_port);
         problems.iter().for_each(|problem| log::warn!("{problem}"));
         // The connections are gone, whatever their events say.
         (self.admin, self.queues) = (None, Vec::new());
         events.into_iter().for_each(|event| self.on_event(event));
         if works && level != Level::Function {
+            let counted = adapter.stats().totals;
             match Shard::open(adapter, self.config.shard.clone()) {
-                Ok(shard) => self.function = Function::Up(Box::new(shard)),
+                Ok(shard) => self.put_to_work(shard),
                 // It was taken down, so the next attempt begins with bring-up.
-                Err(error) => log::warn!("{error}"),
+                Err(error) => {
+                    self.past_function += &counted;
+                    log::warn!("{error}");
+                }
             }
         } else {
             self.function = Function::Sick(Box::new(adapter), quarantine);
@@ -256,9 +268,13 @@ impl<P: Platform> Session<P> {
                 Ok(adapter) => adapter,
                 Err(error) => return self.attempt_failed(Loss::Adapter(Box::new(error))),
             };
+            let counted = adapter.stats().totals;
             match Shard::open(adapter, self.config.shard.clone()) {
-                Ok(shard) => self.function = Function::Up(Box::new(shard)),
-                Err(error) => return self.attempt_failed(Loss::NotOpened(Box::new(error))),
+                Ok(shard) => self.put_to_work(shard),
+                Err(error) => {
+                    self.past_function += &counted;
+                    return self.attempt_failed(Loss::NotOpened(Box::new(error)));
+                }
             }
         }
         // It may be the function that keeps packets from their way, without saying so.
@@ -279,6 +295,8 @@ impl<P: Platform> Session<P> {
         let deadline = Deadline::after(&*self.platform, self.config.adapter.ready_timeout);
         let Function::Sick(adapter, _) = &mut self.function else { return Ok(()) };
         let proof = Quiesced::after(&adapter.reset(deadline)?);
+        self.past_function += &adapter.stats().totals;
+        self.note(What::FunctionReset);
         if let Function::Sick(_, quarantine) = std::mem::replace(&mut self.function, Function::Down) {
             for (index, buffer) in quarantine.release(&proof) {
                 if let Some(Returned::Completed(completion)) = self.requests.returned(index, buffer, &mut self.counters)

@@ -17,7 +17,8 @@
 //! | a write that the controller answered with an error that asks for it | yes: its first execution is over |
 //! | a write that went out, at least in part, without an answer | no ([`RequestError::WriteUncertain`]) |
 
-use super::event::{Completion, Counters, RequestError};
+use super::Counters;
+use super::event::{Completion, RequestError};
 use crate::ddp::why::Reasons;
 use crate::dma::IoBuf;
 use crate::nvme::command::Request;

@@ -5,6 +5,7 @@ use crate::adapter::{AdapterError, Control, Objects, Teardown};
 use crate::command::CommandError;
 use crate::ddp::tags::Quiesced;
 use crate::dma::IoBuf;
+use crate::observe::EventRing;
 use crate::platform::{Deadline, Platform};
 
 /// What a shard left behind.
@@ -43,6 +44,10 @@ pub struct Retired<P: Platform> {
     pub totals: Totals,
     /// Local port that the next connection would have had.
     pub next_port: u16,
+    /// What happened.
+    pub log: EventRing,
+    /// Connections that were begun, modulo 2^32.
+    pub opened: u32,
 }
 
 impl<P: Platform> Shard<P> {
@@ -112,7 +117,8 @@ impl<P: Platform> Shard<P> {
         }
         works &= quarantine.is_empty();
         // What firmware did not destroy is in the adapter's log, which holds its memory, whoever lets go of it here.
-        Retired { adapter, works, problems, events: self.events.into(), quarantine, totals, next_port: self.next_port }
+        let (events, next_port, log, opened) = (self.events.into(), self.next_port, self.log, self.opened);
+        Retired { adapter, works, problems, events, quarantine, totals, next_port, log, opened }
     }
 }
 

@@ -72,6 +72,14 @@ impl RxCompletions {
         }
     }
 
+    /// Entries that recoveries have dropped so far.
+    pub fn discarded(&self) -> u64 {
+        match self {
+            RxCompletions::Offload(cq) => cq.discarded(),
+            RxCompletions::Plain(cq) => cq.discarded(),
+        }
+    }
+
     /// Destroys both queues; the buffers of the receive queue go back to `pool`. What firmware refuses to destroy stays
     /// logged, and keeps its memory.
     pub fn destroy(

@@ -52,6 +52,8 @@ pub struct Config {
     pub first_port: Option<u16>,
     /// Which reads are bound, by size.
     pub offload_threshold: Threshold,
+    /// Events that are kept ([`Shard::event_log`](super::Shard::event_log)); about 100 bytes each.
+    pub events: u32,
     /// log2 of the 64-byte blocks of each offloaded connection's control ring, 5 to 15; `None` for what suits the queue's
     /// depth ([`Capacity::log_ring`](crate::ddp::create::Capacity::log_ring)). Reads that find it full wait a little for the
     /// device, and are not offloaded then.
@@ -75,6 +77,7 @@ impl Config {
             offload: OffloadPolicy::Prefer,
             first_port: None,
             offload_threshold: Threshold::Fixed(0),
+            events: 1024,
             log_control_ring: None,
         }
     }

@@ -135,6 +135,8 @@ pub(super) struct Connection {
     /// Buffers of requests without an offload queue.
     pub tags: TagTable,
     pub stats: Stats,
+    /// Counters of offload queues that it had; they are in the offload's own sums already.
+    pub past: Stats,
     pub seen: Seen,
     /// Requests, by command identifier, up to the highest that was used.
     pub requests: Vec<Option<Pending>>,
@@ -181,6 +183,7 @@ impl Connection {
             no_offload: NoOffload { why: WhyNoOffload::NotAsked, detail: WhyNoOffload::NotAsked.to_string() },
             tags: TagTable::new(depth),
             stats: Stats::default(),
+            past: Stats::default(),
             seen: Seen::default(),
             requests: Vec::new(),
             under_way: 0,

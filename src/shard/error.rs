@@ -9,6 +9,7 @@ use crate::dma::DmaError;
 use crate::net::InterfaceError;
 use crate::nvme::controller::ControllerError;
 use crate::nvme::queue::{BadQueue, Reason, SubmitError};
+use crate::observe::counter::reasons;
 use crate::queue::{ErrorCompletion, QueueError};
 use crate::steering::{Missing, SteeringError};
 use crate::tcp::{ConfigError, ConnectionError};
@@ -201,7 +202,55 @@ pub enum Disconnect {
     Function(String),
 }
 
+reasons! {
+    /// What kind of [`Disconnect`].
+    pub enum DisconnectKind {
+        /// Closed on request.
+        Closed "closed",
+        /// Closed by the peer.
+        ClosedByPeer "closed-by-peer",
+        /// TCP failed.
+        Tcp "tcp",
+        /// The NVMe queue could not be made.
+        Queue "queue",
+        /// No packet can reach the peer.
+        Unreachable "unreachable",
+        /// TCP did not connect in time.
+        NotConnected "not-connected",
+        /// The protocol failed.
+        Protocol "protocol",
+        /// The controller failed.
+        Controller "controller",
+        /// The control ring of its offload failed.
+        Offload "offload",
+        /// The completion queue of its offload's control ring failed.
+        ControlQueue "control-queue",
+        /// The device did not say in time that it has forgotten buffers.
+        NotForgotten "not-forgotten",
+        /// The function failed.
+        Function "function",
+    }
+}
+
 impl Disconnect {
+    /// Its kind, for counters.
+    pub fn kind(&self) -> DisconnectKind {
+        match self {
+            Disconnect::Closed => DisconnectKind::Closed,
+            Disconnect::ClosedByPeer => DisconnectKind::ClosedByPeer,
+            Disconnect::Tcp(_) => DisconnectKind::Tcp,
+            Disconnect::Queue(_) => DisconnectKind::Queue,
+            Disconnect::Unreachable(_) => DisconnectKind::Unreachable,
+            Disconnect::NotConnected { .. } => DisconnectKind::NotConnected,
+            Disconnect::Protocol(_) => DisconnectKind::Protocol,
+            Disconnect::Controller(_) => DisconnectKind::Controller,
+            Disconnect::Offload(_) => DisconnectKind::Offload,
+            Disconnect::ControlQueue { .. } => DisconnectKind::ControlQueue,
+            Disconnect::NotForgotten { .. } => DisconnectKind::NotForgotten,
+            Disconnect::Function(_) => DisconnectKind::Function,
+        }
+    }
+
     /// True if the device cannot be relied on to say that it has forgotten the connection's buffers.
     pub fn is_of_device(&self) -> bool {
         use Disconnect::{ControlQueue, Function, NotForgotten, Offload};

@@ -9,9 +9,10 @@
 
 use super::connection::Connection;
 use super::{Disconnect, OffloadRefused, Shard};
-use crate::adapter::Event as AdapterEvent;
+use crate::adapter::{AdapterError, Event as AdapterEvent};
 use crate::ddp::contract::Event as OffloadEvent;
 use crate::ddp::device::Offloads;
+use crate::observe::What;
 use crate::platform::{Deadline, Platform};
 use crate::queue::QueueError;
 use std::time::Duration;
@@ -51,6 +52,9 @@ impl<P: Platform> Shard<P> {
             match event {
                 AdapterEvent::CqError { cqn, syndrome } => {
                     self.counters.queue_errors += 1;
+                    self.counters.cq_errors += 1;
+                    let why = crate::observe::text(&syndrome);
+                    self.note(now, None, What::QueueFailed { which: "completion", number: cqn, why });
                     let which = match cqn {
                         _ if cqn == self.cq.cqn() => "receive",
                         _ if cqn == self.tx.cq().cqn() => "send",
@@ -63,6 +67,12 @@ impl<P: Platform> Shard<P> {
                 }
                 AdapterEvent::QueueError { event, number, .. } => {
                     self.counters.queue_errors += 1;
+                    let why = crate::observe::text(&event);
+                    self.note(now, None, What::QueueFailed { which: "work", number, why });
+                    if number != self.rq.rqn() && number != self.tx.sqn() {
+                        self.counters.unknown_queue_events += 1;
+                        self.note(now, None, What::UnknownQueue { number });
+                    }
                     log::warn!("queue {number:#x}: {event}");
                     // Recovery asks the device itself; a queue that works is left alone.
                     if number == self.rq.rqn() {
@@ -72,10 +82,23 @@ impl<P: Platform> Shard<P> {
                         self.recover_send(now);
                     }
                 }
-                AdapterEvent::PortDown { port } => log::warn!("port {port} went down"),
-                AdapterEvent::PortUp { port } => log::info!("port {port} is up"),
-                AdapterEvent::PagesFailed { error } => log::error!("{error}"),
-                other => log::debug!("{other:?}"),
+                AdapterEvent::PortDown { port } => {
+                    self.counters.port_down += 1;
+                    self.note(now, None, What::PortDown { port });
+                    log::warn!("port {port} went down");
+                }
+                AdapterEvent::PortUp { port } => {
+                    self.note(now, None, What::PortUp { port });
+                    log::info!("port {port} is up");
+                }
+                AdapterEvent::PagesFailed { error } => {
+                    self.note(now, None, What::PagesFailed { why: crate::observe::text(&error) });
+                    log::error!("{error}");
+                }
+                other => {
+                    self.counters.other_events += 1;
+                    log::debug!("{other:?}");
+                }
             }
         }
         taken != 0
@@ -83,9 +106,14 @@ impl<P: Platform> Shard<P> {
 
     /// The completion queue of a control ring failed: nobody will hear that a buffer was forgotten.
     fn on_control_cq_error(&mut self, now: Duration, cqn: u32, syndrome: hw_regs::eqe::CqErrorSyndrome) {
-        let Some(offloads) = &mut self.offloads else { return };
+        let Some(offloads) = &mut self.offloads else {
+            self.counters.unknown_queue_events += 1;
+            return self.note(now, None, What::UnknownQueue { number: cqn });
+        };
         let of = |queue: &u32| offloads.queue(*queue).is_some_and(|queue| queue.icosq().cqn() == cqn);
         let Some(index) = self.by_queue.iter().find(|(queue, _)| of(queue)).map(|(_, index)| *index) else {
+            self.counters.unknown_queue_events += 1;
+            self.note(now, None, What::UnknownQueue { number: cqn });
             return log::warn!("error of an unknown completion queue {cqn:#x}: {syndrome}");
         };
         offloads.on_cq_error(cqn, syndrome.0);
@@ -103,6 +131,11 @@ impl<P: Platform> Shard<P> {
         self.health_at = now + HEALTH_INTERVAL;
         if let Err(error) = self.adapter.check_health() {
             self.dead = true;
+            let kind = match &error {
+                AdapterError::Unhealthy { health, .. } => health.kind().name(),
+                _ => "unknown",
+            };
+            self.note(now, None, What::Unhealthy { kind, why: crate::observe::text(&error) });
             return self.fail(now, error.to_string());
         }
         let timed_out = self.adapter.commands_timed_out();
@@ -131,6 +164,7 @@ impl<P: Platform> Shard<P> {
     /// The shard cannot go on: every connection ends with `why`.
     pub(super) fn fail(&mut self, now: Duration, why: String) {
         log::error!("{why}");
+        self.note(now, None, What::Broken { why: crate::observe::text(&why) });
         self.broken.get_or_insert_with(|| why.clone());
         for index in 0..self.lingering.slots.len() as u32 {
             self.end_lingering(index);
@@ -162,6 +196,8 @@ impl<P: Platform> Shard<P> {
             (Ok(()), _) => {
                 log::warn!("receive queue {:#x} was taken back to work: {cause:?}", self.rq.rqn());
                 self.counters.recoveries += 1;
+                let number = self.rq.rqn();
+                self.note(now, None, What::QueueRecovered { which: "receive", number });
                 self.blame_offload(now);
                 self.unread = 0;
                 self.rq.post(&mut self.buffers.pool);
@@ -182,6 +218,8 @@ impl<P: Platform> Shard<P> {
             Ok(()) => {
                 log::warn!("send queue {:#x} was taken back to work", self.tx.sqn());
                 self.counters.recoveries += 1;
+                let number = self.tx.sqn();
+                self.note(now, None, What::QueueRecovered { which: "send", number });
             }
             Err(QueueError::NotFailed { .. }) if !self.tx.has_failed() => self.recoveries.1 -= 1,
             Err(error) => self.fail(now, format!("the send queue cannot be taken back to work: {error}")),
@@ -224,6 +262,7 @@ impl<P: Platform> Shard<P> {
         }
         let why = format!("the receive queue failed {BLAMES} times in {BLAME_WINDOW:?} while queues were offloaded");
         log::error!("{why}: no queue is any more");
+        self.note(now, None, What::OffloadGivenUp { why: crate::observe::text(&why) });
         for index in 0..self.connections.len() as u32 {
             let offloaded = |connection: &Connection| connection.offload.is_some();
             if self.connections.get(index as usize).and_then(Option::as_deref).is_some_and(offloaded) {
@@ -254,7 +293,10 @@ impl<P: Platform> Shard<P> {
             match event {
                 OffloadEvent::TeardownDone(released) => self.give_out(index, released, now),
                 OffloadEvent::Failed(error) => {
+                    let (number, why) = (error.queue, crate::observe::text(&error));
                     if let Some(Some(connection)) = self.connections.get_mut(index as usize) {
+                        let what = What::QueueFailed { which: "control", number, why };
+                        self.log.note(now, Some(connection.id.serial()), what);
                         connection.end(Disconnect::Offload(error), now);
                     }
                 }

@@ -112,6 +112,7 @@ impl<P: Platform> Shard<P> {
             // Nothing will be heard any more: one reset has to do, if it can be said at all.
             tcp.abort();
             if self.dead || !self.tx.has_room() {
+                self.past.tcp += tcp.counters();
                 self.parties.remove(&tuple);
                 return;
             }
@@ -119,6 +120,7 @@ impl<P: Platform> Shard<P> {
         if self.lingering.len() >= self.config.max_connections.max(1) as usize
             && let Some(least) = self.lingering.least()
         {
+            self.counters.closing_evicted += 1;
             self.end_lingering(least);
         }
         let closing = Box::new(Closing { tuple, tcp, until: now + LINGER_PATIENCE, sending: true });
@@ -138,6 +140,7 @@ impl<P: Platform> Shard<P> {
         for frame in closing.tcp.drain() {
             self.buffers.give_back(frame.into_buffer());
         }
+        self.past.tcp += closing.tcp.counters();
         self.lingering.free.push(index);
         self.lingering.remember(closing.tuple);
         self.parties.remove(&closing.tuple);
@@ -151,6 +154,7 @@ impl<P: Platform> Shard<P> {
         };
         let ahead = segment.header.seq.wrapping_sub(closing.tcp.rcv_nxt().wire()) as i32 > 0;
         if ahead && !segment.payload.is_empty() {
+            self.counters.closing_dropped += 1;
             return self.buffers.give_back(segment.payload.into_buffer());
         }
         closing.tcp.on_segment(now, segment, &mut self.unused);
@@ -158,6 +162,7 @@ impl<P: Platform> Shard<P> {
             self.buffers.give_back(unused.into_buffer());
         }
         while let Some((_, frame)) = closing.tcp.recv() {
+            self.counters.closing_discarded += u64::from(frame.len());
             self.buffers.give_back(frame.into_buffer());
         }
         self.wake_lingering(index, now);
@@ -179,7 +184,11 @@ impl<P: Platform> Shard<P> {
     #[cold]
     pub(super) fn reset_stranger(&mut self, now: Duration, segment: &TcpFrame) {
         let Some(reset) = segment.header.reset_reply(segment.payload_len) else { return };
-        if !self.lingering.over.contains(&segment.tuple) || !self.tx.has_room() || !self.lingering.may_reset(now) {
+        if !self.lingering.over.contains(&segment.tuple) {
+            return;
+        }
+        if !self.tx.has_room() || !self.lingering.may_reset(now) {
+            self.counters.resets_suppressed += 1;
             return;
         }
         let mut header = [0; HEADROOM];

@@ -24,16 +24,19 @@
 //! | `receive` (`completions`, `buffers`, `parties`), `transmit` | packets |
 //! | `linger` | TCP after its owner is gone |
 //! | `failure`, `quarantine` | what goes wrong with the function, and buffers that are not safe |
+//! | `counters`, `observe` | what is counted and noted, and how it looks from outside |
 
 mod buffers;
 mod close;
 mod completions;
 mod config;
 mod connection;
+mod counters;
 mod error;
 mod event;
 mod failure;
 mod linger;
+mod observe;
 mod open;
 mod parties;
 mod quarantine;
@@ -48,8 +51,9 @@ mod transmit;
 pub use close::{Closed, Retired};
 pub use config::{Config, MAX_SHARDS, OffloadPolicy};
 pub use connection::ConnectionId;
-pub use error::{Disconnect, NoOffload, NotOpened, OffloadRefused, Refused};
-pub use event::{Completion, Counters, Event, Totals};
+pub use counters::{ConnectionGauges, Counters, Gauges, Totals};
+pub use error::{Disconnect, DisconnectKind, NoOffload, NotOpened, OffloadRefused, Refused};
+pub use event::{Completion, Event};
 pub use quarantine::Quarantine;
 pub use receive::RECEIVE_BUDGET;
 
@@ -60,7 +64,8 @@ use crate::ddp::policy::{Adaptive, Report, Threshold};
 use crate::ddp::stats::Stats;
 use crate::net::Interface;
 use crate::nvme::controller::{Controller, ControllerConfig};
-use crate::nvme::queue::{Counters as QueueCounters, HostQueue, QueueConfig};
+use crate::nvme::queue::{HostQueue, QueueConfig};
+use crate::observe::{EventRing, What};
 use crate::platform::Platform;
 use crate::queue::{Base, ReceiveQueue, SendQueue};
 use crate::steering::{FiveTuple, Steering};
@@ -121,10 +126,11 @@ pub struct Shard<P: Platform> {
     completed: Vec<crate::nvme::queue::Completion>,
     events: VecDeque<Event>,
     counters: Counters,
-    /// Counters of connections that are gone, and of their control rings.
-    past: Stats,
+    /// Counters of connections that are gone, and doorbells of their control rings.
+    past: observe::Gone,
     past_doorbells: u64,
-    past_queues: QueueCounters,
+    /// What happened, for whoever looks later.
+    log: EventRing,
     /// Answered requests that wait for the device to forget their buffers.
     draining: u32,
     /// Entries of the receive CQ that may lie in front of what was reaped from the control rings last (see `receive`).
@@ -175,6 +181,7 @@ impl<P: Platform> Shard<P> {
         }
         let tuple = self.free_tuple(target).ok_or(Refused::NoPort(target))?;
         let now = self.platform.now();
+        self.counters.connections_opened += 1;
         let config = crate::tcp::Config {
             mss: self.interface.mss(),
             receive_bytes: self.config.rx_window,
@@ -194,6 +201,7 @@ impl<P: Platform> Shard<P> {
             None => self.connections.push(connection),
         }
         self.parties.insert(tuple, Party::Live(index));
+        self.note(now, Some(id), What::ConnectionOpened { remote: target.into() });
         self.mark(index);
         Ok(id)
     }
@@ -304,6 +312,15 @@ impl<P: Platform> Shard<P> {
                     Err(error) => connection.no_offload = error.into(),
                 }
             }
+            let what = match &outcome {
+                Ok((queue, _)) => What::OffloadAdded { queue: *queue },
+                Err(error) => {
+                    let no = NoOffload::from(error);
+                    self.counters.offload_refused.count(no.why);
+                    What::OffloadRefused { kind: no.why.name(), why: crate::observe::text(&no.detail) }
+                }
+            };
+            self.note(self.platform.now(), Some(*id), what);
             outcomes.push(outcome.map(drop));
         }
         outcomes
@@ -375,12 +392,7 @@ impl<P: Platform> Shard<P> {
 
     /// Counters of one connection's offload, and of its copied payload.
     pub fn queue_stats(&self, id: ConnectionId) -> Option<Stats> {
-        let connection = self.connection(id)?;
-        let mut sum = connection.stats;
-        if let (Some(queue), Some(offloads)) = (connection.offload, &self.offloads) {
-            sum += offloads.queue(queue)?.stats();
-        }
-        Some(sum)
+        Some(self.connection(id)?.offload_stats(self.offloads.as_ref()))
     }
 
     /// Does everything that can be done now. Returns true if anything was done: poll again; else nothing happens before
@@ -452,7 +464,12 @@ impl<P: Platform> Shard<P> {
 
     /// Counters of the shard.
     pub fn counters(&self) -> Counters {
-        Counters { packets_tx: self.tx.frames(), ..self.counters }
+        Counters {
+            packets_tx: self.tx.frames(),
+            doorbells: self.doorbells(),
+            discarded: self.cq.discarded() + self.tx.discarded(),
+            ..self.counters
+        }
     }
 
     /// Counters of the network interface.
@@ -463,7 +480,7 @@ impl<P: Platform> Shard<P> {
     /// Counters of the offload and of copied payload, over all connections and queues that were and are.
     pub fn offload_stats(&self) -> Stats {
         let mut sum = self.offloads.as_ref().map(Offloads::stats).unwrap_or_default();
-        sum += &self.past;
+        sum += &self.past.offload;
         self.connections.iter().flatten().for_each(|connection| sum += &connection.stats);
         sum
     }
@@ -471,13 +488,6 @@ impl<P: Platform> Shard<P> {
     /// Doorbell registers written by send and control queues, of those that are gone too.
     pub fn doorbells(&self) -> u64 {
         self.tx.doorbells() + self.past_doorbells + self.offloads.as_ref().map_or(0, Offloads::doorbells)
-    }
-
-    /// What the shard counted, over all connections and queues that were and are.
-    pub fn totals(&self) -> Totals {
-        let mut queues = self.past_queues;
-        self.connections.iter().flatten().filter_map(|c| c.io_queue()).for_each(|queue| queues += queue.counters());
-        Totals { shard: self.counters(), offload: self.offload_stats(), queues, doorbells: self.doorbells() }
     }
 
     /// Receive buffers that frames hold: packets that wait for others before them.

@@ -12,6 +12,7 @@ use crate::ddp::lookup::QUEUE_IDS;
 use crate::ddp::policy::{Adaptive, START, Threshold};
 use crate::dma::DmaError;
 use crate::net::{Interface, InterfaceConfig, MacAddr};
+use crate::observe::EventRing;
 use crate::platform::Platform;
 use crate::queue::{Base, FrameQueueParams, ReceiveQueue, SendQueue, create_tis};
 use crate::steering::{
@@ -150,7 +151,7 @@ impl<P: Platform> Shard<P> {
             counters: Default::default(),
             past: Default::default(),
             past_doorbells: 0,
-            past_queues: Default::default(),
+            log: EventRing::new(config.events),
             draining: 0,
             unread: 0,
             ring_full_since: None,

@@ -16,6 +16,7 @@ use crate::ddp::policy::{Adaptive, TimedCopies, Work};
 use crate::ddp::rebuild::{Rebuilt, Rejected, plain};
 use crate::frame::{Bypass, Frame};
 use crate::net::{Checksum, HEADROOM, Received};
+use crate::observe::What;
 use crate::platform::Platform;
 use crate::queue::CompletionFault;
 use crate::tcp::Segment;
@@ -117,15 +118,16 @@ impl<P: Platform> Shard<P> {
         }
         match received {
             Completion::Packet(Rebuilt { frame, resync }) => self.on_frame(now, frame, resync),
-            Completion::Rejected(rejected) => self.on_rejected(rejected),
-            Completion::Fault(fault) => self.on_fault(fault),
+            Completion::Rejected(rejected) => self.on_rejected(now, rejected),
+            Completion::Fault(fault) => self.on_fault(now, fault),
         }
     }
 
     /// The packet comes again, late to the device; that it was refused before is remembered until then.
     #[cold]
-    fn on_rejected(&mut self, rejected: Rejected) {
+    fn on_rejected(&mut self, now: Duration, rejected: Rejected) {
         self.counters.bad_completions += 1;
+        self.note(now, None, What::CompletionRefused { why: rejected.why.name() });
         let mut head = [0; HEADROOM];
         self.buffers.pool.read(rejected.buffer.0, 0, &mut head);
         if let Some(tcp) = self.interface.locate(&head)
@@ -140,18 +142,21 @@ impl<P: Platform> Shard<P> {
     }
 
     #[cold]
-    fn on_fault(&mut self, fault: CompletionFault) {
+    fn on_fault(&mut self, now: Duration, fault: CompletionFault) {
         match fault {
             CompletionFault::Bad(bad) => {
                 self.counters.bad_completions += 1;
+                self.note(now, None, What::CompletionRefused { why: bad.name() });
                 log::debug!("{bad}");
             }
             // The queue is taken back to work when every completion was read.
             CompletionFault::Failed(error) if !error.is_flush() => {
                 self.counters.queue_errors += 1;
+                let (which, number) = ("receive", self.rq.rqn());
+                self.note(now, None, What::QueueFailed { which, number, why: crate::observe::text(&error) });
                 log::warn!("receive queue: {error}");
             }
-            CompletionFault::Failed(_) => {}
+            CompletionFault::Failed(_) => self.counters.flushed += 1,
         }
     }
 
@@ -187,6 +192,8 @@ impl<P: Platform> Shard<P> {
         // A placed run is in the buffers of the queue that the device named; it means nothing to another connection.
         if frame.placed_len() != 0 && !ours {
             self.counters.foreign_placements += 1;
+            let (id, queue) = (connection.id, frame.queue());
+            self.note(now, Some(id), What::ForeignPlacement { queue });
             return self.buffers.give_back(frame.into_buffer());
         }
         // Nor does its word for digests, or a question about another stream.
@@ -198,8 +205,13 @@ impl<P: Platform> Shard<P> {
                     true => frame.with_bypass(connection.seen.why_late(seq, len)),
                 }
             }
-            false if connection.offload.is_some() => frame.with_digest_ok(false).with_bypass(Bypass::Unsteered),
-            false => frame.with_digest_ok(false),
+            false => {
+                self.counters.foreign_digest_marks += u64::from(frame.digest_ok());
+                match connection.offload {
+                    Some(_) => frame.with_digest_ok(false).with_bypass(Bypass::Unsteered),
+                    None => frame.with_digest_ok(false),
+                }
+            }
         };
         tcp.trim(&mut frame);
         let (buffer, bypass) = (frame.buffer(), frame.bypass());
@@ -218,8 +230,14 @@ impl<P: Platform> Shard<P> {
                 connection.tcp.recv()
             }
         };
-        if let (Some(sequence), true, Some(queue)) = (resync, ours, connection.l5p.host_queue()) {
-            queue.resync_request(sequence);
+        if let Some(sequence) = resync {
+            match (connection.offload.filter(|_| ours), connection.l5p.host_queue()) {
+                (Some(queue), Some(l5p)) => {
+                    l5p.resync_request(sequence);
+                    self.log.note(now, Some(connection.id.serial), What::ResyncAsked { queue, sequence });
+                }
+                _ => self.counters.foreign_resyncs += 1,
+            }
         }
         while let Some((position, frame)) = next {
             if let Some(queue) = connection.l5p.host_queue() {

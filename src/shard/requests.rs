@@ -235,6 +235,8 @@ impl<P: Platform> Shard<P> {
             // Only where the connection was cut off before the controller had answered.
             log::debug!("command {cid}: {error}");
         }
+        let read_ok = pending.done.as_ref().is_some_and(|done| done.status.is_success());
+        self.counters.suspect_reads += u64::from(read_ok && (suspect || buffer.is_none()));
         if let Some((why, bytes)) = copied.settle(pending.done.as_ref().map_or(0, |done| done.placed)) {
             let new = copied.add(why, bytes);
             connection.stats.count_copied(why, new.into(), bytes.into());

@@ -11,6 +11,7 @@ use crate::ddp::tags::Released;
 use crate::ddp::why::Reasons;
 use crate::nvme::controller::ControllerEvent;
 use crate::nvme::queue;
+use crate::observe::What;
 use crate::platform::Platform;
 use std::time::Duration;
 
@@ -96,7 +97,10 @@ impl<P: Platform> Shard<P> {
             L5p::Admin(controller) => {
                 while let Some(event) = controller.poll(now) {
                     match event {
-                        ControllerEvent::Ready => self.events.push_back(Event::ControllerReady(id)),
+                        ControllerEvent::Ready => {
+                            self.events.push_back(Event::ControllerReady(id));
+                            self.log.note(now, Some(id.serial), What::ConnectionReady);
+                        }
                         ControllerEvent::Down => {
                             connection.down = true;
                             self.events.push_back(Event::ControllerDown(id));
@@ -109,11 +113,16 @@ impl<P: Platform> Shard<P> {
                 queue.poll_deadline(now);
                 while let Some(event) = queue.poll_event() {
                     match event {
-                        queue::Event::Ready { .. } => self.events.push_back(Event::QueueReady(id)),
+                        queue::Event::Ready { .. } => {
+                            self.events.push_back(Event::QueueReady(id));
+                            self.log.note(now, Some(id.serial), What::ConnectionReady);
+                        }
                         queue::Event::Completed(done) => completed.push(done),
                         queue::Event::Resync { seq } => {
                             if let (Some(offload), Some(offloads)) = (connection.offload, &mut self.offloads) {
                                 offloads.resync(offload, seq);
+                                let what = What::ResyncConfirmed { queue: offload, sequence: seq };
+                                self.log.note(now, Some(id.serial), what);
                             }
                         }
                         queue::Event::Failed(reason) => why = Some(Disconnect::Protocol(reason)),
@@ -177,11 +186,12 @@ impl<P: Platform> Shard<P> {
         let Some(mut connection) = self.connections.get_mut(index as usize).and_then(Option::take) else { return };
         self.free.push(index);
         self.timers.set(Party::Live(index).key(), None);
-        self.past += &connection.stats;
-        if let Some(queue) = connection.io_queue() {
-            self.past_queues += queue.counters();
-        }
+        self.past.offload += &connection.stats;
+        self.past.add_queue(&connection);
         let why = connection.ended.take().unwrap_or(Disconnect::Closed);
+        self.counters.connections_ended.count(why.kind());
+        let what = What::ConnectionEnded { kind: why.kind().name(), why: crate::observe::text(&why) };
+        self.note(now, Some(connection.id), what);
         // A device that failed may have lost what the stream stands on: the peer is not told that all was well.
         match why.is_of_device() {
             true => connection.tcp.abort(),
@@ -212,6 +222,15 @@ impl<P: Platform> Shard<P> {
         connection.offload = None;
         self.by_queue.remove(&queue);
         let Some(removed) = self.delete(index, queue) else { return };
+        let Some(Some(connection)) = self.connections.get_mut(index as usize) else { return };
+        connection.past += &removed.stats;
+        let id = Some(connection.id);
+        self.note(now, id, What::OffloadRemoved { queue });
+        if let Some(tags) = &removed.quarantined {
+            let buffers = tags.held();
+            self.counters.quarantined += u64::from(buffers);
+            self.note(now, id, What::Quarantined { queue, buffers });
+        }
         for released in removed.released {
             self.let_go(index, released, now);
         }

@@ -12,6 +12,7 @@ use crate::ddp::memory::Memory;
 use crate::ddp::policy::Work;
 use crate::frame::Frame;
 use crate::net::{Checksum, HEADROOM, Interface, Resolution};
+use crate::observe::What;
 use crate::platform::Platform;
 use crate::queue::{Checksums, PayloadSlot, SendError, SendQueue};
 use crate::tcp::{self, FourTuple, State};
@@ -92,8 +93,11 @@ impl<P: Platform> Shard<P> {
             return false;
         }
         let sent = self.tx.poll(|_| {});
+        self.counters.flushed += u64::from(sent.flushed);
         if let Some(failure) = sent.failure {
             self.counters.queue_errors += 1;
+            let (which, number) = ("send", self.tx.sqn());
+            self.note(now, None, What::QueueFailed { which, number, why: crate::observe::text(&failure) });
             log::warn!("send queue: {failure}");
         }
         if self.tx.has_failed() {

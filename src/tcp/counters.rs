@@ -1,85 +1,93 @@
 //! What a connection counts.
 
-/// Counters of one connection. Each starts at 0 and only grows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// Segments given to `on_segment`.
-    pub segments_in: u64,
-    /// Segments given out by `poll_tx`.
-    pub segments_out: u64,
-    /// Bytes accepted in order.
-    pub bytes_in: u64,
-    /// Bytes sent for the first time.
-    pub bytes_out: u64,
+use crate::observe::counter::counters;
 
-    /// Segments sent again, for whatever reason.
-    pub retransmitted_segments: u64,
-    /// Bytes sent again.
-    pub retransmitted_bytes: u64,
-    /// Fast recoveries begun: by a loss that RACK found, or without SACK by the third duplicate acknowledgment.
-    pub fast_retransmits: u64,
-    /// Segments taken as lost, by RACK or by the retransmission timer. With SACK only.
-    pub lost_segments: u64,
-    /// Tail loss probes sent (RFC 8985 §7).
-    pub tail_loss_probes: u64,
-    /// Tail loss probes that mended a loss (RFC 8985 §7.4).
-    pub probes_mended: u64,
-    /// Rescue retransmissions (RFC 6675 §4, NextSeg rule 4).
-    pub rescues: u64,
-    /// Recoveries and timeouts that were undone because nothing had been lost (RFC 3522, RFC 3708).
-    pub spurious_recoveries: u64,
-    /// Duplicates that the peer reported (D-SACK, RFC 2883).
-    pub dsacks_in: u64,
-    /// Duplicates reported to the peer.
-    pub dsacks_out: u64,
-    /// SACK blocks of what was never sent, or that end before they begin: ignored.
-    pub bad_sack_blocks: u64,
-    /// Timeouts at which the peer had thrown away what it had selectively acknowledged (RFC 2018 §8).
-    pub sack_reneges: u64,
-    /// Expiries of the retransmission timer.
-    pub timeouts: u64,
-    /// Duplicate acknowledgments received (RFC 5681 §2).
-    pub duplicate_acks_in: u64,
-    /// Probes of a closed window sent.
-    pub window_probes: u64,
-    /// Keepalive probes sent.
-    pub keepalive_probes: u64,
-    /// Segments without data sent to acknowledge, challenge or open the window.
-    pub pure_acks_out: u64,
-    /// Round-trip times measured.
-    pub rtt_samples: u64,
+counters! {
+    /// Counters of one connection. Each starts at 0 and only grows.
+    pub struct Counters {
+        /// Segments given to `on_segment`.
+        pub segments_in: Segments,
+        /// Segments given out by `poll_tx`.
+        pub segments_out: Segments,
+        /// Bytes accepted in order.
+        pub bytes_in: Bytes,
+        /// Bytes sent for the first time.
+        pub bytes_out: Bytes,
 
-    /// Segments kept out of order.
-    pub out_of_order: u64,
-    /// Segments of which no byte was new.
-    pub duplicate_segments: u64,
-    /// Segments cut at the front, because part of them had been received.
-    pub trimmed_front: u64,
-    /// Segments cut at the back, because they went beyond the window or the FIN.
-    pub trimmed_back: u64,
+        /// Segments sent again, for whatever reason.
+        pub retransmitted_segments: Segments,
+        /// Bytes sent again.
+        pub retransmitted_bytes: Bytes,
+        /// Fast recoveries begun: by a loss that RACK found, or without SACK by the third duplicate acknowledgment.
+        pub fast_retransmits: Times,
+        /// Segments taken as lost, by RACK or by the retransmission timer. With SACK only.
+        pub lost_segments: Segments,
+        /// Tail loss probes sent (RFC 8985 §7).
+        pub tail_loss_probes: Segments,
+        /// Tail loss probes that mended a loss (RFC 8985 §7.4).
+        pub probes_mended: Segments,
+        /// Rescue retransmissions (RFC 6675 §4, NextSeg rule 4).
+        pub rescues: Segments,
+        /// Recoveries and timeouts that were undone because nothing had been lost (RFC 3522, RFC 3708).
+        pub spurious_recoveries: Times,
+        /// Duplicates that the peer reported (D-SACK, RFC 2883).
+        pub dsacks_in: Segments,
+        /// Duplicates reported to the peer.
+        pub dsacks_out: Segments,
+        /// Options of the peer's SYN outside what the RFCs or this driver take, and used as the nearest value that is inside: a
+        /// window scale above 14, a segment size below 88 bytes.
+        pub clamped_options: Segments,
+        /// SACK blocks of what was never sent, or that end before they begin: ignored.
+        pub bad_sack_blocks: Blocks,
+        /// Timeouts at which the peer had thrown away what it had selectively acknowledged (RFC 2018 §8).
+        pub sack_reneges: Times,
+        /// Expiries of the retransmission timer.
+        pub timeouts: Times,
+        /// Duplicate acknowledgments received (RFC 5681 §2).
+        pub duplicate_acks_in: Segments,
+        /// Probes of a closed window sent.
+        pub window_probes: Segments,
+        /// Keepalive probes sent.
+        pub keepalive_probes: Segments,
+        /// Segments without data sent to acknowledge, challenge or open the window.
+        pub pure_acks_out: Segments,
+        /// Round-trip times measured.
+        pub rtt_samples: Times,
 
-    /// Dropped: not in the window (RFC 9293 §3.10.7.4).
-    pub dropped_out_of_window: u64,
-    /// Dropped: no more payloads may be held.
-    pub dropped_no_room: u64,
-    /// Dropped: timestamp older than one seen (RFC 7323 §5, PAWS).
-    pub dropped_paws: u64,
-    /// Dropped: timestamps were agreed on and the segment has none (RFC 7323 §3.2).
-    pub dropped_no_timestamp: u64,
-    /// Dropped: acknowledges what was not sent, or what is too old (RFC 5961 §5.2).
-    pub dropped_bad_ack: u64,
-    /// Dropped: no ACK flag where one is due.
-    pub dropped_no_ack: u64,
-    /// Dropped: SYN on a connection that is synchronized (RFC 5961 §4.2).
-    pub dropped_syn: u64,
-    /// Dropped: RST whose sequence number is not exactly the next (RFC 5961 §3.2).
-    pub dropped_rst: u64,
-    /// Dropped: payload where none is taken: with a SYN, after a FIN, or on a closed connection.
-    pub dropped_unexpected: u64,
-    /// A FIN that contradicts an earlier one, or data received beyond it: ignored.
-    pub bad_fin: u64,
-    /// Challenge acknowledgments due (RFC 5961 §7).
-    pub challenge_acks: u64,
-    /// Challenge acknowledgments not sent because there were too many in a second.
-    pub challenge_acks_suppressed: u64,
+        /// Segments kept out of order.
+        pub out_of_order: Segments,
+        /// Segments of which no byte was new.
+        pub duplicate_segments: Segments,
+        /// Segments cut at the front, because part of them had been received.
+        pub trimmed_front: Segments,
+        /// Segments cut at the back, because they went beyond the window or the FIN.
+        pub trimmed_back: Segments,
+
+        /// Dropped: not in the window (RFC 9293 §3.10.7.4).
+        pub dropped_out_of_window: Segments,
+        /// Dropped: no more payloads may be held.
+        pub dropped_no_room: Segments,
+        /// Dropped: timestamp older than one seen (RFC 7323 §5, PAWS).
+        pub dropped_paws: Segments,
+        /// Dropped: timestamps were agreed on and the segment has none (RFC 7323 §3.2).
+        pub dropped_no_timestamp: Segments,
+        /// Dropped: acknowledges what was not sent, or what is too old (RFC 5961 §5.2).
+        pub dropped_bad_ack: Segments,
+        /// Dropped: no ACK flag where one is due.
+        pub dropped_no_ack: Segments,
+        /// Dropped: SYN on a connection that is synchronized (RFC 5961 §4.2).
+        pub dropped_syn: Segments,
+        /// Dropped: RST whose sequence number is not exactly the next (RFC 5961 §3.2).
+        pub dropped_rst: Segments,
+        /// Dropped: payload where none is taken: with a SYN or after a FIN.
+        pub dropped_unexpected: Segments,
+        /// Dropped: the connection is closed.
+        pub dropped_closed: Segments,
+        /// A FIN that contradicts an earlier one, or data received beyond it: ignored.
+        pub bad_fin: Segments,
+        /// Challenge acknowledgments due (RFC 5961 §7).
+        pub challenge_acks: Segments,
+        /// Challenge acknowledgments not sent because there were too many in a second.
+        pub challenge_acks_suppressed: Segments,
+    }
 }

@@ -21,6 +21,8 @@ use super::seq::Position;
 
 /// Runs of out-of-order data that are told apart. A window of 1 MiB with each tenth segment lost has 72 at most.
 const MAX_ISLANDS: usize = 128;
+/// Arrivals that wait to be reported: of more, the first are no longer told apart.
+const MAX_UNTOLD: usize = 32;
 
 /// What became of a segment's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +69,9 @@ pub(super) struct ReceiveQueue<P> {
     /// Where the segments that came last and early begin, the last one first, at most one in each island: the order in
     /// which islands are reported.
     recent: [Option<Position>; MAX_SACK_BLOCKS],
+    /// Where segments begin that came after those, in their order, of neighbours in one island only the last: what the
+    /// reports to come have to tell first.
+    untold: VecDeque<Position>,
     /// What was received twice, until the peer is told.
     duplicate: Option<Island>,
     max_payloads: usize,
@@ -83,6 +88,7 @@ impl<P: Payload> ReceiveQueue<P> {
             early: VecDeque::with_capacity(max_payloads),
             islands: Vec::with_capacity(MAX_ISLANDS.min(max_payloads)),
             recent: [None; MAX_SACK_BLOCKS],
+            untold: VecDeque::with_capacity(MAX_UNTOLD),
             duplicate: None,
             max_payloads,
         }
@@ -178,6 +184,12 @@ impl<P: Payload> ReceiveQueue<P> {
         }
         let gone = self.islands.partition_point(|island| island.end <= self.next);
         self.islands.drain(..gone);
+        self.untold.retain(|at| *at >= self.next);
+    }
+
+    /// Reports of [`MAX_SACK_BLOCKS`] less one, which timestamps leave room for, that it takes to tell of all arrivals.
+    pub(super) fn reports_due(&self) -> u32 {
+        self.untold.len().div_ceil(MAX_SACK_BLOCKS - 1) as u32
     }
 
     fn accept_early(&mut self, at: Position, payload: P, unused: &mut Vec<P>) -> Accepted {
@@ -214,7 +226,15 @@ impl<P: Payload> ReceiveQueue<P> {
             }
             _ => self.early.push_back(held),
         }
-        self.remember(at);
+        let same = self.untold.back().is_some_and(|last| self.island(*last) == self.island(at));
+        if same {
+            self.untold.pop_back();
+        } else if self.untold.len() >= MAX_UNTOLD
+            && let Some(first) = self.untold.pop_front()
+        {
+            self.remember(first);
+        }
+        self.untold.push_back(at);
         Accepted::OutOfOrder
     }
 
@@ -267,12 +287,18 @@ impl<P: Payload> ReceiveQueue<P> {
         self.duplicate.is_some() || !self.islands.is_empty()
     }
 
-    /// What to tell the sender, at most `max` blocks, and whether the first of them is a duplicate.
+    /// What to tell the sender, at most `max` blocks, and whether the first of them is a duplicate. `more` reports follow at
+    /// once.
     ///
     /// First what was received twice, once (RFC 2883 §4: D-SACK), followed by the island that contains it. Then the islands
     /// in which something arrived last, the last one first, so that each is reported several times (RFC 2018 §4); then
     /// the others, nearest first, because the sender mends those first.
-    pub(super) fn report(&mut self, max: usize) -> (SackBlocks, bool) {
+    ///
+    /// RFC 2018 §4 wants the segment that triggered the acknowledgment in the first block. A poll takes many segments and
+    /// acknowledges them afterwards, so each report tells of the next arrival (or the next few, if there are less reports
+    /// than arrivals), and of none that came later: if all reports of a poll told of the last ones, the sender would take
+    /// those between for lost.
+    pub(super) fn report(&mut self, max: usize, more: u32) -> (SackBlocks, bool) {
         let mut blocks = SackBlocks::default();
         let block = |island: Island| SackBlock { start: island.start.wire(), end: island.end.wire() };
         let duplicate = if max > 0 { self.duplicate.take() } else { None };
@@ -281,8 +307,16 @@ impl<P: Payload> ReceiveQueue<P> {
         }
         let first = usize::from(duplicate.is_some());
         let around = duplicate.and_then(|duplicate| self.island(duplicate.start));
+        let now = if max > first { self.untold.len().div_ceil(more as usize + 1) } else { 0 };
+        for _ in 0..now {
+            if let Some(next) = self.untold.pop_front() {
+                self.remember(next);
+            }
+        }
         let recent = self.recent.iter().flatten().filter_map(|&at| self.island(at));
-        for island in around.into_iter().chain(recent).chain(self.islands.iter().copied()) {
+        let told = |island: &Island| !self.untold.iter().any(|at| island.start <= *at && *at < island.end);
+        let others = self.islands.iter().copied().filter(told);
+        for island in around.into_iter().chain(recent).chain(others) {
             let block = block(island);
             if blocks.as_slice().len() >= max {
                 break;
@@ -305,6 +339,7 @@ mod tests {
     //! | islands are bounded | `islands_are_bounded` |
     //! | a segment that spans others is trimmed, not split; what it covers comes back | `a_covered_segment_comes_back` |
     //! | the islands that something arrived in last are reported first, then the nearest (RFC 2018 4) | `the_newest_islands_are_reported_first` |
+    //! | of many arrivals at once each is reported, in their order, and none before its turn | `reports_tell_of_arrivals_in_their_order` |
     //! | what came twice is reported once, before the island that contains it (RFC 2883 4) | `a_duplicate_is_reported_once` |
     use super::*;
     use crate::tcp::testing::Bytes;
@@ -425,7 +460,7 @@ mod tests {
     }
 
     fn reported(queue: &mut ReceiveQueue<Bytes>, max: usize) -> Vec<(u32, u32)> {
-        let (blocks, _) = queue.report(max);
+        let (blocks, _) = queue.report(max, u32::MAX);
         blocks.as_slice().iter().map(|b| (b.start.wrapping_sub(BASE), b.end.wrapping_sub(BASE))).collect()
     }
 
@@ -434,12 +469,14 @@ mod tests {
         let base = Position::initial(BASE);
         let mut queue = ReceiveQueue::new(base, 64);
         let mut unused = Vec::new();
-        for at in [100, 10, 30, 50, 70] {
-            queue.accept(base + at, piece(at, 5), &mut unused);
-        }
         let starts =
             |queue: &mut ReceiveQueue<Bytes>, max| reported(queue, max).iter().map(|b| b.0).collect::<Vec<_>>();
-        assert_eq!(starts(&mut queue, 3), [70, 50, 30]);
+        let mut told = Vec::new();
+        for at in [100, 10, 30, 50, 70] {
+            queue.accept(base + at, piece(at, 5), &mut unused);
+            told = starts(&mut queue, 3);
+        }
+        assert_eq!(told, [70, 50, 30]);
         queue.accept(base + 35, piece(35, 5), &mut unused);
         assert_eq!(starts(&mut queue, 4), [30, 70, 50, 10]);
         assert_eq!(reported(&mut queue, 4)[0], (30, 40));
@@ -449,6 +486,46 @@ mod tests {
         assert_eq!(reported(&mut queue, 4), [(30, 55), (70, 75), (10, 15), (100, 105)]);
         queue.accept(base, piece(0, 60), &mut unused);
         assert_eq!(reported(&mut queue, 4), [(70, 75), (100, 105)]);
+    }
+
+    #[test]
+    fn reports_tell_of_arrivals_in_their_order() {
+        let base = Position::initial(BASE);
+        let mut queue = ReceiveQueue::new(base, 64);
+        let mut unused = Vec::new();
+        // Five islands in one poll, the third of two segments.
+        for at in [10, 30, 50, 55, 70, 90] {
+            queue.accept(base + at, piece(at, 5), &mut unused);
+        }
+        assert_eq!(reported(&mut queue, 0), [], "no room: it waits");
+        let islands = [(10, 15), (30, 35), (50, 60), (70, 75), (90, 95)];
+        for told in 1..=islands.len() {
+            let mut newest: Vec<_> = islands[..told].iter().rev().copied().collect();
+            newest.truncate(3);
+            assert_eq!(reported(&mut queue, 3), newest, "nothing that came after the {told}. arrival");
+        }
+        // Less reports than arrivals: two each.
+        for at in [110, 130, 150, 170] {
+            queue.accept(base + at, piece(at, 5), &mut unused);
+        }
+        assert_eq!(queue.reports_due(), 2);
+        for (more, newest) in [(1, [(130, 135), (110, 115)]), (0, [(170, 175), (150, 155)])] {
+            let (blocks, _) = queue.report(2, more);
+            let told: Vec<_> =
+                blocks.as_slice().iter().map(|b| (b.start.wrapping_sub(BASE), b.end.wrapping_sub(BASE))).collect();
+            assert_eq!(told, newest);
+        }
+        // Nothing new: as before.
+        assert_eq!((queue.reports_due(), reported(&mut queue, 2)), (0, vec![(170, 175), (150, 155)]));
+        // More than are told apart: every island is reported once all the same.
+        let mut queue = ReceiveQueue::new(base, 200);
+        for island in 0..100 {
+            queue.accept(base + (10 + 2 * island), piece(10 + 2 * island, 1), &mut unused);
+        }
+        let mut told: Vec<_> = (0..MAX_UNTOLD).flat_map(|_| reported(&mut queue, 3)).collect();
+        told.sort_unstable();
+        told.dedup();
+        assert!(told.len() >= MAX_UNTOLD && told.last() == Some(&(208, 209)), "{told:?}");
     }
 
     #[test]
@@ -470,7 +547,9 @@ mod tests {
         assert_eq!(reported(&mut queue, 3), [(8, 10)]);
         // Inside and across an island.
         accept(&mut queue, 20, 10);
+        assert_eq!(reported(&mut queue, 3), [(20, 30)]);
         accept(&mut queue, 40, 10);
+        assert_eq!(reported(&mut queue, 3), [(40, 50), (20, 30)]);
         accept(&mut queue, 22, 3);
         assert_eq!(reported(&mut queue, 3), [(22, 25), (20, 30), (40, 50)]);
         accept(&mut queue, 25, 10);

@@ -55,6 +55,7 @@ fn windows_scale_after_the_syn() {
     // 2 << 14.
     t.inject(seg(".").seq(1).ack(101).window(2));
     t.expect("P. 101:900 ack 1 win 32768");
+    assert_eq!(t.tcp.counters().clamped_options, 1);
 }
 
 #[test]
@@ -152,6 +153,7 @@ fn the_peers_mss_is_respected_within_bounds() {
         t.expect(". 1 ack 1 win 60000");
         t.tcp.send(&[0; 2000]);
         t.expect(&format!(". 1:{used} ack 1 win 60000"));
+        assert_eq!(t.tcp.counters().clamped_options, u64::from(used == 88), "{announced:?}");
     }
 }
 

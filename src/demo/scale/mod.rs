@@ -35,7 +35,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
-use worker::Worker;
+use worker::{Site, Worker};
 
 /// Address of the driver's end.
 const HOST_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 44, 1);
@@ -175,11 +175,17 @@ struct Hosted {
     /// Counters of the command queue before the first connection, and when the last was added.
     before: CommandCounters,
     set_up: CommandCounters,
+    /// Most commands in flight at a time until then.
+    most_in_flight: usize,
     /// Objects that existed then.
     objects: Vec<(ObjectKind, usize)>,
 }
 
-fn targets(config: &Config) -> Result<Vec<Vec<([u8; 6], Target, worker::Site)>>, DemoError> {
+/// A target on the wire: its Ethernet address, and what its shard has to know of it.
+type Placed = ([u8; 6], Target, Site);
+
+/// The targets of each shard.
+fn targets(config: &Config) -> Result<Vec<Vec<Placed>>, DemoError> {
     let mut number = 0;
     let mut all = Vec::new();
     for shard in 0..config.shards {
@@ -201,7 +207,7 @@ fn targets(config: &Config) -> Result<Vec<Vec<([u8; 6], Target, worker::Site)>>,
                 ..nvme_target::Config::default()
             };
             number += 1;
-            let site = worker::Site {
+            let site = Site {
                 address: SocketAddrV4::new(target.ip, target.port),
                 subsystem: target.subsystem_nqn.clone(),
                 queues: queues as u16,
@@ -342,8 +348,9 @@ fn take_down(host: Host<VirtualPlatform>, closed: Vec<shard::Closed>, report: &m
     }
 }
 
-fn seen(host: &Host<VirtualPlatform>) -> (CommandCounters, Vec<(ObjectKind, usize)>) {
-    (host.adapter().command_counters(), host.adapter().objects().by_kind())
+fn seen(host: &Host<VirtualPlatform>) -> (CommandCounters, usize, Vec<(ObjectKind, usize)>) {
+    let adapter = host.adapter();
+    (adapter.command_counters(), adapter.most_commands_in_flight(), adapter.objects().by_kind())
 }
 
 /// Serves shards until they are gone.
@@ -363,10 +370,10 @@ fn run_host(mut host: Host<VirtualPlatform>, clock: &Clock, progress: &Progress)
         }
         match worked {
             true => clock.stir(),
-            false => _ = host.adapter().platform().rest(Some(host.next_deadline())),
+            false => host.adapter().platform().rest(Some(host.next_deadline())),
         }
     }
     drop(seat);
-    let (set_up, objects) = set_up.unwrap_or_else(|| seen(&host));
-    Hosted { host, before, set_up, objects }
+    let (set_up, most_in_flight, objects) = set_up.unwrap_or_else(|| seen(&host));
+    Hosted { host, before, set_up, most_in_flight, objects }
 }

@@ -96,7 +96,7 @@ impl Report {
             total,
             per_connection: total as f64 / connections,
             in_flight: 0.0,
-            most_in_flight: after.in_flight_most,
+            most_in_flight: hosted.most_in_flight,
             serial_us: total * config.command_time.as_micros() as u64,
         };
         let samples = progress.samples.lock().map(|samples| samples.clone()).unwrap_or_default();

@@ -48,8 +48,8 @@ pub(super) fn judge_end(sim: &mut Sim<'_>, queue: u16, asked: bool, again: bool,
         Disconnect::Closed => ("closed", asked),
         Disconnect::ClosedByPeer => ("closed by the peer", target_wrong || asked),
         Disconnect::Tcp(_) => ("TCP", target_wrong || device_wrong || again || unreachable),
-        Disconnect::Protocol(Reason::CommandTimeout { .. }) => {
-            ("command timeout", target_wrong || device_wrong || sim.plan.may_time_out())
+        Disconnect::Protocol(Reason::CommandTimeout { .. } | Reason::Initialization { .. }) => {
+            ("time-out", target_wrong || device_wrong || again || sim.plan.may_time_out())
         }
         Disconnect::Protocol(_) => ("protocol", target_wrong || device_wrong || again),
         Disconnect::Offload(_) => ("offload", device_wrong),

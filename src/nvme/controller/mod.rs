@@ -184,6 +184,11 @@ impl Controller {
         &mut self.queue
     }
 
+    /// Counts of the admin queue.
+    pub fn counters(&self) -> &crate::nvme::queue::Counters {
+        self.queue.counters()
+    }
+
     /// True between `Ready` and the shutdown.
     pub fn is_ready(&self) -> bool {
         self.step == Step::Ready

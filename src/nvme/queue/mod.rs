@@ -19,12 +19,14 @@
 //! until then; [`HostQueue::cancel`] ends that earlier where the protocol allows it.
 
 mod commands;
+mod counters;
 mod following;
 mod reason;
 mod receive;
 mod transmit;
 
-pub use reason::{BadQueue, Reason, SubmitError};
+pub use counters::Counters;
+pub use reason::{BadQueue, Reason, ReasonKind, SubmitError};
 
 use super::command::{CONTROL_DATA_MAX, Data, FLAGS_SGL, Request, SglDescriptor};
 use super::fabrics::{Connect, HostIdentity};
@@ -33,7 +35,6 @@ use super::status::Status;
 use commands::{Commands, DEPTH_MAX, Kind, State};
 use receive::Receiver;
 use std::collections::VecDeque;
-use std::ops::AddAssign;
 use std::time::Duration;
 use transmit::{Limits, Sender};
 
@@ -128,63 +129,6 @@ pub enum Cancelled {
     Discarding,
     /// It is a write that the controller has: its memory is used until `Completed`. Who cannot wait ends the connection.
     Running,
-}
-
-/// Counts since the queue was made.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
-    /// PDUs whose header was good.
-    pub pdus_received: u64,
-    /// PDUs handed out whole.
-    pub pdus_sent: u64,
-    /// Payload of completed reads that was in place already.
-    pub bytes_placed: u64,
-    /// Payload of completed reads that software copied.
-    pub bytes_copied: u64,
-    /// Data into the queue's own memory (Identify pages).
-    pub bytes_control: u64,
-    /// Data of cancelled commands.
-    pub bytes_discarded: u64,
-    /// Data digests (PDUs) that the device vouched for.
-    pub digests_hardware: u64,
-    /// Data digests (PDUs) that software checked.
-    pub digests_software: u64,
-    /// Of those, the ones that did not match.
-    pub digest_errors: u64,
-    /// Resync questions answered with yes.
-    pub resync_confirmed: u64,
-    /// Resync questions that turned out wrong.
-    pub resync_refuted: u64,
-}
-
-impl AddAssign<&Counters> for Counters {
-    fn add_assign(&mut self, other: &Counters) {
-        // Taken apart, so that a new one is not forgotten.
-        let Counters {
-            pdus_received,
-            pdus_sent,
-            bytes_placed,
-            bytes_copied,
-            bytes_control,
-            bytes_discarded,
-            digests_hardware,
-            digests_software,
-            digest_errors,
-            resync_confirmed,
-            resync_refuted,
-        } = other;
-        self.pdus_received += pdus_received;
-        self.pdus_sent += pdus_sent;
-        self.bytes_placed += bytes_placed;
-        self.bytes_copied += bytes_copied;
-        self.bytes_control += bytes_control;
-        self.bytes_discarded += bytes_discarded;
-        self.digests_hardware += digests_hardware;
-        self.digests_software += digests_software;
-        self.digest_errors += digest_errors;
-        self.resync_confirmed += resync_confirmed;
-        self.resync_refuted += resync_refuted;
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -308,6 +252,7 @@ impl HostQueue {
             _ => SglDescriptor::transport(len),
         };
         self.commands.submit(cid, sqe, data, now);
+        self.counters.submitted += 1;
         self.sender.enqueue(cid);
         Ok(())
     }
@@ -321,6 +266,7 @@ impl HostQueue {
         if let Some(command) = self.commands.get_mut(cid) {
             command.cancelled = true;
         }
+        self.counters.cancelled += 1;
         if command.state == State::Queued && self.sender.withdraw(cid) {
             self.finish(cid, Status::ABORTED_BY_HOST, 0);
             return Ok(Cancelled::NotSent);
@@ -394,6 +340,8 @@ impl HostQueue {
     }
 
     fn connected(&mut self, cid: u16, status: Status, result: u64) -> Result<(), Reason> {
+        self.counters.completed += 1;
+        self.counters.completed_with_error += u64::from(!status.is_success());
         self.commands.finish(cid);
         let _ = self.commands.release(cid);
         let (queue_id, subsystem) = (self.config.queue_id, &self.config.identity.subsystem_nqn);
@@ -434,6 +382,8 @@ impl HostQueue {
             (false, false) => DigestBy::None,
         };
         let (placed, copied, cancelled) = (command.placed, command.copied, command.cancelled);
+        self.counters.completed += 1;
+        self.counters.completed_with_error += u64::from(!status.is_success());
         self.counters.bytes_placed += u64::from(placed);
         self.counters.bytes_copied += u64::from(copied);
         let completion = Completion { cid, status, result, placed, copied, digest_by, cancelled };
@@ -446,6 +396,7 @@ impl HostQueue {
         if self.phase == Phase::Failed {
             return;
         }
+        self.counters.failed.count(reason.kind());
         let begun = self.sender.begun();
         self.sender.terminate(reason.terminate(), self.receiver.header_so_far());
         let connecting = match self.phase {
@@ -456,6 +407,8 @@ impl HostQueue {
         self.events.push_back(Event::Failed(reason));
         while let Some((cid, _)) = self.commands.oldest() {
             if connecting == Some(cid) {
+                self.counters.completed += 1;
+                self.counters.completed_with_error += 1;
                 self.commands.finish(cid);
                 let _ = self.commands.release(cid);
                 continue;

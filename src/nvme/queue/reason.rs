@@ -3,6 +3,7 @@
 use crate::nvme::payload::PayloadError;
 use crate::nvme::pdu::{FatalStatus, FieldError};
 use crate::nvme::status::Status;
+use crate::observe::counter::reasons;
 use std::time::Duration;
 
 /// Why a queue failed. Every command that was outstanding completes after this, with [`Status::ABORTED_BY_HOST`] if no byte
@@ -106,7 +107,55 @@ fn refused(status: Status, parameter: &'static str) -> String {
     if status.is(Status::CONNECT_INVALID_PARAMETERS) { format!("; it points at {parameter}") } else { String::new() }
 }
 
+reasons! {
+    /// What kind of [`Reason`].
+    pub enum ReasonKind {
+        /// A PDU broke the protocol.
+        Field "field",
+        /// A header digest did not match.
+        HeaderDigest "header-digest",
+        /// Success without all of the data.
+        MissingData "missing-data",
+        /// The controller ended the connection.
+        Terminated "terminated",
+        /// Payload could not be read or delivered, because a placed range means nothing any more or lies outside its buffer.
+        Memory "memory",
+        /// Bytes of the stream were skipped or repeated.
+        Gap "gap",
+        /// The controller did not grant the digests exactly as asked for.
+        Digests "digests",
+        /// Fabrics Connect was refused.
+        ConnectRefused "connect-refused",
+        /// The subsystem wants in-band authentication.
+        Authentication "authentication",
+        /// The connection was not initialized in time.
+        Initialization "initialization",
+        /// A command was not completed in time.
+        CommandTimeout "command-timeout",
+        /// The TCP connection closed, by whomever.
+        Closed "closed",
+    }
+}
+
 impl Reason {
+    /// Its kind, for counters.
+    pub fn kind(&self) -> ReasonKind {
+        match self {
+            Reason::Field(_) => ReasonKind::Field,
+            Reason::HeaderDigest { .. } => ReasonKind::HeaderDigest,
+            Reason::MissingData { .. } => ReasonKind::MissingData,
+            Reason::Terminated { .. } => ReasonKind::Terminated,
+            Reason::Memory(_) => ReasonKind::Memory,
+            Reason::Gap { .. } => ReasonKind::Gap,
+            Reason::Digests { .. } => ReasonKind::Digests,
+            Reason::ConnectRefused { .. } => ReasonKind::ConnectRefused,
+            Reason::AuthenticationRequired { .. } => ReasonKind::Authentication,
+            Reason::Initialization { .. } => ReasonKind::Initialization,
+            Reason::CommandTimeout { .. } => ReasonKind::CommandTimeout,
+            Reason::Closed => ReasonKind::Closed,
+        }
+    }
+
     /// FES and FEI of the H2CTermReq that this calls for (NVMe/TCP, error handling), if any.
     pub(super) fn terminate(&self) -> Option<(FatalStatus, u32)> {
         match self {

@@ -167,6 +167,7 @@ impl HostQueue {
         memory: &mut M,
     ) {
         if self.phase == Phase::Failed {
+            self.counters.bytes_after_failure += ranges.into_iter().map(|range| u64::from(range.len())).sum::<u64>();
             return;
         }
         self.receiver.device.packet(&told);
@@ -547,10 +548,12 @@ impl HostQueue {
     /// `seq` turns out to be inside a PDU, or lies before the current one, the question is dropped: the device goes on
     /// searching by itself.
     pub fn resync_request(&mut self, seq: u32) {
+        self.counters.resync_asked += 1;
         if self.phase == Phase::Failed {
+            self.counters.resync_ignored += 1;
             return;
         }
-        self.receiver.resync = Some(seq);
+        self.counters.resync_replaced += u64::from(self.receiver.resync.replace(seq).is_some());
         self.receiver.device.asks(seq);
         let rx = &self.receiver;
         match (rx.stage, rx.position) {

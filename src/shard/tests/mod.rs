@@ -6,6 +6,7 @@
 //! * [`ending`]: every way in which a connection ends gives everything back in time, and says why.
 //! * [`device`]: so does every way in which the device fails.
 //! * [`hostile`]: and all the while the device writes wherever it still may.
+//! * [`numbers`]: everything that is received is counted somewhere, and what is refused has a name.
 //! * [`switches`]: and every way in which it may differ from what is known.
 //! * [`cancel`]: requests that are given up.
 
@@ -14,5 +15,6 @@ mod device;
 mod ending;
 mod hostile;
 mod life;
+mod numbers;
 mod switches;
 mod world;

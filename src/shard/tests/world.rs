@@ -4,7 +4,8 @@
 //! * buffers that came back are filled with a pattern and never change again, nor does the memory around them;
 //! * the source of a write never changes;
 //! * the device never has more bound tags than there are reads under way;
-//! * a poll that did nothing leaves a deadline in the future: nobody spins, nobody waits for ever.
+//! * a poll that did nothing leaves a deadline in the future: nobody spins, nobody waits for ever;
+//! * the books balance: every packet that came is in exactly one counter ([`balance`]).
 
 use crate::adapter::{self, Adapter};
 use crate::dma::{DmaBuf, IoBuf};
@@ -13,7 +14,7 @@ use crate::nvme::controller::ControllerConfig;
 use crate::nvme::fabrics::{HostIdentity, Nqn};
 use crate::platform::Platform;
 use crate::platform::virtual_nic::{Clock, VirtualPlatform};
-use crate::shard::{Closed, Completion, Config, ConnectionId, Disconnect, Event, Refused, Shard};
+use crate::shard::{Closed, Completion, Config, ConnectionId, Disconnect, Event, Refused, Shard, Totals};
 use nvme_target::script::Fault;
 use nvme_target::{Generated, Script, Target};
 use std::cell::RefCell;
@@ -30,6 +31,18 @@ const GUARD: u8 = 0x5a;
 const GUARD_BYTES: usize = 96;
 /// Frames to the host in one step.
 const BURST: usize = 256;
+
+/// What came in is what was refused and what went on, at every step of the way up.
+fn balance(stats: &Totals) {
+    let Totals { shard: counters, receive_queue, interface, tcp, offload, .. } = stats;
+    let rejected = receive_queue.total() + offload.rejections();
+    assert_eq!(counters.bad_completions, rejected, "completions that were not believed, by reason");
+    let frames = interface.tcp_in + interface.arp_in + interface.dropped.total();
+    assert_eq!(counters.packets_rx, offload.rejections() + frames, "packets: {counters:?} {interface:?}");
+    let refused = counters.bad_checksums + counters.no_connection + counters.closing_dropped;
+    let segments = refused + counters.foreign_placements + tcp.segments_in;
+    assert_eq!(interface.tcp_in, segments, "segments: {counters:?} {tcp:?}");
+}
 
 /// What happens to a frame on the wire: `None` is lost.
 pub(super) type Wire = Box<dyn FnMut(Vec<u8>) -> Option<Vec<u8>>>;
@@ -51,6 +64,9 @@ pub(super) struct World {
     pub under_way: u64,
     /// Successful reads are compared with the image.
     pub compare: bool,
+    /// Data digests are negotiated.
+    pub data_digest: bool,
+    polls: u64,
     given: Vec<IoBuf>,
     /// Memory around the buffers, which is nobody's.
     guards: RefCell<Vec<DmaBuf>>,
@@ -103,6 +119,8 @@ impl World {
             down: Vec::new(),
             under_way: 0,
             compare: true,
+            data_digest: false,
+            polls: 0,
             given: Vec::new(),
             guards: RefCell::default(),
             writes: HashSet::new(),
@@ -163,6 +181,10 @@ impl World {
         }
         let bound = self.platform.nic().inventory().bound_tags;
         assert!(bound <= self.under_way, "{bound} tags are bound, {} requests under way", self.under_way);
+        self.polls += 1;
+        if self.polls.is_multiple_of(16) {
+            balance(&self.shard.totals());
+        }
     }
 
     fn take(&mut self, event: Event) {
@@ -275,7 +297,7 @@ impl World {
                 subsystem_nqn: self.subsystem.clone(),
             },
             header_digest: false,
-            data_digest: false,
+            data_digest: self.data_digest,
             io_queues: 20,
             max_namespaces: 1,
             keep_alive: Duration::ZERO,
@@ -382,6 +404,7 @@ impl World {
     /// Takes the shard down; returns what is left of it, and of the world.
     pub fn close(mut self) -> (Closed, Left) {
         self.collect();
+        balance(&self.shard.totals());
         assert_eq!(self.shard.frames_held(), 0);
         let deadline = self.shard.adapter().command_deadline();
         let mut closed = self.shard.close(deadline);

@@ -26,20 +26,17 @@ impl<P: Payload> Connection<P> {
             State::Closed => {
                 // RFC 9293 §3.10.7.1.
                 self.stray_reset = header.reset_reply(payload.len());
-                Some(payload)
+                self.counters.dropped_closed += 1;
+                return unused.push(payload);
             }
             State::SynSent => {
-                self.in_syn_sent(now, &header);
+                let taken = self.in_syn_sent(now, &header);
+                self.counters.dropped_unexpected += u64::from(taken && !payload.is_empty());
                 Some(payload)
             }
             _ => self.synchronized(now, &header, payload, unused),
         };
-        if let Some(payload) = payload {
-            if !payload.is_empty() {
-                self.counters.dropped_unexpected += u64::from(matches!(self.state, State::Closed | State::SynSent));
-            }
-            unused.push(payload);
-        }
+        unused.extend(payload);
     }
 
     /// [`on_segment`](Self::on_segment) and [`recv`](Self::recv) in one, for what most segments of a stream are: the next data,
@@ -91,8 +88,9 @@ impl<P: Payload> Connection<P> {
             && self.recovery.is_settled()
     }
 
-    /// RFC 9293 §3.10.7.3. Data that comes with the SYN is not kept: the peer sends it again.
-    fn in_syn_sent(&mut self, now: Duration, header: &Header) {
+    /// RFC 9293 §3.10.7.3. Data that comes with the SYN is not kept: the peer sends it again. False if the segment was
+    /// dropped, which is counted.
+    fn in_syn_sent(&mut self, now: Duration, header: &Header) -> bool {
         let has = |flag| header.flags.contains(flag);
         let ack = self.max.nearest(header.ack);
         let acceptable = has(Flags::ACK) && ack > self.iss && ack <= self.max;
@@ -100,7 +98,7 @@ impl<P: Payload> Connection<P> {
         if has(Flags::ACK) && !acceptable {
             self.counters.dropped_bad_ack += 1;
             self.stray_reset = header.reset_reply(0);
-            return;
+            return false;
         }
         // Second, the reset. Without an acknowledgment anyone could have sent it.
         if has(Flags::RST) {
@@ -108,12 +106,12 @@ impl<P: Payload> Connection<P> {
                 true => self.fail(ConnectionError::Refused),
                 false => self.counters.dropped_rst += 1,
             }
-            return;
+            return false;
         }
         // Fourth, the SYN.
         if !has(Flags::SYN) {
             self.counters.dropped_unexpected += 1;
-            return;
+            return false;
         }
         self.last_heard = now;
         self.synchronize(header, now);
@@ -126,6 +124,7 @@ impl<P: Payload> Connection<P> {
             self.state = State::SynReceived;
             self.nxt = self.iss;
         }
+        true
     }
 
     /// The peer has our SYN.
@@ -217,6 +216,8 @@ impl<P: Payload> Connection<P> {
             return Some(payload);
         }
         if self.state == State::Closed {
+            // It acknowledges our FIN, the last thing that was awaited.
+            self.counters.dropped_unexpected += u64::from(!payload.is_empty());
             return Some(payload);
         }
         self.last_heard = now;
@@ -417,7 +418,8 @@ impl<P: Payload> Connection<P> {
     #[inline]
     fn on_in_order(&mut self, now: Duration, at_once: bool) {
         self.unacked_segments += 1;
-        self.duplicate_acks = 0;
+        // What came out of order before it in the same poll has to be told all the same.
+        self.duplicate_acks = if self.sack { self.receive.reports_due() } else { 0 };
         // RFC 5681 §4.2: at least every second segment, and at once when a gap closes.
         if at_once || self.unacked_segments >= 2 {
             self.ack_now = true;

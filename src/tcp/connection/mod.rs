@@ -53,6 +53,24 @@ pub enum State {
     Closed,
 }
 
+impl State {
+    /// Its name in RFC 9293.
+    pub fn name(self) -> &'static str {
+        match self {
+            State::SynSent => "SYN-SENT",
+            State::SynReceived => "SYN-RECEIVED",
+            State::Established => "ESTABLISHED",
+            State::FinWait1 => "FIN-WAIT-1",
+            State::FinWait2 => "FIN-WAIT-2",
+            State::CloseWait => "CLOSE-WAIT",
+            State::Closing => "CLOSING",
+            State::LastAck => "LAST-ACK",
+            State::TimeWait => "TIME-WAIT",
+            State::Closed => "CLOSED",
+        }
+    }
+}
+
 /// What the peer failed to send in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Waited {
@@ -306,6 +324,9 @@ impl<P: Payload> Connection<P> {
             Some(shift) => self.window_shift = shift.min(14),
             None => (self.window_shift, self.receive_shift) = (0, 0),
         }
+        let clamped =
+            options.window_scale.is_some_and(|shift| shift > 14) || options.mss.is_some_and(|mss| mss < LEAST_MSS);
+        self.counters.clamped_options += u64::from(clamped);
         self.timestamps = self.timestamps && options.timestamps.is_some();
         self.sack = self.sack && options.sack_permitted;
         if let Some(timestamps) = options.timestamps {

@@ -261,7 +261,7 @@ impl<P: Payload> Connection<P> {
         } else {
             // What is sent again is as long as it was, so there may be less room for blocks than is due.
             let room = self.mss.saturating_sub(plan.len).saturating_sub(4) as usize / 8;
-            let (blocks, duplicate) = self.receive.report(self.sack_blocks_due().min(room));
+            let (blocks, duplicate) = self.receive.report(self.sack_blocks_due().min(room), self.duplicate_acks);
             options.sack = blocks;
             self.counters.dsacks_out += u64::from(duplicate);
             self.advertise()

@@ -1,0 +1,123 @@
+//! Who watches a run: the metrics server, numbers printed now and then, and what is told at the end.
+
+use super::options::DemoArgs;
+use connectx_ddp::demo::{Moment, Tap};
+use connectx_ddp::observe::{
+    Collector, Direction, Event, Publisher, RingCounters, ServeError, Server, Snapshot, event_json,
+};
+use connectx_ddp::platform::virtual_nic::VirtualPlatform;
+use connectx_ddp::session::Session;
+use serde_json::Value;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+/// Number of a session's only shard.
+const SHARD: u32 = 0;
+
+/// Something that is done with the numbers each time that some time has passed.
+pub struct Interval {
+    every: Duration,
+    last: Instant,
+    then: Box<dyn FnMut(&Snapshot)>,
+}
+
+impl Interval {
+    /// Calls `then` every so many seconds.
+    pub fn new(seconds: f64, then: Box<dyn FnMut(&Snapshot)>) -> Interval {
+        Interval { every: Duration::from_secs_f64(seconds), last: Instant::now(), then }
+    }
+}
+
+/// Looks at the driver of a run.
+pub struct Watch {
+    publisher: Option<Publisher>,
+    server: Option<Server>,
+    interval: Option<Interval>,
+    done: Option<Snapshot>,
+    /// They are to be told.
+    wants_events: bool,
+    events: Vec<Event>,
+    ring: RingCounters,
+}
+
+impl Watch {
+    /// Starts the metrics server if there is to be one.
+    pub fn new(args: &DemoArgs, interval: Option<Interval>) -> Result<Watch, ServeError> {
+        let (mut publisher, mut server) = (None, None);
+        if let Some(address) = args.metrics {
+            let (collector, mut ends) = Collector::new(1);
+            let started = Server::start(address, collector)?;
+            if !address.ip().is_loopback() {
+                log::warn!("--metrics {address}: everybody who reaches this address can read the numbers");
+            }
+            eprintln!("metrics at http://{}/metrics", started.address());
+            (publisher, server) = (ends.pop(), Some(started));
+        }
+        let (events, ring) = (Vec::new(), RingCounters::default());
+        Ok(Watch { publisher, server, interval, done: None, wants_events: args.events, events, ring })
+    }
+
+    /// The numbers when the last request was done, with those of each connection.
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.done.as_ref()
+    }
+
+    /// Adds what happened to a JSON object, if it is to be told.
+    pub fn add_events(&self, object: &mut Value) {
+        if let (true, Some(object)) = (self.wants_events, object.as_object_mut()) {
+            object.insert("events".into(), self.events.iter().map(|event| event_json(SHARD, event)).collect());
+            object.insert("events_forgotten".into(), self.ring.forgotten.into());
+        }
+    }
+
+    /// Writes what happened, a line each, if it is to be told.
+    pub fn write_events(&self, out: &mut impl Write) -> io::Result<()> {
+        if !self.wants_events {
+            return Ok(());
+        }
+        writeln!(out, "events")?;
+        if self.ring.forgotten != 0 {
+            writeln!(out, "  {} older ones are forgotten", self.ring.forgotten)?;
+        }
+        self.events.iter().try_for_each(|event| writeln!(out, "  {event}"))
+    }
+
+    /// Goes on serving metrics for a while, if they are served.
+    pub fn linger(self, who: &str, seconds: u64) {
+        if let (Some(server), 1..) = (&self.server, seconds) {
+            eprintln!(
+                "cxddp {who}: metrics stay at http://{}/metrics for {seconds} s; Ctrl-C ends it",
+                server.address()
+            );
+            std::thread::sleep(Duration::from_secs(seconds));
+        }
+    }
+}
+
+impl Tap for Watch {
+    fn frame(&mut self, _: Duration, _: Direction, _: &[u8]) {}
+
+    fn session(&mut self, session: &Session<VirtualPlatform>, moment: Moment) {
+        match moment {
+            Moment::Polled => {
+                if let Some(publisher) = &mut self.publisher {
+                    publisher.poll(|| session.snapshot());
+                }
+                if let Some(Interval { every, last, then }) = &mut self.interval
+                    && last.elapsed() >= *every
+                {
+                    *last = Instant::now();
+                    then(&session.snapshot());
+                }
+            }
+            Moment::Done => self.done = Some(session.snapshot()),
+            Moment::Closing => {
+                self.events = session.event_log().events().cloned().collect();
+                self.ring = session.event_log().counters();
+                if let Some(publisher) = self.publisher.take() {
+                    publisher.finish(session.snapshot());
+                }
+            }
+        }
+    }
+}
