@@ -341,7 +341,7 @@ impl Run<'_> {
                 has_run = true;
             }
         }
-        let counts = clean && !(clean && std::mem::take(&mut self.doubt));
+        let counts = clean && !std::mem::take(&mut self.doubt);
         for pdu in self.pdus(from, to) {
             let (start, end) = (pdu * self.plen, (pdu + 1) * self.plen);
             let all = counts || to <= start + HEADER;

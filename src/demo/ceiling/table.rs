@@ -170,7 +170,7 @@ fn beside_published(out: &mut String, rows: &[Row]) -> std::fmt::Result {
     writeln!(out)
 }
 
-/// A cell beyond [`NEAR`], and why.
+/// A cell beyond what counts as near, and why.
 pub struct Exception {
     /// What it is about.
     pub what: String,
