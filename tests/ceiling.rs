@@ -26,15 +26,15 @@ fn near(share: f64) -> Disorder {
 #[test]
 fn points_are_near_their_ceilings() {
     let points = [
-        point(4, 1500, Disorder::Loss(0.003), DEFAULT, 40_000),
-        point(16, 1500, Disorder::Loss(0.01), DEFAULT, 40_000),
+        point(4, 1500, Disorder::Loss(0.003), DEFAULT, 30_000),
+        point(16, 1500, Disorder::Loss(0.01), DEFAULT, 30_000),
         point(64, 1500, Disorder::Loss(0.05), DEFAULT, 60_000),
         point(256, 1500, Disorder::Loss(0.02), PUBLISHED, 60_000),
-        point(64, 1500, near(0.02), PUBLISHED, 40_000),
-        point(64, 1500, Disorder::Loss(0.01), STOP, 40_000),
-        point(16, 1500, Disorder::Loss(0.02), ALIGNED, 40_000),
-        point(16, 9000, Disorder::Loss(0.01), DEFAULT, 20_000),
-        point(64, 9000, near(0.05), DEFAULT, 20_000),
+        point(64, 1500, near(0.02), PUBLISHED, 30_000),
+        point(64, 1500, Disorder::Loss(0.01), STOP, 30_000),
+        point(16, 1500, Disorder::Loss(0.02), ALIGNED, 20_000),
+        point(16, 9000, Disorder::Loss(0.01), DEFAULT, 12_000),
+        point(64, 9000, near(0.05), DEFAULT, 12_000),
     ];
     for row in grid::run(&points, 2, &|_| ()).expect("nothing goes wrong") {
         let Row { point, measured, ceiling, .. } = &row;
@@ -48,7 +48,12 @@ fn points_are_near_their_ceilings() {
         assert!(measured.episodes.iter().all(|episode| episode.overlapping == 0), "{point:?}");
         assert_eq!(measured.late_confirmations, 0, "{point:?}");
         if let Disorder::Loss(_) = point.disorder {
-            assert!(measured.round_trip.abs_diff(ROUND_TRIP) <= 6, "{point:?}: {} packets", measured.round_trip);
+            // An aligning target has more and shorter packets in a window of as many bytes.
+            assert!(
+                measured.round_trip.abs_diff(ROUND_TRIP) <= if point.rules == ALIGNED { 10 } else { 6 },
+                "{point:?}: {} packets",
+                measured.round_trip
+            );
         }
     }
 }

@@ -244,9 +244,7 @@ fn require_means_every_read() {
     let outcome = demo::run_tapped(&required, short(), &mut NoTap, &mut |_| {}).expect("good options");
     assert!(!outcome.verified && !outcome.completed && outcome.reads == 0);
     let line = &outcome.problems[0];
-    for words in
-        ["--offload require", "65536 bytes at byte 0", "more device-contiguous pieces", "larger pieces"]
-    {
+    for words in ["--offload require", "65536 bytes at byte 0", "more device-contiguous pieces", "larger pieces"] {
         assert!(line.contains(words), "{line}");
     }
     assert_nothing_left(&required, &outcome);

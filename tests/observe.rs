@@ -11,6 +11,7 @@
 //! | so do they, and the events go on, when connections, queues or the whole function are made anew | `numbers_go_on_through_recovery` |
 //! | events tell what happened, in order, and a full ring says what it forgot | `events_tell_the_story` |
 //! | a run is scraped while it goes on: numbers grow from scrape to scrape, and the last scrape has all of them | `a_run_can_be_watched` |
+//! | shards on threads of their own are one tree, each with its number, and what they share stands once | `shards_are_one_tree` |
 //! | the server answers with the right type, and refuses what it does not serve | `the_server_speaks_http` |
 //! | a client that is slow, silent, long-winded or one of too many is sent away, and others are served | `bad_clients_are_sent_away` |
 //! | the parser is strict | `openmetrics::the_parser_is_strict` |
@@ -20,7 +21,7 @@
 #[path = "observe_support/openmetrics.rs"]
 mod openmetrics;
 
-use connectx_ddp::demo::{self, Impairments, Moment, Tap, WireConfig};
+use connectx_ddp::demo::{self, Impairments, Moment, Tap, WireConfig, scale};
 use connectx_ddp::observe::counter::{Reading, Unit};
 use connectx_ddp::observe::{
     CONTENT_TYPE, Collector, Detail, Direction, Event, Node, Publisher, RingCounters, Scope, Server, Snapshot, Zeros,
@@ -155,8 +156,6 @@ fn no_counter_is_forgotten() {
                 (false, Some(name)) => {
                     let name = word(name);
                     let looks = ["Counters", "Rejections"].iter().any(|end| name.ends_with(end)) || name == "Stats";
-                    // Those of the thread that executes commands for several shards: `cxddp stats` has one shard.
-                    let looks = looks && name != "HostCounters";
                     assert!(!looks, "{name} of {} is not declared with counters!", path.display());
                 }
                 _ => {}
@@ -458,6 +457,38 @@ fn a_run_can_be_watched() {
         assert_eq!(seen.last(), Some(&(packets as f64)));
         assert!(seen.len() > 1 && seen[0] < packets as f64, "{seen:?} while it went on");
     });
+}
+
+#[test]
+fn shards_are_one_tree() {
+    let (collector, ends) = Collector::new(3);
+    let config = scale::Config { connections: 40, depth: 8, shards: 2, ..scale::Config::default() };
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let looker = scope.spawn(|| {
+            let mut seen = Vec::new();
+            while !over.load(Ordering::Acquire) {
+                seen.push(collector.collect(Duration::from_secs(60)));
+            }
+            seen
+        });
+        let report = scale::run_published(&config, ends).expect("good options");
+        over.store(true, Ordering::Release);
+        assert!(report.verified, "{:?}", report.problems);
+        let seen = looker.join().expect("no panic");
+        let whole: Vec<Snapshot> = seen.into_iter().filter(|seen| seen.shards.len() == 2).collect();
+        expect_growth(&whole);
+    });
+    let last = collector.collect(Duration::ZERO);
+    let [first, second] = &last.shards[..] else { panic!("two shards") };
+    assert_eq!((first.shard, second.shard), (0, 1));
+    // 20 I/O connections each, and an admin connection.
+    assert_eq!([first, second].map(|shard| shard.totals.shard.connections_opened), [21, 21]);
+    assert_eq!([first, second].map(|shard| shard.totals.offload.sk_add), [20, 20]);
+    assert!(last.function.totals.commands.posted > 40 && last.function.totals.host.lists > 2);
+    let families = openmetrics::parse(&render(&last, Detail::Shards)).expect("strict");
+    assert_eq!(families["rx_nvmeotcp_queue_init"].samples.len(), 2);
+    assert_eq!(families["cxddp_function_commands_posted"].samples.len(), 1);
 }
 
 /// Sends a request as it is and returns status line, headers and body.

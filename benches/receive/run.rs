@@ -19,6 +19,8 @@ use std::time::Duration;
 const BLOCK: u32 = 512;
 /// Seed of the target's data.
 const SEED: u64 = 11;
+/// log2 of the control rings' blocks.
+const LOG_CONTROL_RING: u32 = 10;
 /// Simulated time without a completion after which a run is given up.
 const STUCK: Duration = Duration::from_secs(300);
 
@@ -116,7 +118,11 @@ pub fn run(load: Load, verify: bool) -> Done {
     let world = World::new(target, load.loss, load.seed);
     let platform = Arc::new(Deferred::new(Arc::clone(&world.platform)));
     let adapter = Adapter::bring_up(Arc::clone(&platform), adapter::Config::default()).expect("brought up");
-    let config = shard::Config::new(Ipv4Addr::new(192, 168, 44, 10), [7; 16]);
+    // A control ring that is never full: a read that finds no room would wait for the device, inside a measured region.
+    let config = shard::Config {
+        log_control_ring: Some(LOG_CONTROL_RING),
+        ..shard::Config::new(Ipv4Addr::new(192, 168, 44, 10), [7; 16])
+    };
     let shard = Shard::open(adapter, config).expect("a shard");
     let mut runner = Runner {
         load,

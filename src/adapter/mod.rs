@@ -117,15 +117,18 @@ pub struct Totals {
     pub events: EventCounters,
     /// Health.
     pub health: HealthCounters,
+    /// Lists and events of shards that share the function.
+    pub host: HostCounters,
 }
 
 impl AddAssign<&Totals> for Totals {
     fn add_assign(&mut self, other: &Totals) {
         // Taken apart, so that a new one is not forgotten.
-        let Totals { commands, events, health } = other;
+        let Totals { commands, events, health, host } = other;
         self.commands += commands;
         self.events += events;
         self.health += health;
+        self.host += host;
     }
 }
 
@@ -364,6 +367,7 @@ impl<P: Platform> Adapter<P> {
                 commands: queue.counters(),
                 events: self.base.firmware.counters,
                 health: self.monitor.counters(),
+                host: HostCounters::default(),
             },
         }
     }

@@ -20,6 +20,8 @@
 use super::{Adapter, AdapterError, Ailment, Capabilities, Creation, Event, Handle, Objects, Refused};
 use crate::command::{CommandError, Fault, Function, Object, ObjectKind, Output, Request};
 use crate::dma::DmaHeap;
+use crate::observe::FunctionStats;
+use crate::observe::counter::counters;
 use crate::platform::{Deadline, Platform};
 use firmware_iface::Opcode;
 use std::collections::HashMap;
@@ -215,17 +217,18 @@ impl<P: Platform> Objects for Remote<P> {
     }
 }
 
-/// What a host has seen; never goes back.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HostCounters {
-    /// Lists executed.
-    pub lists: u64,
-    /// Lists whose deadline had passed before their turn came; nothing of them was executed.
-    pub late: u64,
-    /// Events that name a queue of no shard.
-    pub stray_events: u64,
-    /// Events that a shard did not take in time.
-    pub lost_events: u64,
+counters! {
+    /// What a host has seen; never goes back.
+    pub struct HostCounters {
+        /// Lists of commands executed for shards.
+        pub lists: Commands,
+        /// Lists whose deadline had passed before their turn came; nothing of them was executed.
+        pub late: Commands,
+        /// Events that name a queue of no shard.
+        pub stray_events: Events,
+        /// Events that a shard did not take in time.
+        pub lost_events: Events,
+    }
 }
 
 /// A shard, seen from the host.
@@ -304,6 +307,13 @@ impl<P: Platform> Host<P> {
     /// What was seen so far.
     pub fn counters(&self) -> HostCounters {
         self.counters
+    }
+
+    /// All numbers of the function.
+    pub fn stats(&self) -> FunctionStats {
+        let mut stats = self.adapter.stats();
+        stats.totals.host = self.counters;
+        stats
     }
 
     /// The adapter, to be looked at.

@@ -150,7 +150,7 @@ pub fn carry_out(
     for problem in &outcome.problems {
         eprintln!("cxddp {name}: {problem}");
     }
-    watch.linger(name, args.metrics_linger);
+    watch.into_serving().linger(name, &args.serve);
     if outcome.verified { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -126,6 +126,14 @@ pub struct DemoArgs {
     /// Also print what happened, one by one: connections, offload, resync, failures, recovery.
     #[arg(long)]
     pub events: bool,
+    /// Metrics.
+    #[command(flatten)]
+    pub serve: MetricsArgs,
+}
+
+/// Options of whatever can serve metrics.
+#[derive(Clone, Debug, Args)]
+pub struct MetricsArgs {
     /// Serve the driver's numbers as OpenMetrics text at http://ADDRESS:PORT/metrics. A port alone is on 127.0.0.1.
     #[arg(long, value_name = "[ADDRESS:]PORT", value_parser = listen_address)]
     pub metrics: Option<SocketAddr>,
@@ -227,6 +235,9 @@ pub struct ScaleArgs {
     /// Seed of the generated image, initial sequence numbers and ports.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = seed)]
     pub seed: u64,
+    /// Metrics.
+    #[command(flatten)]
+    pub serve: MetricsArgs,
 }
 
 /// Options of `cxddp simulate`.

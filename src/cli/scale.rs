@@ -2,6 +2,7 @@
 
 use super::options::ScaleArgs;
 use super::text::{bytes, count, share};
+use super::watch::Serving;
 use connectx_ddp::demo::scale::{self, Config, Report};
 use std::io::Write;
 use std::process::ExitCode;
@@ -24,7 +25,16 @@ fn config(args: &ScaleArgs) -> Config {
 /// Runs it and tells what came of it.
 pub fn run(args: &ScaleArgs) -> ExitCode {
     connectx_ddp::demo::heap::installed();
-    let report = match scale::run(&config(args)) {
+    let config = config(args);
+    // The host's, then one for each shard.
+    let (serving, publishers) = match Serving::start(&args.serve, 1 + config.shards as usize) {
+        Ok(serving) => serving,
+        Err(error) => {
+            eprintln!("cxddp scale: --metrics: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let report = match scale::run_published(&config, publishers) {
         Ok(report) => report,
         Err(error) => {
             eprintln!("cxddp scale: {error}");
@@ -43,6 +53,8 @@ pub fn run(args: &ScaleArgs) -> ExitCode {
     for problem in &report.problems {
         eprintln!("cxddp scale: {problem}");
     }
+    drop(out);
+    serving.linger("scale", &args.serve);
     if report.verified { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -1,6 +1,6 @@
 //! Who watches a run: the metrics server, numbers printed now and then, and what is told at the end.
 
-use super::options::DemoArgs;
+use super::options::{DemoArgs, MetricsArgs};
 use connectx_ddp::demo::{Moment, Tap};
 use connectx_ddp::observe::{
     Collector, Direction, Event, Publisher, RingCounters, ServeError, Server, Snapshot, event_json,
@@ -28,10 +28,36 @@ impl Interval {
     }
 }
 
+/// The metrics server of a run, if there is one.
+pub struct Serving(Option<Server>);
+
+impl Serving {
+    /// Starts it if it is wanted. The publishers are for so many threads; there are none if nothing is served.
+    pub fn start(args: &MetricsArgs, publishers: usize) -> Result<(Serving, Vec<Publisher>), ServeError> {
+        let Some(address) = args.metrics else { return Ok((Serving(None), Vec::new())) };
+        let (collector, ends) = Collector::new(publishers);
+        let server = Server::start(address, collector)?;
+        if !address.ip().is_loopback() {
+            log::warn!("--metrics {address}: everybody who reaches this address can read the numbers");
+        }
+        eprintln!("metrics at http://{}/metrics", server.address());
+        Ok((Serving(Some(server)), ends))
+    }
+
+    /// Goes on serving for as long as the options of `who` say.
+    pub fn linger(self, who: &str, args: &MetricsArgs) {
+        if let (Some(server), seconds @ 1..) = (&self.0, args.metrics_linger) {
+            let address = server.address();
+            eprintln!("cxddp {who}: metrics stay at http://{address}/metrics for {seconds} s; Ctrl-C ends it");
+            std::thread::sleep(Duration::from_secs(seconds));
+        }
+    }
+}
+
 /// Looks at the driver of a run.
 pub struct Watch {
     publisher: Option<Publisher>,
-    server: Option<Server>,
+    serving: Serving,
     interval: Option<Interval>,
     done: Option<Snapshot>,
     /// They are to be told.
@@ -43,18 +69,10 @@ pub struct Watch {
 impl Watch {
     /// Starts the metrics server if there is to be one.
     pub fn new(args: &DemoArgs, interval: Option<Interval>) -> Result<Watch, ServeError> {
-        let (mut publisher, mut server) = (None, None);
-        if let Some(address) = args.metrics {
-            let (collector, mut ends) = Collector::new(1);
-            let started = Server::start(address, collector)?;
-            if !address.ip().is_loopback() {
-                log::warn!("--metrics {address}: everybody who reaches this address can read the numbers");
-            }
-            eprintln!("metrics at http://{}/metrics", started.address());
-            (publisher, server) = (ends.pop(), Some(started));
-        }
+        let (serving, mut ends) = Serving::start(&args.serve, 1)?;
+        let (publisher, wants_events) = (ends.pop(), args.events);
         let (events, ring) = (Vec::new(), RingCounters::default());
-        Ok(Watch { publisher, server, interval, done: None, wants_events: args.events, events, ring })
+        Ok(Watch { publisher, serving, interval, done: None, wants_events, events, ring })
     }
 
     /// The numbers when the last request was done, with those of each connection.
@@ -82,15 +100,9 @@ impl Watch {
         self.events.iter().try_for_each(|event| writeln!(out, "  {event}"))
     }
 
-    /// Goes on serving metrics for a while, if they are served.
-    pub fn linger(self, who: &str, seconds: u64) {
-        if let (Some(server), 1..) = (&self.server, seconds) {
-            eprintln!(
-                "cxddp {who}: metrics stay at http://{}/metrics for {seconds} s; Ctrl-C ends it",
-                server.address()
-            );
-            std::thread::sleep(Duration::from_secs(seconds));
-        }
+    /// The metrics server.
+    pub fn into_serving(self) -> Serving {
+        self.serving
     }
 }
 

@@ -192,6 +192,8 @@ pub enum Group {
     Events,
     /// Health of the function.
     Health,
+    /// What several shards have done by the one thread that owns the function.
+    Host,
 }
 
 impl Group {
@@ -213,6 +215,7 @@ impl Group {
             Group::Commands => "commands",
             Group::Events => "events",
             Group::Health => "health",
+            Group::Host => "host",
         }
     }
 
@@ -236,6 +239,7 @@ impl Group {
             Group::Events if scope == Scope::Function => "event queues",
             Group::Events => "event ring",
             Group::Health => "health",
+            Group::Host => "shards that share the function",
         }
     }
 }
@@ -247,12 +251,13 @@ impl FunctionStats {
     /// Calls `visit` for each set of numbers.
     pub fn walk(&self, visit: &mut Visit<'_>) {
         let FunctionStats { address: _, firmware: _, gauges, totals } = self;
-        let FunctionTotals { commands, events, health } = totals;
+        let FunctionTotals { commands, events, health, host } = totals;
         let node = Node::Function(self);
         visit(node, Group::State, gauges);
         visit(node, Group::Commands, commands);
         visit(node, Group::Events, events);
         visit(node, Group::Health, health);
+        visit(node, Group::Host, host);
     }
 }
 

@@ -103,6 +103,9 @@ impl World<'_> {
     }
 
     fn exec(&mut self, input: &mut Input<'_>) {
+        // Slots that are free by now are used again before anybody could look what was in them.
+        self.queue.poll();
+        self.collect();
         let request = self.request(input);
         let deadline = Deadline::after(&**self.machine, Duration::from_micros(u64::from(input.u8()) * 50));
         let done = self.queue.exec(&request, deadline);

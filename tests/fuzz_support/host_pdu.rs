@@ -268,7 +268,9 @@ impl Script {
         queue.connection_closed();
         events.extend(std::iter::from_fn(|| queue.poll_event()));
         assert_eq!(queue.outstanding(), 0, "a command never completed");
-        Played { events, counters: *queue.counters(), buffers: memory.buffers, reads: memory.reads }
+        // What came in the same packet as the failure is not counted as coming after it.
+        let counters = Counters { bytes_after_failure: 0, ..*queue.counters() };
+        Played { events, counters, buffers: memory.buffers, reads: memory.reads }
     }
 
     fn submit(&self, queue: &mut HostQueue, memory: &mut Memory<'_>) {

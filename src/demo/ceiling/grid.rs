@@ -1,7 +1,7 @@
 //! Which points are measured, and how: on several threads, the same for a seed whatever their number.
 
-use super::measure::{Measured, Point, PointError, ROUND_TRIP, Rules, Sender};
-use super::model::{Ceiling, Cut, Disorder, Hole, Search};
+use super::measure::{Measured, PAUSE, Point, PointError, ROUND_TRIP, Rules, Sender};
+use super::model::{Ceiling, Confirm, Cut, Disorder, Hole, Model, Runs, Search};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -126,7 +126,7 @@ impl Row {
             Sender::Steady => ROUND_TRIP,
             Sender::Cubic => measured.round_trip.max(1),
         };
-        let packets = (2 * measured.packets).max(600_000);
+        let packets = model_packets(measured.packets);
         Ok(Row {
             published_model: point.ceiling(false, round_trip, packets),
             ceiling: point.ceiling(true, round_trip, packets),
@@ -135,16 +135,23 @@ impl Row {
         })
     }
 
-    /// The ceiling at the round trip that was measured.
-    pub fn at_measured_round_trip(&self) -> Ceiling {
-        let round_trip = self.measured.round_trip.max(1);
-        let disorder = match self.point.disorder {
-            // A sender that takes an overtaken packet for lost sends it again, and one of the two is first.
-            Disorder::Reorder { share, .. } => Disorder::Reorder { share, distance: round_trip },
-            loss => loss,
-        };
-        Point { disorder, ..self.point }.ceiling(true, round_trip, 1_000_000)
+    /// The ceiling if as much comes late, and as late, as did, and headers are confirmed when driver and target get their turn.
+    pub fn as_measured(&self, runs: Runs) -> Ceiling {
+        let pdus = 1_500_000 * u64::from(self.point.mss()) / u64::from(self.point.payload);
+        let model = Model { confirm: Confirm::WithTurn(PAUSE as u32), runs, ..self.point.model(true, ROUND_TRIP) };
+        model.run_measured(pdus.max(1), self.point.seed ^ 0xde1a, self.measured.late, &self.measured.delays)
     }
+
+    /// By how much chance makes the standard error of a difference from the ceiling larger than that of the measurement: the
+    /// model is a sample too.
+    pub fn error_factor(&self) -> f64 {
+        (1.0 + self.measured.packets as f64 / model_packets(self.measured.packets) as f64).sqrt()
+    }
+}
+
+/// Packets of the model for a point.
+fn model_packets(measured: u64) -> u64 {
+    (3 * measured).max(1_000_000)
 }
 
 /// Measures all points on `threads` threads. `progress` is told how many are done, from any of them. The rows come in the

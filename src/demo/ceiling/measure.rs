@@ -12,7 +12,7 @@
 
 use super::super::peer::{Peer, PeerError};
 use super::edge::Edge;
-use super::model::{Ceiling, Cut, Disorder, Hole, Known, Model, Resume, Runs, Search};
+use super::model::{Ceiling, Confirm, Cut, Disorder, Hole, Known, Model, Resume, Runs, Search};
 use crate::adapter::{self, Adapter, AdapterError};
 use crate::dma::{DmaError, IoBuf};
 use crate::nvme::command::{BadLength, Request};
@@ -118,6 +118,10 @@ pub struct Measured {
     pub packets: u64,
     /// Packets that were sent from when missing packets were noticed until these had come, median.
     pub round_trip: u32,
+    /// Share of the stream that came late.
+    pub late: f64,
+    /// How long missing packets took to come, in packets sent, and how often.
+    pub delays: Vec<(u32, u64)>,
     /// Simulated time in which nothing was under way.
     pub idle: Duration,
     /// Simulated time.
@@ -195,7 +199,7 @@ impl Point {
             cut: self.rules.cut,
             disorder: self.disorder,
             round_trip,
-            confirm: CONFIRM,
+            confirm: Confirm::After(CONFIRM),
             hole: self.rules.hole,
             search: self.rules.search,
             search_late: self.rules.search_late,
@@ -210,6 +214,14 @@ impl Point {
     pub fn ceiling(&self, ours: bool, round_trip: u32, packets: u64) -> Ceiling {
         let pdus = (packets * u64::from(self.mss()) / u64::from(self.payload)).max(1);
         self.model(ours, round_trip).run(pdus, self.seed ^ 0x5eed)
+    }
+
+    /// Segments of the steady sender. What an aligning target cuts off them are packets too.
+    fn window(&self) -> u32 {
+        match self.rules.cut {
+            Cut::Full => WINDOW,
+            Cut::AtPdus => (WINDOW * self.payload).div_ceil(self.payload + self.mss()).max(8),
+        }
     }
 
     fn impairments(&self) -> Impairments {
@@ -288,6 +300,8 @@ struct Bench<'a> {
     target: Target,
     shard: Shard<VirtualPlatform>,
     address: SocketAddrV4,
+    /// The I/O queue, once it is offloaded.
+    queue: Option<ConnectionId>,
     lane: Lane,
     edge: Edge,
     random: Random,
@@ -306,7 +320,7 @@ impl<'a> Bench<'a> {
         let mut image = vec![0; IMAGE as usize];
         Generated::fill(point.seed, 0, &mut image);
         let image: Arc<[u8]> = image.into();
-        let window = (WINDOW * point.mss()) as usize;
+        let window = (point.window() * point.mss()) as usize;
         let segmentation = match point.rules.cut {
             Cut::Full => Segmentation::Full,
             Cut::AtPdus => Segmentation::AlignPdus,
@@ -325,7 +339,7 @@ impl<'a> Bench<'a> {
         };
         let address = SocketAddrV4::new(config.ip, config.port);
         let congestion = match point.sender {
-            Sender::Steady => CongestionControl::Fixed { segments: WINDOW },
+            Sender::Steady => CongestionControl::Fixed { segments: point.window() },
             Sender::Cubic => CongestionControl::Cubic,
         };
         let peer = Peer::Own(congestion).target(config, Box::new(Memory(Arc::clone(&image))));
@@ -352,6 +366,7 @@ impl<'a> Bench<'a> {
             target,
             shard,
             address,
+            queue: None,
             lane: Lane::new(Impairments::default(), point.seed),
             edge: Edge::default(),
             random: Random(point.seed | 1),
@@ -405,15 +420,12 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// What the device waits to have confirmed.
-    fn awaited(&self) -> Option<u32> {
-        let nic = self.platform.nic();
-        nic.awaited().map(|(_, sequence)| sequence).next()
-    }
-
-    /// All that had arrived before the poll was given to the L5P in it, so a header that is in order by now was delivered.
+    /// The device must not wait for a header that the L5P has read.
     fn look_for_late_confirmations(&mut self) {
-        let overdue = self.awaited().filter(|sequence| self.edge.has_header(*sequence));
+        let Some(read) = self.queue.and_then(|id| self.shard.queue(id)?.pdu_seq()) else { return };
+        let nic = self.platform.nic();
+        let awaited = nic.awaited().map(|(_, sequence)| sequence).next();
+        let overdue = awaited.filter(|sequence| read.wrapping_sub(*sequence).cast_signed() >= 0);
         self.late_confirmations += u64::from(overdue.is_some() && overdue != self.overdue);
         self.overdue = overdue;
     }
@@ -489,6 +501,7 @@ impl<'a> Bench<'a> {
         let (admin, id) = self.connect()?;
         self.lane = Lane::new(self.point.impairments(), self.point.seed);
         self.edge.begin();
+        self.queue = Some(id);
         let reads = (self.point.packets * u64::from(self.point.mss())).div_ceil(READ.into()).max(4 * BATCH);
         let (mut submitted, mut free, mut batches) = (0, Vec::new(), Vec::new());
         let (began, mut progress) = (self.clock.now(), self.clock.now());
@@ -527,14 +540,18 @@ impl<'a> Bench<'a> {
         let episodes = self.platform.nic().take_episodes().0;
         self.lane = Lane::new(Impairments::default(), 0);
         let Totals { bytes, .. } = self.totals;
+        // What is lost was sent too.
         let lost = wire.lost as f64 / (wire.frames as f64).max(1.0);
+        let sent = |arrived: u32| (f64::from(arrived) / (1.0 - lost)).round() as u32;
         let other = device.bytes_unplaced.get(&Unplaced::OtherRun).copied().unwrap_or(0);
         let measured = Measured {
             placed: share(&batches, |t| (t.placed, t.bytes)),
             other_runs: other as f64 / bytes as f64,
             digests: share(&batches, |t| (t.hardware, t.hardware + t.software)),
             packets: self.edge.packets(),
-            round_trip: (f64::from(self.edge.round_trip()) / (1.0 - lost)).round() as u32,
+            round_trip: sent(self.edge.round_trip()),
+            late: self.edge.late(),
+            delays: self.edge.delays().map(|(delay, times)| (sent(delay), times)).collect(),
             idle,
             time,
             wire,

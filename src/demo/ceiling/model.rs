@@ -50,6 +50,15 @@ pub enum Known {
     ByLength,
 }
 
+/// How soon software confirms what it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Confirm {
+    /// After so many packets.
+    After(u32),
+    /// When it gets its turn: turns come after 1 to so many packets, by chance.
+    WithTurn(u32),
+}
+
 /// How much of a packet can be placed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runs {
@@ -96,7 +105,7 @@ pub struct Model {
     /// Packets of a round trip.
     pub round_trip: u32,
     /// Packets from when software knows of a header to its confirmation.
-    pub confirm: u32,
+    pub confirm: Confirm,
     /// When that is.
     pub known: Known,
     /// Rule.
@@ -130,12 +139,26 @@ const DIGEST: u64 = 4;
 struct Random(u64);
 
 impl Random {
-    fn happens(&mut self, probability: f64) -> bool {
+    fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (((z ^ z >> 31) >> 11) as f64) < probability * (1u64 << 53) as f64
+        z ^ z >> 31
+    }
+
+    /// Packets from one to the end of the pause between two turns that it falls into: long ones take more packets in.
+    fn until_turn(&mut self, most: u32) -> u64 {
+        loop {
+            let (pause, within) = (1 + self.next() % u64::from(most), self.next() % u64::from(most));
+            if within < pause {
+                return pause - 1 - within;
+            }
+        }
+    }
+
+    fn happens(&mut self, probability: f64) -> bool {
+        ((self.next() >> 11) as f64) < probability * (1u64 << 53) as f64
     }
 }
 
@@ -164,6 +187,7 @@ struct Run<'a> {
     doubt: bool,
     /// Of packets: where they end, and when everything up to there will be there. Back to the PDU before the last.
     complete: VecDeque<(u64, u64)>,
+    random: Random,
     placed: u64,
     digests: u64,
 }
@@ -173,6 +197,26 @@ impl Model {
     pub fn run(&self, pdus: u64, seed: u64) -> Ceiling {
         let mut random = Random(seed);
         self.run_with(pdus, |_| self.delay(&mut random))
+    }
+
+    /// Runs the model with packets that are as late as was measured: this share is late, each by a delay drawn from `delays`,
+    /// which are packets and how often that was.
+    pub fn run_measured(&self, pdus: u64, seed: u64, share: f64, delays: &[(u32, u64)]) -> Ceiling {
+        let total: u64 = delays.iter().map(|(_, times)| times).sum();
+        let mut random = Random(seed);
+        self.run_with(pdus, |_| {
+            if total == 0 || !random.happens(share) {
+                return 0;
+            }
+            let mut left = random.next() % total;
+            let drawn = delays.iter().find(|(_, times)| {
+                let here = left < *times;
+                left = left.saturating_sub(*times);
+                here
+            });
+            // One that comes with the next packet was late all the same.
+            drawn.map_or(0, |(delay, _)| u64::from(*delay).max(1))
+        })
     }
 
     /// Runs the model with packets that are as late as `delay` says, by their number.
@@ -187,6 +231,7 @@ impl Model {
             vouched: None,
             doubt: false,
             complete: VecDeque::new(),
+            random: Random(pdus),
             placed: 0,
             digests: 0,
         };
@@ -319,7 +364,11 @@ impl Run<'_> {
             };
             let index = self.complete.partition_point(|(end, _)| *end < read);
             let known = self.complete.get(index).map_or(0, |(_, complete)| *complete);
-            self.framing = Framing::Guessed { confirmed: known.max(now) + u64::from(self.model.confirm) };
+            let wait = match self.model.confirm {
+                Confirm::After(packets) => u64::from(packets),
+                Confirm::WithTurn(most) => self.random.until_turn(most),
+            };
+            self.framing = Framing::Guessed { confirmed: known.max(now) + wait };
         }
     }
 
@@ -341,7 +390,7 @@ impl Run<'_> {
                 has_run = true;
             }
         }
-        let counts = clean && !(clean && std::mem::take(&mut self.doubt));
+        let counts = clean && !std::mem::take(&mut self.doubt);
         for pdu in self.pdus(from, to) {
             let (start, end) = (pdu * self.plen, (pdu + 1) * self.plen);
             let all = counts || to <= start + HEADER;
@@ -363,6 +412,8 @@ mod tests {
     //! | a late packet inside a PDU costs its own bytes, or the rest of the PDU, and one digest | `a_hole_costs_what_the_rule_says` |
     //! | a late packet over a header costs until the confirmation, or the rest of that PDU, by each rule, counted by hand | `a_lost_header_costs_until_the_next_pdu` |
     //! | a search at the start of packets finds what an aligning target sends as well as one that looks anywhere | `an_aligned_stream_is_found_at_packet_starts` |
+    //! | delays that were measured are drawn as often as they were | `measured_delays_are_drawn_as_often_as_they_were` |
+    //! | software that waits for its turn waits as long as a packet's share of the pause | `turns_come_as_often_as_they_are_said_to` |
     //! | a seed repeats, another differs | `a_seed_repeats` |
     use super::*;
 
@@ -373,7 +424,7 @@ mod tests {
         cut: Cut::Full,
         disorder: Disorder::Loss(0.0),
         round_trip: 6,
-        confirm: 2,
+        confirm: Confirm::After(2),
         known: Known::Read,
         hole: Hole::Continue,
         search: Search::Anywhere,
@@ -437,13 +488,44 @@ mod tests {
 
     #[test]
     fn an_aligned_stream_is_found_at_packet_starts() {
-        let model =
-            Model { payload: 5000, mss: 1448, disorder: Disorder::Loss(0.02), round_trip: 64, confirm: 8, ..MODEL };
+        let model = Model {
+            payload: 5000,
+            mss: 1448,
+            disorder: Disorder::Loss(0.02),
+            round_trip: 64,
+            confirm: Confirm::After(8),
+            ..MODEL
+        };
         let aligned = Model { cut: Cut::AtPdus, ..model };
         let anywhere = aligned.run(20_000, 1).placed;
         assert!((Model { search: Search::StartOfPacket, ..aligned }.run(20_000, 1).placed - anywhere).abs() < 1e-9);
         let start = Model { search: Search::StartOfPacket, ..model }.run(20_000, 1).placed;
         assert!(start < 0.5 * model.run(20_000, 1).placed, "{start}");
+    }
+
+    #[test]
+    fn measured_delays_are_drawn_as_often_as_they_were() {
+        let model = Model { disorder: Disorder::Loss(0.02), ..MODEL };
+        let [short, long] = [6, 60].map(|round_trip| {
+            let of = Model { round_trip, ..model };
+            let (plain, drawn) = (of.run(40_000, 1), model.run_measured(40_000, 1, 0.02, &[(round_trip, 7)]));
+            // Losses of what is sent again are part of what is measured; here they are left out.
+            assert!((plain.placed - drawn.placed).abs() < 0.02, "{plain:?}, {drawn:?}");
+            drawn.placed
+        });
+        let mixed = model.run_measured(40_000, 1, 0.02, &[(6, 1), (60, 1)]).placed;
+        assert!(long + 0.02 < mixed && mixed < short - 0.02, "{long}, {mixed}, {short}");
+        assert_eq!(model.run_measured(100, 1, 0.5, &[]).placed, 1.0);
+    }
+
+    #[test]
+    fn turns_come_as_often_as_they_are_said_to() {
+        let mut random = Random(3);
+        let waits: Vec<_> = (0..30_000).map(|_| random.until_turn(24)).collect();
+        let mean = waits.iter().sum::<u64>() as f64 / waits.len() as f64;
+        // The mean of x (x - 1) / 2 over that of x, for x from 1 to 24.
+        assert!((mean - 4600.0 / 2.0 / 300.0).abs() < 0.1, "{mean}");
+        assert!(waits.contains(&0) && waits.contains(&23) && !waits.iter().any(|wait| *wait > 23));
     }
 
     #[test]

@@ -23,11 +23,19 @@ const RULE_NAMES: [&str; 6] = [
     "6 as 4, aligned target",
 ];
 
+/// All in percent.
+struct Dot {
+    across: f64,
+    measured: f64,
+    ceiling: f64,
+    /// What was published, and what is comparable to it.
+    published: Option<(f64, f64)>,
+}
+
 /// A line with dots.
 struct Series<'a> {
     colour: &'a str,
-    /// Horizontal place (percent), measured, ceiling, published; the last three in percent.
-    points: Vec<(f64, f64, f64, Option<f64>)>,
+    points: Vec<Dot>,
 }
 
 fn disorder_percent(disorder: Disorder) -> (f64, Option<u32>) {
@@ -57,16 +65,22 @@ fn series<'a>(
         .filter(|row| disorder_percent(row.point.disorder).1 == distance)
         .map(|row| {
             let known = published::of(&row.point);
-            let (measured, ceiling, known) = match kind {
-                Kind::Placed => (row.measured.placed.value, row.ceiling.placed, known.map(|known| known.placed)),
+            let across = disorder_percent(row.point.disorder).0;
+            let m = &row.measured;
+            let (measured, ceiling, published) = match kind {
+                Kind::Placed => {
+                    let all_runs = (m.placed.value + m.other_runs) * 100.0;
+                    (m.placed.value, row.ceiling.placed, known.map(|known| (known.placed, all_runs)))
+                }
                 Kind::Digests => {
-                    (row.measured.digests.value, row.ceiling.digests, known.and_then(|known| known.digests))
+                    let digests = known.and_then(|known| known.digests);
+                    (m.digests.value, row.ceiling.digests, digests.map(|digests| (digests, m.digests.value * 100.0)))
                 }
             };
-            (disorder_percent(row.point.disorder).0, measured * 100.0, ceiling * 100.0, known)
+            Dot { across, measured: measured * 100.0, ceiling: ceiling * 100.0, published }
         })
         .collect();
-    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    points.sort_by(|a, b| a.across.total_cmp(&b.across));
     Series { colour, points }
 }
 
@@ -112,20 +126,23 @@ impl Svg {
             r##"<rect x="{x:.1}" y="{y:.1}" width="{WIDTH}" height="{HEIGHT}" fill="none" stroke="#888"/>"##
         ));
         for Series { colour, points, .. } in all {
-            let line: Vec<_> = points.iter().map(|p| format!("{:.1},{:.1}", place(p.0), level(p.2))).collect();
+            let line: Vec<_> =
+                points.iter().map(|p| format!("{:.1},{:.1}", place(p.across), level(p.ceiling))).collect();
             self.add(format_args!(
                 r#"<polyline points="{}" fill="none" stroke="{colour}" stroke-width="1.3"/>"#,
                 line.join(" ")
             ));
-            for (at, measured, _, known) in points {
-                let (cx, cy) = (place(*at), level(*measured));
+            for Dot { across, measured, published, .. } in points {
+                let (cx, cy) = (place(*across), level(*measured));
                 self.add(format_args!(r#"<circle cx="{cx:.1}" cy="{cy:.1}" r="3" fill="{colour}"/>"#));
-                if let Some(known) = known {
-                    let (a, b, c) = (cx - 6.0, cx + 6.0, level(*known));
-                    self.add(format_args!(
-                        r#"<line x1="{a:.1}" y1="{c:.1}" x2="{b:.1}" y2="{c:.1}" stroke="{colour}" stroke-width="2.5"/>"#
-                    ));
-                }
+                let Some((known, comparable)) = published else { continue };
+                let (a, b, known, comparable) = (cx - 6.0, cx + 6.0, level(*known), level(*comparable));
+                self.add(format_args!(
+                    r#"<line x1="{a:.1}" y1="{known:.1}" x2="{b:.1}" y2="{known:.1}" stroke="{colour}" stroke-width="2"/>"#
+                ));
+                self.add(format_args!(
+                    r#"<ellipse cx="{cx:.1}" cy="{comparable:.1}" rx="4" ry="4" fill="none" stroke="{colour}"/>"#
+                ));
             }
         }
     }
@@ -161,7 +178,8 @@ pub fn svg(rows: &[Row]) -> String {
         44.0,
         "start",
         12,
-        "dots: measured; lines: ceiling (one run per packet); bars: published ceiling (all runs of a packet); published rules",
+        "dots: measured, on lines: ceiling (a completion has room for one run of its packet); \
+         rings: all runs counted, on bars: published ceiling. Published rules.",
     );
     let sizes: Vec<_> = SIZES.iter().zip(COLOURS).map(|(size, colour)| (format!("{size} KiB PDUs"), colour)).collect();
     svg.legend(LEFT + 5.0, 66.0, &sizes, 120.0);

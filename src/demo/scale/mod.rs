@@ -25,6 +25,7 @@ use crate::adapter::{self, Adapter, Host};
 use crate::command::{CommandCounters, ObjectKind};
 use crate::ddp::tags::Quiesced;
 use crate::dma::DmaHeap;
+use crate::observe::{Publisher, Snapshot};
 use crate::platform::virtual_nic::{Clock, VirtualPlatform};
 use crate::shard::{self, MAX_SHARDS, Shard};
 use firmware_iface::caps::groups::NvmeotcpCap;
@@ -239,6 +240,12 @@ fn shard_config(config: &Config) -> shard::Config {
 
 /// Carries it out. An error means that it did not begin; what went wrong later is in the report.
 pub fn run(config: &Config) -> Result<Report, DemoError> {
+    run_published(config, Vec::new())
+}
+
+/// [`run`], with the numbers shown to whoever asks: the function's by the first publisher, and each shard's by one of the
+/// others.
+pub fn run_published(config: &Config, publishers: Vec<Publisher>) -> Result<Report, DemoError> {
     config.check()?;
     let began = Instant::now();
     let clock = Clock::default();
@@ -281,13 +288,16 @@ pub fn run(config: &Config) -> Result<Report, DemoError> {
     let (workers, hosted, targets) = std::thread::scope(|scope| {
         let (clock, progress) = (&clock, &progress);
         let network = scope.spawn(move || network.run(clock, progress));
-        let hosting = scope.spawn(move || run_host(host, clock, progress));
-        let workers = shards.into_iter().zip(sites).map(|(shard, sites)| {
+        let mut publishers = publishers.into_iter();
+        let publisher = publishers.next();
+        let hosting = scope.spawn(move || run_host(host, clock, progress, publisher));
+        let workers = shards.into_iter().zip(sites).zip(0..).map(|((shard, sites), number)| {
+            let publisher = publishers.next();
             scope.spawn(move || {
                 heap::driver_thread();
                 let seat = clock.join();
                 progress.wait_for_all();
-                let done = Worker::new(config, shard, sites, progress).run();
+                let done = Worker::new(config, (number, shard), sites, progress, publisher).run();
                 progress.ended.fetch_add(1, Ordering::AcqRel);
                 clock.stir();
                 drop(seat);
@@ -353,8 +363,17 @@ fn seen(host: &Host<VirtualPlatform>) -> (CommandCounters, usize, Vec<(ObjectKin
     (adapter.command_counters(), adapter.most_commands_in_flight(), adapter.objects().by_kind())
 }
 
+fn show(host: &Host<VirtualPlatform>, clock: &Clock) -> Snapshot {
+    Snapshot { at: clock.now(), function: host.stats(), ..Snapshot::default() }
+}
+
 /// Serves shards until they are gone.
-fn run_host(mut host: Host<VirtualPlatform>, clock: &Clock, progress: &Progress) -> Hosted {
+fn run_host(
+    mut host: Host<VirtualPlatform>,
+    clock: &Clock,
+    progress: &Progress,
+    mut publisher: Option<Publisher>,
+) -> Hosted {
     heap::driver_thread();
     let seat = clock.join();
     let before = host.adapter().command_counters();
@@ -362,6 +381,9 @@ fn run_host(mut host: Host<VirtualPlatform>, clock: &Clock, progress: &Progress)
     progress.wait_for_all();
     while !host.is_over() {
         let worked = host.poll();
+        if let Some(publisher) = &mut publisher {
+            publisher.poll(|| show(&host, clock));
+        }
         progress.firmware_pages.store(host.adapter().firmware_pages(), Ordering::Relaxed);
         if set_up.is_none() && progress.set_up.load(Ordering::Acquire) == progress.shards {
             set_up = Some(seen(&host));
@@ -374,6 +396,9 @@ fn run_host(mut host: Host<VirtualPlatform>, clock: &Clock, progress: &Progress)
         }
     }
     drop(seat);
+    if let Some(publisher) = publisher {
+        publisher.finish(show(&host, clock));
+    }
     let (set_up, most_in_flight, objects) = set_up.unwrap_or_else(|| seen(&host));
     Hosted { host, before, set_up, most_in_flight, objects }
 }

@@ -7,6 +7,8 @@ use crate::dma::IoBuf;
 use crate::nvme::command::Request;
 use crate::nvme::controller::ControllerConfig;
 use crate::nvme::fabrics::{HostIdentity, Nqn};
+use crate::observe::{Publisher, Snapshot};
+use crate::platform::Platform;
 use crate::platform::virtual_nic::VirtualPlatform;
 use crate::shard::{Closed, Completion, ConnectionId, Disconnect, Event, Refused, Shard};
 use nvme_target::Generated;
@@ -62,9 +64,15 @@ pub(super) struct Done {
     pub closed: Closed,
 }
 
+fn show(shard: &Shard<VirtualPlatform>, number: u32) -> Snapshot {
+    Snapshot { at: shard.platform().now(), shards: vec![shard.stats(number)], ..Snapshot::default() }
+}
+
 pub(super) struct Worker<'a> {
     config: &'a Config,
+    number: u32,
     shard: Shard<VirtualPlatform>,
+    publisher: Option<Publisher>,
     platform: Arc<VirtualPlatform>,
     sites: Vec<Site>,
     progress: &'a Progress,
@@ -76,12 +84,14 @@ pub(super) struct Worker<'a> {
 impl<'a> Worker<'a> {
     pub fn new(
         config: &'a Config,
-        shard: Shard<VirtualPlatform>,
+        (number, shard): (u32, Shard<VirtualPlatform>),
         sites: Vec<Site>,
         progress: &'a Progress,
+        publisher: Option<Publisher>,
     ) -> Worker<'a> {
         let platform = Arc::clone(shard.platform());
-        Worker { config, shard, platform, sites, progress, outcome: Outcome::default(), queues: Vec::new() }
+        let (outcome, queues) = (Outcome::default(), Vec::new());
+        Worker { config, number, shard, publisher, platform, sites, progress, outcome, queues }
     }
 
     pub fn run(mut self) -> Done {
@@ -100,6 +110,9 @@ impl<'a> Worker<'a> {
             if count != 0 {
                 self.problem(format!("{count} {what}"));
             }
+        }
+        if let Some(publisher) = self.publisher.take() {
+            publisher.finish(show(&self.shard, self.number));
         }
         let deadline = self.shard.adapter().command_deadline();
         let Worker { shard, mut outcome, .. } = self;
@@ -121,7 +134,7 @@ impl<'a> Worker<'a> {
         self.progress.set_up.fetch_add(1, Ordering::AcqRel);
         self.platform.clock().stir();
         while !self.progress.noted.load(Ordering::Acquire) {
-            self.shard.poll();
+            self.poll();
             self.platform.rest(self.shard.next_deadline());
         }
         done
@@ -140,6 +153,14 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    fn poll(&mut self) -> bool {
+        let worked = self.shard.poll();
+        if let Some(publisher) = &mut self.publisher {
+            publisher.poll(|| show(&self.shard, self.number));
+        }
+        worked
+    }
+
     /// Lets everything run until `look` finds what it waits for among the events.
     fn wait<T>(
         &mut self,
@@ -155,7 +176,7 @@ impl<'a> Worker<'a> {
                     return Ok(found);
                 }
             }
-            if self.shard.poll() {
+            if self.poll() {
                 worked = true;
                 continue;
             }

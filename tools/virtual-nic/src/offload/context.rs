@@ -408,7 +408,7 @@ impl Context {
             return Look::bypassed(Bypass::Stopped);
         }
         let behaviour = placement.behaviour;
-        let before = stream.tracker;
+        let dropped = counters.guesses_dropped;
         // Serial number arithmetic (RFC 9293 §3.4).
         let ahead = seq.wrapping_sub(stream.expected).cast_signed();
         let mut from = 0;
@@ -418,7 +418,7 @@ impl Context {
                 let searches = behaviour.search_late && stream.tracker == Tracker::Searching;
                 let rules = options.rules(Tracker::Searching, behaviour);
                 let request = if searches { stream.look_back(seq, payload, &rules, behaviour, counters) } else { None };
-                episode.packet(before, stream.tracker, request.is_some());
+                episode.packet(stream.tracker, false, request.is_some());
                 return Look { request, ..Look::bypassed(Bypass::Early) };
             }
         }
@@ -430,9 +430,10 @@ impl Context {
             stream.wait(behaviour, counters);
         }
         let table = table.filter(|_| options.zero_copy);
-        let walk = Walk { stream: &mut *stream, crc, options, table, check_digest, placement, counters };
+        let walk =
+            Walk { stream: &mut *stream, crc, options, table, check_digest, placement, counters: &mut *counters };
         let look = walk.run(payload, from);
-        episode.packet(before, stream.tracker, look.request.is_some());
+        episode.packet(stream.tracker, counters.guesses_dropped != dropped, look.request.is_some());
         *stopped = look.bypass == Some(Bypass::Stopped);
         look
     }

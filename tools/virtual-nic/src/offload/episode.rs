@@ -33,22 +33,21 @@ pub(super) struct Open {
 }
 
 impl Open {
-    /// A packet was processed that found the tracker in one state and left it in another, or the same.
+    /// A packet was processed that left the tracker in this state. `drops`: it proved a guess wrong or worthless.
     #[inline]
-    pub(super) fn packet(&mut self, before: Tracker, after: Tracker, asks: bool) {
+    pub(super) fn packet(&mut self, after: Tracker, drops: bool, asks: bool) {
         if after == Tracker::Offloading && self.episode.is_none() {
             return;
         }
-        self.count(before, after, asks);
+        self.count(drops, asks);
     }
 
     #[cold]
-    fn count(&mut self, before: Tracker, after: Tracker, asks: bool) {
+    fn count(&mut self, drops: bool, asks: bool) {
         // The loss of a header after the confirmation and before a byte was placed belongs to the same episode.
         let episode = self.episode.get_or_insert_default();
         episode.packets += 1;
-        let dropped = after == Tracker::Searching || before == Tracker::Searching;
-        self.waiting &= !dropped;
+        self.waiting &= !drops;
         if asks {
             (episode.asked, episode.confirmed) = (episode.packets, 0);
             episode.requests += 1;

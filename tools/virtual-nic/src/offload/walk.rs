@@ -314,7 +314,8 @@ impl Stream {
             let header = examine(&rest[..rest.len().min(LONGEST_HEADER)], rules);
             let Ok(Header::Complete { plen, data }) = header else { continue };
             let start = seq.wrapping_add(at as u32);
-            // Serial number arithmetic, as everywhere; a PDU is shorter than 2 GiB by far.
+            // Serial number arithmetic, as everywhere; a PDU is shorter than 2 GiB by far. A header that begins behind what
+            // is expected comes again: it is as far off as one that is long over.
             let passed = self.expected.wrapping_sub(start);
             if passed > plen {
                 continue;

@@ -315,3 +315,24 @@ fn the_device_does_what_the_oracle_says() {
     // The scenarios are not all alike: each of these happened, and not once by chance.
     assert!(reached.borrow().iter().all(|count| *count > 20), "{reached:?}");
 }
+
+/// Every packet is late and begins 12 bytes early: the headers that are found lie across the byte that is expected, and what
+/// is missing after the confirmation was read already.
+#[test]
+fn a_header_that_was_read_in_a_late_packet_may_be_missing() {
+    let data = |len| Pdu::Data { cid: 0, offset: 0, len, padding: 0, good_digest: false, decoy: None };
+    let scenario = Scenario {
+        digests: Digests { header: false, data: false },
+        pdus: [472, 4000, 1112, 1].map(data).to_vec(),
+        cuts: vec![1, 1, 1, 1, 44, 1, 1, 6],
+        fates: vec![Fate::Lost(1, 12, 0)],
+        buffers: vec![vec![]; 6],
+        seq: 1,
+        which: WhichRun::First,
+        behaviour: Behaviour { search_late: true, longest_guess: LONGEST, ..Behaviour::default() },
+        delay: 0,
+        unasked: vec![],
+    };
+    let counted = run(&scenario).unwrap();
+    assert!(counted.confirmations > 0 && counted.holes > 0, "{counted:?}");
+}

@@ -38,6 +38,8 @@ struct Known {
     flag_due: bool,
     /// A header that was being followed without confirmation has all bytes that matter, but was not judged.
     overdue: bool,
+    /// Header bytes before this position were read in a late packet, whether or not they come again.
+    read: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -75,6 +77,11 @@ pub(super) struct Oracle<'a> {
     pub(super) stale: u64,
 }
 
+/// A byte of data or of its digest.
+fn is_data(what: Byte) -> bool {
+    !matches!(what, Byte::Plain | Byte::Header | Byte::HeaderEnd)
+}
+
 /// What a place looks like, as far as bytes before `to` tell.
 enum Looks {
     Header,
@@ -84,8 +91,15 @@ enum Looks {
 
 impl<'a> Oracle<'a> {
     pub(super) fn new(stream: &'a Stream, behaviour: Behaviour, which: WhichRun) -> Oracle<'a> {
-        let known =
-            Known { whole: true, begun: true, places: true, after_hole: false, flag_due: false, overdue: false };
+        let known = Known {
+            whole: true,
+            begun: true,
+            places: true,
+            after_hole: false,
+            flag_due: false,
+            overdue: false,
+            read: 0,
+        };
         Oracle {
             stream,
             behaviour,
@@ -156,10 +170,12 @@ impl<'a> Oracle<'a> {
     fn gap(&mut self, to: usize) {
         let from = self.expected;
         let missing = &self.stream.what[from..to];
-        let headers = missing.iter().any(|what| matches!(what, Byte::Header | Byte::HeaderEnd));
+        let read = if let State::Known(known) = &self.state { known.read } else { 0 };
+        let unread = &self.stream.what[from.max(read).min(to)..to];
+        let headers = unread.iter().any(|what| matches!(what, Byte::Header | Byte::HeaderEnd));
         match &mut self.state {
             State::Known(known) if !headers && !known.overdue => {
-                known.whole &= missing.iter().all(|what| *what == Byte::Plain);
+                known.whole &= !missing.iter().any(|what| is_data(*what));
                 known.after_hole = true;
                 known.places &= self.behaviour.hole == HoleRule::Continue;
                 self.holes += 1;
@@ -190,7 +206,8 @@ impl<'a> Oracle<'a> {
         let mut places = Vec::new();
         for at in begin..to {
             let what = self.stream.what[at];
-            if what == Byte::HeaderEnd || std::mem::take(&mut known.overdue) {
+            let ends_header = what == Byte::HeaderEnd && at >= known.read;
+            if ends_header || std::mem::take(&mut known.overdue) {
                 skipped |= known.after_hole && self.behaviour.header_packet == HeaderPacket::Ring;
                 known = Known {
                     whole: true,
@@ -199,6 +216,7 @@ impl<'a> Oracle<'a> {
                     after_hole: false,
                     flag_due: false,
                     overdue: false,
+                    read: 0,
                 };
             }
             match what {
@@ -311,14 +329,14 @@ impl<'a> Oracle<'a> {
         self.state = State::Lost(cut.filter(|_| self.behaviour.keep_partial_header));
     }
 
-    /// A late packet is searched for the header of a PDU that is not over.
+    /// A late packet is searched for the header of a PDU that has begun and is not over.
     fn look_back(&mut self, from: usize, to: usize) {
         let places = if self.behaviour.search == SearchRule::Anywhere { from..to } else { from..(from + 1).min(to) };
         for first in places {
             let Some(place) = self.stream.places.get(&first) else { continue };
             let (needs, good) = place.judged(self.behaviour.pattern);
             let end = first + place.plen as usize;
-            if !good || first + needs > to || end < self.expected {
+            if !good || first + needs > to || first > self.expected || end < self.expected {
                 continue;
             }
             let named = self.behaviour.named(first);
@@ -358,6 +376,7 @@ impl<'a> Oracle<'a> {
             after_hole: false,
             flag_due: self.behaviour.first_flag == FirstFlag::WronglySet,
             overdue,
+            read: if guess.judged { guess.at + self.stream.places[&guess.at].header } else { 0 },
         });
     }
 }
