@@ -397,7 +397,7 @@ impl<'a> Bench<'a> {
         if arrived && self.ticks < self.next_turn {
             return Ok(());
         }
-        self.next_turn = self.ticks + 1 + (self.random.next() >> 33) % PAUSE;
+        self.next_turn = self.ticks + 1 + (self.random.next_u64() >> 33) % PAUSE;
         self.turn(now);
         match arrived || self.lane.next_due().is_some_and(|due| due <= now) {
             true => Ok(()),

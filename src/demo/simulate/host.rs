@@ -389,7 +389,7 @@ impl Sim<'_> {
         let Some(range) = self.namespace.choose(&mut self.random, blocks, wants_write) else { return Ok(false) };
         let heap = self.shard().adapter().heap().clone();
         let pieces = self.random.between(1, u64::from(self.plan.pieces)) as u32;
-        let buffer = Namespace::buffer(&heap, blocks * BLOCK, pieces, self.random.next());
+        let buffer = Namespace::buffer(&heap, blocks * BLOCK, pieces, self.random.next_u64());
         let buffer = buffer.map_err(|error| format!("no memory for a buffer: {error}"))?;
         let (id, token) = (self.queues[queue].id, self.namespace.next_token());
         let (lba, count, size) = (range.start, blocks as u32, BLOCK as u32);

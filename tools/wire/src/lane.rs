@@ -112,7 +112,7 @@ impl Lane {
             return;
         }
         if self.happens(self.impairments.corrupt) && !frame.is_empty() {
-            let bit = self.random.next() as usize % (frame.len() * 8);
+            let bit = self.random.next_u64() as usize % (frame.len() * 8);
             frame[bit / 8] ^= 1 << (bit % 8);
             self.counters.corrupted += 1;
         }

@@ -13,7 +13,7 @@ impl Random {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -22,19 +22,19 @@ impl Random {
 
     /// True with this probability.
     pub fn happens(&mut self, probability: f64) -> bool {
-        probability > 0.0 && ((self.next() >> 11) as f64) < probability * (1u64 << 53) as f64
+        probability > 0.0 && ((self.next_u64() >> 11) as f64) < probability * (1u64 << 53) as f64
     }
 
     /// A number from `least` to `most`.
     pub fn between(&mut self, least: u64, most: u64) -> u64 {
         let span = u128::from(most.saturating_sub(least)) + 1;
-        least + ((u128::from(self.next()) * span) >> 64) as u64
+        least + ((u128::from(self.next_u64()) * span) >> 64) as u64
     }
 
     /// As [`Random::between`], with every order of magnitude as likely as the others; `least` is not 0.
     pub fn magnitude(&mut self, least: u64, most: u64) -> u64 {
         let (low, high) = ((least.max(1) as f64).ln(), (most.max(1) as f64).ln());
-        let share = (self.next() >> 11) as f64 / (1u64 << 53) as f64;
+        let share = (self.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
         ((low + (high - low) * share).exp().round() as u64).clamp(least, most)
     }
 
