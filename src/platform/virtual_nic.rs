@@ -62,6 +62,8 @@ struct Rounds {
     /// Earliest moment that one of those who rest waits for, in nanoseconds.
     first: Option<u64>,
     round: u64,
+    /// Somebody stirred since all rested: a thread that looked before that, and rests after it, has yet to see it.
+    stirred: bool,
 }
 
 impl Clock {
@@ -97,7 +99,8 @@ impl Clock {
         rounds.first = [rounds.first, until].into_iter().flatten().min();
         rounds.resting += 1;
         if rounds.resting >= rounds.threads {
-            self.end_round(&mut rounds, true);
+            let unseen = std::mem::take(&mut rounds.stirred);
+            self.end_round(&mut rounds, !unseen);
         } else {
             let round = rounds.round;
             while rounds.round == round {
@@ -111,6 +114,7 @@ impl Clock {
     /// Something was done that may concern others: whoever rests looks again before time passes.
     pub fn stir(&self) {
         let mut rounds = self.rounds();
+        rounds.stirred = rounds.threads != 0;
         if rounds.resting != 0 {
             self.end_round(&mut rounds, false);
         }
@@ -140,6 +144,7 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut rounds = self.0.rounds();
         rounds.threads -= 1;
+        rounds.stirred = rounds.threads != 0;
         // Those who rest may have waited for this thread only; they look again.
         if rounds.resting != 0 {
             self.0.end_round(&mut rounds, false);
@@ -386,6 +391,25 @@ mod tests {
         assert_eq!(platform.now(), Duration::from_micros(250));
         assert!(deadline.wait(&platform, || None::<()>).is_none());
         assert!(platform.now() >= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn time_waits_for_who_looked_before_something_was_done() {
+        let clock = Clock::default();
+        let seats = (clock.join(), clock.join());
+        // Nobody rests yet. The other has looked already, and found nothing.
+        clock.stir();
+        let due = Duration::from_micros(5);
+        std::thread::scope(|scope| {
+            let clock = &clock;
+            let rounds = || {
+                let seen = [clock.rest(Some(due)), clock.rest(Some(due))];
+                assert_eq!(seen, [Duration::ZERO, due], "it looks again before time passes");
+            };
+            scope.spawn(rounds);
+            rounds();
+        });
+        drop(seats);
     }
 
     #[test]
