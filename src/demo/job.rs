@@ -735,7 +735,7 @@ pub(super) fn buffer(heap: &DmaHeap, len: usize, pieces: u32, seed: u64) -> Resu
         return Ok(IoBuf::new(vec![heap.allocate(len, 4096)?]));
     }
     let mut generator = Random(seed ^ 0x9e37_79b9_7f4a_7c15);
-    let mut random = |below: usize| (generator.next() >> 33) as usize % below.max(1);
+    let mut random = |below: usize| (generator.next_u64() >> 33) as usize % below.max(1);
     const GAP: usize = 63;
     let mut rest = heap.allocate(len + pieces as usize * GAP, 64)?;
     let mut segments = VecDeque::new();

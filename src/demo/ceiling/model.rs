@@ -208,7 +208,7 @@ impl Model {
             if total == 0 || !random.happens(share) {
                 return 0;
             }
-            let mut left = random.next_u64() % total;
+            let mut left = random.next() % total;
             let drawn = delays.iter().find(|(_, times)| {
                 let here = left < *times;
                 left = left.saturating_sub(*times);

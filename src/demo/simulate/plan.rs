@@ -194,7 +194,7 @@ impl Plan {
             switches: switches(r),
             // Not into bindings: the reads there could not be compared.
             hostile: r.happens(0.08).then(|| Hostile {
-                seed: r.next(),
+                seed: r.next_u64(),
                 every: r.between(100, 1000) as u32,
                 bindings: false,
                 buffers: true,
@@ -344,7 +344,7 @@ fn size(r: &mut Random) -> Size {
 
 fn script(r: &mut Random, queues: u32, header_digest: bool, data_digest: bool, lossy: bool) -> Script {
     Script {
-        seed: r.next(),
+        seed: r.next_u64(),
         c2h_data: size(r),
         r2t: size(r),
         r2t_outstanding: r.between(0, 4) as u32,
@@ -375,7 +375,7 @@ fn script(r: &mut Random, queues: u32, header_digest: bool, data_digest: bool, l
 /// another read, and damaged data without a digest.
 fn fault(r: &mut Random, queues: u32, header_digest: bool, data_digest: bool) -> Fault {
     let after = r.between(0, 20_000) as u32;
-    let any = r.next() as u32;
+    let any = r.next_u64() as u32;
     let small = r.between(0, 20_000) as u32;
     let kind = match r.between(0, 15) {
         0 => Kind::Type(any as u8),
@@ -413,9 +413,9 @@ fn happenings(r: &mut Random, queues: u32, requests: u32) -> Vec<Happening> {
             all.push(Happening { after, polls: r.magnitude(1, 40) as u32 - 1, what: draw(r) });
         }
     };
-    add(r, 0.4, 8, &|r| What::Cancel(r.next() as u32));
+    add(r, 0.4, 8, &|r| What::Cancel(r.next_u64() as u32));
     add(r, 0.25, 3, &|r| What::Close(r.between(0, u64::from(queues) - 1) as u32));
-    add(r, 0.12, 3, &|r| What::Device { fault: r.of(choices::QUEUE_FAULT).1, pick: r.next() });
+    add(r, 0.12, 3, &|r| What::Device { fault: r.of(choices::QUEUE_FAULT).1, pick: r.next_u64() });
     add(r, 0.12, 3, &|r| What::Command {
         opcode: r.of(&OPCODES),
         fault: command_fault(r),
@@ -432,13 +432,13 @@ fn happenings(r: &mut Random, queues: u32, requests: u32) -> Vec<Happening> {
 
 fn command_fault(r: &mut Random) -> CommandFault {
     match r.between(0, 6) {
-        0 => CommandFault::Refuse { status: Status::NO_RES_ERR, syndrome: r.next() as u32 },
+        0 => CommandFault::Refuse { status: Status::NO_RES_ERR, syndrome: r.next_u64() as u32 },
         1 => CommandFault::Late(Duration::from_micros(r.magnitude(1, 5_000_000))),
         2 => CommandFault::NeverAnswered,
         3 => CommandFault::Lost,
         4 => CommandFault::WrongToken,
         5 => CommandFault::Truncated(r.between(0, 15) as usize),
-        _ => CommandFault::Garbage(r.next()),
+        _ => CommandFault::Garbage(r.next_u64()),
     }
 }
 

@@ -68,6 +68,9 @@ const ALL: &[(&str, &str, Set)] = &[
     ("strict-arm-sequence", "an arm doorbell with an old sequence number is ignored", |s, v| {
         flag(&mut s.strict_arm_sequence, v)
     }),
+    ("queue-address-reads-back", "the address of the command queue can be read", |s, v| {
+        flag(&mut s.queue_address_reads_back, v)
+    }),
     ("sign-answers", "answers of the command queue carry valid signatures", |s, v| flag(&mut s.sign_answers, v)),
     ("which-run", "which run of a packet is placed when several could be", |s, v| {
         choose(
@@ -99,6 +102,9 @@ const ALL: &[(&str, &str, Set)] = &[
     }),
     ("longest-guess", "largest PLEN that the search takes for one, bytes", |s, v| {
         number(&mut s.offload.longest_guess, v)
+    }),
+    ("search-late", "a late packet is searched for a header while searching", |s, v| {
+        flag(&mut s.offload.search_late, v)
     }),
     ("keep-partial-header", "a header cut by the end of a packet is recognised while searching", |s, v| {
         flag(&mut s.offload.keep_partial_header, v)
