@@ -1,12 +1,24 @@
 //! Where DMA buffers come from: a few large arenas, mapped once, cut up.
 
+use super::pin::{Lent, Pages, Run};
 use super::{Arena, DmaBuf, DmaError, Iova, IovaAllocator};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Makes arenas visible to the device: the IOMMU's side of a platform.
 pub trait DmaMapper: Send + Sync {
     /// Lets the device read and write all of `arena` at `iova`.
     fn map(&self, iova: Iova, arena: &Arena) -> Result<(), DmaError>;
+    /// Lets the device read and write memory that is not an arena's, at `iova`: [`DmaHeap::pin`].
+    ///
+    /// A platform that cannot do so with memory that has no file refuses, which is what this does where it is not overridden.
+    fn map_pages(&self, iova: Iova, pages: &Pages) -> Result<(), DmaError> {
+        let _ = (iova, pages);
+        Err(DmaError::NotLendable {
+            cause: "this platform lends memory to the device by its file, and this memory has none",
+            advice: "take the buffer from the platform's own memory (DmaHeap::allocate)",
+        })
+    }
     /// Takes a mapping back; the device must not use it any more.
     fn unmap(&self, iova: Iova, len: u64) -> Result<(), DmaError>;
 }
@@ -21,17 +33,25 @@ const GRAIN: usize = 64;
 /// Cuts arenas into buffers. Clones share the same heap; buffers may outlive every clone.
 #[derive(Clone)]
 pub struct DmaHeap {
-    inner: Arc<Inner>,
+    pub(super) inner: Arc<Inner>,
 }
 
-struct Inner {
-    mapper: Arc<dyn DmaMapper>,
+pub(super) struct Inner {
+    pub mapper: Arc<dyn DmaMapper>,
     state: Mutex<State>,
 }
 
-struct State {
-    space: IovaAllocator,
+pub(super) struct State {
+    pub space: IovaAllocator,
     arenas: Vec<Arc<Mapped>>,
+    /// Memory of callers by first address and bytes.
+    pub runs: HashMap<(usize, usize), Weak<Run>>,
+}
+
+impl Inner {
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
 }
 
 struct Mapped {
@@ -42,7 +62,36 @@ struct Mapped {
     free: Mutex<Vec<(usize, usize)>>,
 }
 
-/// A piece taken out of an arena; goes back when the last buffer that shares it is dropped.
+/// What a buffer's memory belongs to; released when the last buffer that shares it is dropped.
+#[derive(Debug)]
+pub(super) enum Keeper {
+    /// A piece of an arena.
+    Arena(Allocation),
+    /// Memory of a caller.
+    Caller(Lent),
+}
+
+impl Keeper {
+    /// Where the memory begins, and its bytes.
+    #[inline(always)]
+    pub fn memory(&self) -> (*mut u8, usize) {
+        match self {
+            Keeper::Arena(allocation) => (allocation.mapped.arena.address(), allocation.mapped.arena.len()),
+            Keeper::Caller(lent) => lent.memory(),
+        }
+    }
+
+    /// The same place as the device sees it.
+    #[inline(always)]
+    pub fn iova(&self) -> Iova {
+        match self {
+            Keeper::Arena(allocation) => allocation.mapped.iova,
+            Keeper::Caller(lent) => lent.iova(),
+        }
+    }
+}
+
+/// A piece taken out of an arena; goes back when it is dropped.
 pub(super) struct Allocation {
     mapped: Arc<Mapped>,
     heap: Weak<Inner>,
@@ -99,17 +148,6 @@ impl Mapped {
     }
 }
 
-impl Allocation {
-    #[inline(always)]
-    pub(super) fn arena(&self) -> &Arena {
-        &self.mapped.arena
-    }
-    #[inline(always)]
-    pub(super) fn iova(&self) -> Iova {
-        self.mapped.iova
-    }
-}
-
 impl Drop for Allocation {
     fn drop(&mut self) {
         if self.heap.strong_count() > 0 {
@@ -121,7 +159,8 @@ impl Drop for Allocation {
 impl DmaHeap {
     /// A heap over the device addresses of `space`.
     pub fn new(mapper: Arc<dyn DmaMapper>, space: IovaAllocator) -> DmaHeap {
-        DmaHeap { inner: Arc::new(Inner { mapper, state: Mutex::new(State { space, arenas: Vec::new() }) }) }
+        let state = State { space, arenas: Vec::new(), runs: HashMap::new() };
+        DmaHeap { inner: Arc::new(Inner { mapper, state: Mutex::new(state) }) }
     }
 
     /// Allocates `len` bytes, zeroed, whose device address is a multiple of `align` (a power of two).
@@ -131,7 +170,7 @@ impl DmaHeap {
         }
         let size = len.checked_next_multiple_of(GRAIN).ok_or(DmaError::BadRequest { bytes: len, align })?;
         let align = align.max(GRAIN);
-        let mut state = lock(&self.inner.state);
+        let mut state = self.inner.state();
         let found = state.arenas.iter().find_map(|m| m.take(size, align).map(|at| (Arc::clone(m), at)));
         let (mapped, offset) = match found {
             Some(found) => found,
@@ -142,7 +181,7 @@ impl DmaHeap {
             }
         };
         let allocation = Allocation { mapped, heap: Arc::downgrade(&self.inner), offset, len: size };
-        let buffer = DmaBuf::new(Arc::new(allocation), offset, len);
+        let buffer = DmaBuf::new(Arc::new(Keeper::Arena(allocation)), offset, len);
         buffer.fill(0, len, 0);
         Ok(buffer)
     }
@@ -162,7 +201,7 @@ impl DmaHeap {
 
     /// Bytes in arenas, and bytes of these handed out.
     pub fn usage(&self) -> (usize, usize) {
-        let state = lock(&self.inner.state);
+        let state = self.inner.state();
         let total = state.arenas.iter().map(|m| m.arena.len()).sum();
         let free: usize = state.arenas.iter().map(|m| lock(&m.free).iter().map(|f| f.1).sum::<usize>()).sum();
         (total, total - free)

@@ -9,7 +9,7 @@
 //! order in which threads reach the device is the machine's, so such a run is not repeatable to the packet.
 
 use super::{Identity, Platform, PlatformError};
-use crate::dma::{Arena, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator};
+use crate::dma::{Arena, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator, Pages};
 use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -343,6 +343,16 @@ impl DmaMapper for Mapper {
         })
     }
 
+    fn map_pages(&self, iova: Iova, pages: &Pages) -> Result<(), DmaError> {
+        let mapped = inside(|| lock(&self.0).dma_map_region(iova.get(), Arc::clone(pages.region())));
+        mapped.map_err(|error| DmaError::Map {
+            iova,
+            bytes: pages.len() as u64,
+            cause: error.to_string(),
+            advice: "the range is in use",
+        })
+    }
+
     fn unmap(&self, iova: Iova, len: u64) -> Result<(), DmaError> {
         lock(&self.0).dma_unmap(iova.get(), len).map_err(|error| DmaError::Map {
             iova,
@@ -358,6 +368,7 @@ mod tests {
     //! | property | test |
     //! |---|---|
     //! | device and driver see the same memory while it is mapped | `memory_is_shared_while_mapped` |
+    //! | memory of the caller as well, while it is lent | `memory_is_shared_while_lent` |
     //! | waiting lets time pass, never further than what is due next | `waiting_stops_at_what_is_due` |
     //! | costs are simulated time, or real time without the device's | `costs_are_measured_without_the_device` |
     //! | an access outside the BAR never reaches the device | `an_access_outside_the_bar_is_a_bug` |
@@ -365,6 +376,27 @@ mod tests {
     //! | who stirs wakes the others before time passes; who leaves is not waited for | `a_stir_comes_before_time` |
     use super::*;
     use crate::platform::Deadline;
+
+    #[test]
+    fn memory_is_shared_while_lent() {
+        let platform = VirtualPlatform::new("virtual", virtual_nic::Config::default());
+        let heap = platform.dma_heap();
+        let (buffer, lease) = heap.pin((0..10_000).map(|n| n as u8).collect()).expect("memory");
+        let piece = buffer.split_at(4099).1.split_at(13).0;
+        let iova = piece.iova().get();
+        let mut seen = [0; 13];
+        {
+            let nic = lock(&platform.nic);
+            nic.dma_read(iova, &mut seen).expect("lent");
+            nic.dma_write(iova, &[1; 13]).expect("lent");
+        }
+        assert!(seen.iter().enumerate().all(|(n, byte)| *byte == (4099 + n) as u8));
+        assert_eq!(piece.read_array::<13>(0), [1; 13]);
+        drop(piece);
+        let memory = lease.end().expect("no piece is left");
+        assert_eq!(memory[4098..4113], [&[2][..], &[1; 13], &[16]].concat());
+        assert!(lock(&platform.nic).dma_write(iova, &[2]).is_err(), "given back");
+    }
 
     #[test]
     fn memory_is_shared_while_mapped() {

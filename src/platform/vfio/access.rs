@@ -6,7 +6,7 @@
 #![allow(unsafe_code)] // Ioctls without a wrapper, and memory that is given to a device.
 
 use super::sysfs::Function;
-use crate::dma::{Arena, DmaError, DmaMapper, Iova};
+use crate::dma::{Arena, DmaError, DmaMapper, Iova, Pages};
 use crate::platform::PlatformError;
 use std::fmt;
 use std::io;
@@ -277,6 +277,8 @@ fn advice(error: &VfioError, cause: &io::Error, group: u32) -> String {
     }
 }
 
+/// "Bad address".
+const EFAULT: i32 = 14;
 /// Bytes that answers about address ranges are read into at first.
 const INFO_BYTES: usize = 4096;
 /// More than any IOMMU has to say.
@@ -365,14 +367,18 @@ fn ioas_ranges(iommufd: &VfioIommufd) -> io::Result<Vec<RangeInclusive<u64>>> {
     Ok(list.into_iter().map(|[first, last]| first..=last).filter(|range| !range.is_empty()).collect())
 }
 
-impl DmaMapper for Access {
-    fn map(&self, iova: Iova, arena: &Arena) -> Result<(), DmaError> {
-        // SAFETY: no reference to an arena's memory is ever made (see `dma`), and the heap unmaps it for the device before
-        // the mapping of this process goes.
+impl Access {
+    /// Lets the device into whole pages of this process.
+    ///
+    /// # Safety
+    /// They are mapped for reading and writing, and stay so until they are unmapped for the device; no reference to them is
+    /// made meanwhile.
+    unsafe fn map_memory(&self, iova: Iova, address: *mut u8, len: usize) -> Result<(), DmaError> {
+        // SAFETY: as the caller promises.
         let mapped = unsafe {
             match &self.memory {
-                Memory::Group(container) => container.vfio_dma_map(iova.get(), arena.len(), arena.address()),
-                Memory::Cdev(iommufd) => iommufd.vfio_dma_map(iova.get(), arena.len(), arena.address()),
+                Memory::Group(container) => container.vfio_dma_map(iova.get(), len, address),
+                Memory::Cdev(iommufd) => iommufd.vfio_dma_map(iova.get(), len, address),
             }
         };
         mapped.map_err(|error| {
@@ -380,10 +386,24 @@ impl DmaMapper for Access {
             let advice = match cause.kind() {
                 io::ErrorKind::OutOfMemory => "raise the limit of locked memory (ulimit -l, LimitMEMLOCK=)",
                 io::ErrorKind::StorageFull => "raise vfio_iommu_type1.dma_entry_limit",
+                _ if cause.raw_os_error() == Some(EFAULT) => "memory that is lent must be mapped, and writable",
                 _ => "see what the kernel says (dmesg)",
             };
-            DmaError::Map { iova, bytes: arena.len() as u64, cause: format!("{error} ({cause})"), advice }
+            DmaError::Map { iova, bytes: len as u64, cause: format!("{error} ({cause})"), advice }
         })
+    }
+}
+
+impl DmaMapper for Access {
+    fn map(&self, iova: Iova, arena: &Arena) -> Result<(), DmaError> {
+        // SAFETY: no reference to an arena's memory is ever made (see `dma`), and the heap unmaps it for the device before
+        // the mapping of this process goes.
+        unsafe { self.map_memory(iova, arena.address(), arena.len()) }
+    }
+
+    fn map_pages(&self, iova: Iova, pages: &Pages) -> Result<(), DmaError> {
+        // SAFETY: who lent the memory keeps it, and makes no reference to it, until it is unmapped for the device.
+        unsafe { self.map_memory(iova, pages.address(), pages.len()) }
     }
 
     fn unmap(&self, iova: Iova, len: u64) -> Result<(), DmaError> {

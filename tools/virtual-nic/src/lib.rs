@@ -138,6 +138,11 @@ impl VirtualNic {
         self.host.dma.map(iova, file, len)
     }
 
+    /// Maps memory of this process at `iova`, all of it. The region is kept until it is unmapped.
+    pub fn dma_map_region(&mut self, iova: u64, region: Arc<MmapRegion>) -> Result<(), DmaError> {
+        self.host.dma.map_region(iova, region)
+    }
+
     /// Removes a mapping. What the device still does there fails, as behind an IOMMU.
     pub fn dma_unmap(&mut self, iova: u64, len: u64) -> Result<(), DmaError> {
         self.host.dma.unmap(iova, len)
