@@ -334,3 +334,195 @@ impl DmaHeap {
         state.runs.iter().filter(|(_, run)| run.strong_count() != 0).map(|(key, _)| key.1).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | the device's address has the offset in its page that the memory has, and leads to the same byte | `addresses_keep_their_offset` |
+    //! | what is lent in the same pages shares a mapping, which goes with the last; what overlaps has its own | `pages_are_mapped_once` |
+    //! | the same vector comes back, with what was written, and only when no piece is left | `the_same_vector_comes_back` |
+    //! | a lease that is dropped frees the memory with its last piece | `a_dropped_lease_frees_with_the_last_piece` |
+    //! | memory that cannot be lent comes back at once, and leaves no address taken | `a_refusal_gives_the_memory_back` |
+    //! | memory that the platform does not take back, or keeps, never goes back | `what_stays_mapped_is_never_freed` |
+    use super::*;
+    use crate::dma::{Arena, IoBuf, IovaAllocator};
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    /// An IOMMU that remembers.
+    #[derive(Default)]
+    struct Iommu {
+        mapped: Mutex<BTreeMap<u64, (usize, usize)>>,
+        refuses: AtomicBool,
+        keeps: Mutex<Vec<Arc<MmapRegion>>>,
+    }
+
+    impl DmaMapper for Iommu {
+        fn map(&self, _: Iova, _: &Arena) -> Result<(), DmaError> {
+            Ok(())
+        }
+        fn map_pages(&self, iova: Iova, pages: &Pages) -> Result<(), DmaError> {
+            if self.refuses.load(Ordering::Relaxed) {
+                return Err(DmaError::NotLendable { cause: "no", advice: "none" });
+            }
+            let before = self.mapped.lock().expect("a lock").insert(iova.get(), (pages.address().addr(), pages.len()));
+            assert!(before.is_none());
+            Ok(())
+        }
+        fn unmap(&self, iova: Iova, len: u64) -> Result<(), DmaError> {
+            if self.refuses.load(Ordering::Relaxed) {
+                return Err(DmaError::Map { iova, bytes: len, cause: "no".into(), advice: "none" });
+            }
+            let was = self.mapped.lock().expect("a lock").remove(&iova.get());
+            assert_eq!(was.map(|(_, bytes)| bytes as u64), Some(len));
+            Ok(())
+        }
+    }
+
+    impl Iommu {
+        /// Address in this process of what the device sees at an address.
+        fn translate(&self, iova: Iova) -> usize {
+            let mapped = self.mapped.lock().expect("a lock");
+            let (start, (address, len)) = mapped.range(..=iova.get()).next_back().expect("mapped");
+            let at = (iova.get() - start) as usize;
+            assert!(at < *len, "{iova} is mapped");
+            address + at
+        }
+        fn mappings(&self) -> usize {
+            self.mapped.lock().expect("a lock").len()
+        }
+    }
+
+    fn heap() -> (Arc<Iommu>, DmaHeap) {
+        let iommu = Arc::new(Iommu::default());
+        let heap = DmaHeap::new(Arc::clone(&iommu) as Arc<dyn DmaMapper>, IovaAllocator::new(&[0..=(1 << 40) - 1]));
+        (iommu, heap)
+    }
+
+    /// Lends a part of memory that lives for ever.
+    fn lend(heap: &DmaHeap, memory: NonNull<u8>, from: usize, len: usize) -> DmaBuf {
+        // SAFETY: the memory was leaked for the test, which uses it through the buffers only.
+        unsafe { heap.pin_raw(memory.add(from), len, ()) }.expect("lent")
+    }
+
+    #[test]
+    fn addresses_keep_their_offset() {
+        let (iommu, heap) = heap();
+        for len in [1, 2, 63, 4095, 4096, 4097, 12_345, 3 << 20] {
+            let memory = vec![0u8; len];
+            let address = memory.as_ptr().addr();
+            let (buffer, lease) = heap.pin(memory).expect("lent");
+            assert_eq!(iommu.translate(buffer.iova()), address);
+            assert_eq!(iommu.translate(buffer.iova_at(len - 1)), address + len - 1);
+            if len >= LARGE_PAGE {
+                assert_eq!(buffer.iova().get() % LARGE_PAGE as u64, (address % LARGE_PAGE) as u64);
+            }
+            let (first, rest) = buffer.split_at(len / 3);
+            assert_eq!(iommu.translate(rest.iova()), address + len / 3);
+            let list = IoBuf::new(vec![rest, first]);
+            assert_eq!(list.len(), len);
+            drop(list);
+            assert!(lease.end().is_ok());
+        }
+        assert_eq!((iommu.mappings(), heap.pinned()), (0, 0));
+    }
+
+    #[test]
+    fn pages_are_mapped_once() {
+        let (iommu, heap) = heap();
+        let page = page_bytes();
+        let memory = Vec::leak(vec![0u8; 4 * page]);
+        let start = page - memory.as_ptr().addr() % page;
+        let memory = NonNull::new(memory.as_mut_ptr()).expect("an address");
+        let a = lend(&heap, memory, start + 1, 100);
+        let b = lend(&heap, memory, start + 200, page - 200);
+        assert_eq!((iommu.mappings(), heap.pinned()), (1, page));
+        assert_eq!(b.iova().get() - a.iova().get(), 199);
+        // Over the end of that page.
+        let c = lend(&heap, memory, start + page - 10, 20);
+        assert_eq!((iommu.mappings(), heap.pinned()), (2, 3 * page));
+        a.write(0, &[1; 100]);
+        drop(a);
+        assert_eq!(iommu.mappings(), 2, "the other is in the same page");
+        assert_eq!(iommu.translate(b.iova()), memory.as_ptr().addr() + start + 200);
+        drop(b);
+        assert_eq!((iommu.mappings(), heap.pinned()), (1, 2 * page));
+        let again = lend(&heap, memory, start, 1);
+        assert_eq!(iommu.mappings(), 2);
+        drop((again, c));
+        assert_eq!((iommu.mappings(), heap.pinned()), (0, 0));
+    }
+
+    #[test]
+    fn the_same_vector_comes_back() {
+        let (_, heap) = heap();
+        let mut memory = Vec::with_capacity(1000);
+        memory.extend(0..100u8);
+        let was = (memory.as_ptr().addr(), memory.capacity());
+        let (buffer, lease) = heap.pin(memory).expect("lent");
+        assert_eq!(buffer.to_vec(), (0..100).collect::<Vec<u8>>());
+        let (first, second) = buffer.split_at(7);
+        let hold = second.hold();
+        second.write(1, &[200, 201]);
+        drop(first);
+        let Err(LeaseError::InUse(lease)) = lease.end() else { panic!("a piece is left") };
+        drop(second);
+        let Err(LeaseError::InUse(lease)) = lease.end() else { panic!("a hold is left") };
+        drop((hold, heap));
+        let memory = lease.end().expect("nothing is left");
+        assert_eq!((memory.as_ptr().addr(), memory.capacity(), memory.len()), (was.0, was.1, 100));
+        assert_eq!(memory[6..11], [6, 7, 200, 201, 10]);
+    }
+
+    #[test]
+    fn a_dropped_lease_frees_with_the_last_piece() {
+        let (iommu, heap) = heap();
+        let (buffer, lease) = heap.pin(vec![0; 10]).expect("lent");
+        drop(lease);
+        buffer.write(9, &[1]);
+        assert_eq!(iommu.mappings(), 1);
+        drop(buffer);
+        assert_eq!(iommu.mappings(), 0);
+        // Whoever else owns memory hears of its end.
+        let owner = Arc::new(());
+        let memory = NonNull::new(Vec::leak(vec![0u8; 10]).as_mut_ptr()).expect("an address");
+        // SAFETY: the memory was leaked for the test, which uses it through the buffer only.
+        let buffer = unsafe { heap.pin_raw(memory, 10, Arc::clone(&owner)) }.expect("lent");
+        assert_eq!(Arc::strong_count(&owner), 2);
+        drop(buffer);
+        assert_eq!(Arc::strong_count(&owner), 1);
+    }
+
+    #[test]
+    fn a_refusal_gives_the_memory_back() {
+        let (iommu, heap) = heap();
+        iommu.refuses.store(true, Ordering::Relaxed);
+        let refused = heap.pin(vec![5; 10]).expect_err("refused");
+        assert_eq!(refused.memory, [5; 10]);
+        assert!(matches!(refused.error, DmaError::NotLendable { .. }));
+        assert!(heap.pin(Vec::new()).expect_err("nothing to lend").memory.is_empty());
+        let first = |heap: &DmaHeap| heap.pin(vec![0; 10]).expect("lent").0.iova().get() & !0xfff;
+        iommu.refuses.store(false, Ordering::Relaxed);
+        assert_eq!(first(&heap), first(&heap), "the address is free again");
+    }
+
+    #[test]
+    fn what_stays_mapped_is_never_freed() {
+        let (iommu, heap) = heap();
+        let owner = Arc::new(());
+        let memory = NonNull::new(Vec::leak(vec![0u8; 10]).as_mut_ptr()).expect("an address");
+        // SAFETY: the memory was leaked for the test, which uses it through the buffer only.
+        let buffer = unsafe { heap.pin_raw(memory, 10, Arc::clone(&owner)) }.expect("lent");
+        let kept = heap.inner.state().runs.values().find_map(Weak::upgrade).expect("a run");
+        iommu.keeps.lock().expect("a lock").push(Arc::clone(kept.pages.region()));
+        drop(kept);
+        drop(buffer);
+        assert_eq!(Arc::strong_count(&owner), 2, "the platform keeps the region");
+        let (buffer, lease) = heap.pin(vec![0; 1 << 20]).expect("lent");
+        iommu.refuses.store(true, Ordering::Relaxed);
+        drop(buffer);
+        assert!(matches!(lease.end(), Err(LeaseError::Stuck)));
+    }
+}

@@ -66,7 +66,9 @@ use hw_regs::layout::{Access, Layout};
 use registers::Registers;
 use std::collections::VecDeque;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
+use vm_memory::MmapRegion;
 
 /// One virtual PCI function.
 pub struct VirtualNic {
