@@ -401,10 +401,17 @@ mod tests {
         (iommu, heap)
     }
 
-    /// Lends a part of memory that lives for ever.
-    fn lend(heap: &DmaHeap, memory: NonNull<u8>, from: usize, len: usize) -> DmaBuf {
-        // SAFETY: the memory was leaked for the test, which uses it through the buffers only.
-        unsafe { heap.pin_raw(memory.add(from), len, ()) }.expect("lent")
+    /// Memory for a test, which accesses it through buffers only, and frees it when they are gone.
+    fn memory(len: usize) -> (ManuallyDrop<Vec<u8>>, NonNull<u8>) {
+        let mut memory = ManuallyDrop::new(vec![0; len]);
+        let address = NonNull::new(memory.as_mut_ptr()).expect("an address");
+        (memory, address)
+    }
+
+    /// Lends a part of such memory.
+    fn lend<O: Send + Sync + 'static>(heap: &DmaHeap, memory: NonNull<u8>, part: (usize, usize), owner: O) -> DmaBuf {
+        // SAFETY: see `memory`.
+        unsafe { heap.pin_raw(memory.add(part.0), part.1, owner) }.expect("lent")
     }
 
     #[test]
@@ -433,25 +440,25 @@ mod tests {
     fn pages_are_mapped_once() {
         let (iommu, heap) = heap();
         let page = page_bytes();
-        let memory = Vec::leak(vec![0u8; 4 * page]);
-        let start = page - memory.as_ptr().addr() % page;
-        let memory = NonNull::new(memory.as_mut_ptr()).expect("an address");
-        let a = lend(&heap, memory, start + 1, 100);
-        let b = lend(&heap, memory, start + 200, page - 200);
+        let (owned, memory) = memory(4 * page);
+        let start = page - memory.addr().get() % page;
+        let a = lend(&heap, memory, (start + 1, 100), ());
+        let b = lend(&heap, memory, (start + 200, page - 200), ());
         assert_eq!((iommu.mappings(), heap.pinned()), (1, page));
         assert_eq!(b.iova().get() - a.iova().get(), 199);
         // Over the end of that page.
-        let c = lend(&heap, memory, start + page - 10, 20);
+        let c = lend(&heap, memory, (start + page - 10, 20), ());
         assert_eq!((iommu.mappings(), heap.pinned()), (2, 3 * page));
         a.write(0, &[1; 100]);
         drop(a);
         assert_eq!(iommu.mappings(), 2, "the other is in the same page");
-        assert_eq!(iommu.translate(b.iova()), memory.as_ptr().addr() + start + 200);
+        assert_eq!(iommu.translate(b.iova()), memory.addr().get() + start + 200);
         drop(b);
         assert_eq!((iommu.mappings(), heap.pinned()), (1, 2 * page));
-        let again = lend(&heap, memory, start, 1);
+        let again = lend(&heap, memory, (start, 1), ());
         assert_eq!(iommu.mappings(), 2);
         drop((again, c));
+        drop(ManuallyDrop::into_inner(owned));
         assert_eq!((iommu.mappings(), heap.pinned()), (0, 0));
     }
 
@@ -487,12 +494,12 @@ mod tests {
         assert_eq!(iommu.mappings(), 0);
         // Whoever else owns memory hears of its end.
         let owner = Arc::new(());
-        let memory = NonNull::new(Vec::leak(vec![0u8; 10]).as_mut_ptr()).expect("an address");
-        // SAFETY: the memory was leaked for the test, which uses it through the buffer only.
-        let buffer = unsafe { heap.pin_raw(memory, 10, Arc::clone(&owner)) }.expect("lent");
+        let (owned, memory) = memory(10);
+        let buffer = lend(&heap, memory, (0, 10), Arc::clone(&owner));
         assert_eq!(Arc::strong_count(&owner), 2);
         drop(buffer);
         assert_eq!(Arc::strong_count(&owner), 1);
+        drop(ManuallyDrop::into_inner(owned));
     }
 
     #[test]
@@ -509,12 +516,12 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "it leaks on purpose")]
     fn what_stays_mapped_is_never_freed() {
         let (iommu, heap) = heap();
         let owner = Arc::new(());
-        let memory = NonNull::new(Vec::leak(vec![0u8; 10]).as_mut_ptr()).expect("an address");
-        // SAFETY: the memory was leaked for the test, which uses it through the buffer only.
-        let buffer = unsafe { heap.pin_raw(memory, 10, Arc::clone(&owner)) }.expect("lent");
+        let (_, memory) = memory(10);
+        let buffer = lend(&heap, memory, (0, 10), Arc::clone(&owner));
         let kept = heap.inner.state().runs.values().find_map(Weak::upgrade).expect("a run");
         iommu.keeps.lock().expect("a lock").push(Arc::clone(kept.pages.region()));
         drop(kept);
