@@ -116,6 +116,14 @@ impl RxCompletions {
         }
     }
 
+    /// Entries read so far; free-running.
+    pub fn consumer(&self) -> u32 {
+        match self {
+            RxCompletions::Offload(cq) => cq.consumer(),
+            RxCompletions::Plain(cq) => cq.consumer(),
+        }
+    }
+
     /// Asks for one event when there is an entry that was not read, at once if there is one already.
     pub fn arm(&self, platform: &impl Platform) {
         match self {

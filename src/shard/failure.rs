@@ -82,9 +82,9 @@ impl<P: Platform> Shard<P> {
                         self.recover_send(now);
                     }
                 }
-                AdapterEvent::Completion { cqn, .. } if cqn == self.cq.cqn() && self.armed => {
+                AdapterEvent::Completion { cqn, .. } if cqn == self.cq.cqn() && self.armed.is_some() => {
                     self.counters.completion_events += 1;
-                    self.armed = false;
+                    self.armed = None;
                     self.cq.on_event();
                 }
                 AdapterEvent::PortDown { port } => {

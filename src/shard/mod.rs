@@ -135,8 +135,8 @@ pub struct Shard<P: Platform> {
     draining: u32,
     /// Entries of the receive CQ that may lie in front of what was reaped from the control rings last (see `receive`).
     unread: u32,
-    /// An interrupt was asked for, and has not been announced.
-    armed: bool,
+    /// An interrupt was asked for, and has not been announced: how much of the receive CQ had been read then.
+    armed: Option<u32>,
     /// Since when the send ring is full and somebody waits for room.
     ring_full_since: Option<Duration>,
     health_at: Duration,
@@ -448,7 +448,11 @@ impl<P: Platform> Shard<P> {
         if !self.busy.is_empty() || self.unread != 0 || self.falls_back {
             return false;
         }
-        if !self.dead && !std::mem::replace(&mut self.armed, true) {
+        // Packets that came unannounced: the doorbell was lost, as writes to a function are that is gone for a moment. If the
+        // event is only late, the device ignores the second one, which has the same sequence number.
+        let read = self.cq.consumer();
+        if !self.dead && self.armed != Some(read) {
+            self.armed = Some(read);
             self.counters.armed += 1;
             self.cq.arm(&*self.platform);
         }

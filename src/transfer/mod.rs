@@ -218,16 +218,19 @@ impl<P: Platform> Job<'_, '_, P> {
             self.turn(None)?;
         }
         self.outcome.connected = self.now();
-        let (range, block) = self.range()?;
-        let passed = self.passes(range, block);
+        let passed = self.range().and_then(|(range, block)| self.passes(range, block));
         self.watch.done(&self.session);
         self.note_queues();
-        if !matches!(passed, Ok(()) | Err(TransferError::Stopped)) {
-            return passed;
-        }
-        self.session.shutdown();
-        while !self.down {
-            self.turn(None)?;
+        // Whatever it was, a controller that is there is told that its host goes.
+        if self.session.is_live() {
+            self.session.shutdown();
+            while !self.down {
+                match self.turn(None) {
+                    Err(error) if passed.is_ok() => return Err(error),
+                    Err(_) => break,
+                    Ok(()) => {}
+                }
+            }
         }
         passed
     }
