@@ -2,7 +2,7 @@
 
 use crate::debian::{Debian, Kernel};
 use crate::guest::{Guest, Outcome};
-use crate::{Error, Programs, image};
+use crate::{Error, Programs, image, own};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,6 +35,8 @@ pub enum On {
     Every,
     /// The newest.
     Newest,
+    /// Our own, which offers what Debian's do not.
+    Own,
 }
 
 /// One thing that must hold, shown by one boot.
@@ -82,6 +84,14 @@ pub const ALL: &[Scenario] = &[
         ..BASIC
     },
     Scenario {
+        name: "probe-cdev",
+        about: "the function comes up and goes down through iommufd and its device cdev, which is taken by itself where there is one",
+        on: On::Own,
+        script: "bind $PF && cxddp probe --device $PF --vfio cdev && RUST_LOG=info cxddp probe --device $PF --json",
+        expects: &["iommufd and cdev", "\"link_up\":true", "\"why_not\":[]"],
+        ..BASIC
+    },
+    Scenario {
         name: "probe-unbound",
         about: "a function that vfio-pci does not have is refused, with the command that helps",
         script: "cxddp probe --device $PF",
@@ -109,8 +119,19 @@ pub struct Bench {
 struct Ready {
     debian: Debian,
     programs: Programs,
-    /// Kernel, ELF file, first file system.
-    kernels: Vec<(Kernel, PathBuf, PathBuf)>,
+    /// Debian's, oldest first.
+    kernels: Vec<Bootable>,
+    /// Ours, if it was built.
+    own: Option<Bootable>,
+}
+
+/// A kernel that can be booted.
+struct Bootable {
+    /// What it is called in the lines of scenarios.
+    label: String,
+    elf: PathBuf,
+    /// First file system.
+    base: PathBuf,
 }
 
 impl Bench {
@@ -125,10 +146,17 @@ impl Bench {
         let debian = Debian::fetch(&self.cache)?;
         let kernels = debian.kernels.iter().map(|kernel| {
             let elf = image::elf_kernel(&debian, kernel, &self.cache)?;
-            Ok((kernel.clone(), elf, image::base(&debian, kernel, MODULES, &self.cache)?))
+            let base = image::base(&debian, kernel, MODULES, &self.cache)?;
+            Ok(Bootable { label: kernel.generation(), elf, base })
         });
         let kernels = kernels.collect::<Result<Vec<_>, Error>>()?;
-        self.ready = Some(Ready { debian, kernels, programs: build()? });
+        let own = own::find(&self.cache).map(|(version, elf)| {
+            let kernel = Kernel { version: format!("own-{version}"), folder: PathBuf::new() };
+            let base = image::base(&debian, &kernel, &[], &self.cache)?;
+            Ok::<_, Error>(Bootable { label: "own".into(), elf, base })
+        });
+        let own = own.transpose()?;
+        self.ready = Some(Ready { debian, kernels, own, programs: build()? });
         Ok(())
     }
 
@@ -137,16 +165,21 @@ impl Bench {
         self.ready.as_ref().map_or("nothing", |ready| &ready.debian.resolved)
     }
 
-    /// Runs a scenario on its kernels, prints a line for each, and returns how many failed.
+    /// Runs a scenario on its kernels, prints a line for each, and returns how many failed. One whose kernel is missing is
+    /// skipped, with a line that says so.
     pub fn run(&self, scenario: &Scenario, keep: bool) -> Result<u32, Error> {
         let ready = self.ready.as_ref().ok_or_else(|| Error::of("the bench is not prepared"))?;
         let kernels = match scenario.on {
             On::Every => &ready.kernels[..],
             On::Newest => &ready.kernels[ready.kernels.len().saturating_sub(1)..],
+            On::Own => ready.own.as_slice(),
         };
+        if kernels.is_empty() {
+            println!("SKIPPED {}: its kernel is not built (cargo hil kernel)", scenario.name);
+        }
         let mut failed = 0;
-        for (kernel, elf, base) in kernels {
-            let folder = self.cache.join("runs").join(format!("{}-{}", scenario.name, kernel.generation()));
+        for Bootable { label, elf, base } in kernels {
+            let folder = self.cache.join("runs").join(format!("{}-{label}", scenario.name));
             let _ = std::fs::remove_dir_all(&folder);
             let guest = Guest {
                 kernel: elf,
@@ -166,10 +199,9 @@ impl Bench {
                 .arg(ready.debian.file("usr/share/seabios"));
             let outcome = guest.run(qemu, &ready.programs.vnic, &folder)?;
             let took = outcome.took.as_secs_f64();
-            let generation = kernel.generation();
             match verdict(scenario, &outcome) {
                 Ok(()) => {
-                    println!("ok      {:<24} {generation:<5} {took:>6.1} s", scenario.name);
+                    println!("ok      {:<24} {label:<5} {took:>6.1} s", scenario.name);
                     if !keep {
                         let _ = std::fs::remove_dir_all(&folder);
                     }
@@ -177,7 +209,7 @@ impl Bench {
                 Err(why) => {
                     failed += 1;
                     println!(
-                        "FAILED  {:<24} {generation:<5} {took:>6.1} s  {why} (see {})",
+                        "FAILED  {:<24} {label:<5} {took:>6.1} s  {why} (see {})",
                         scenario.name,
                         folder.display()
                     );
