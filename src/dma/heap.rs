@@ -7,6 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 /// Makes arenas visible to the device: the IOMMU's side of a platform.
 pub trait DmaMapper: Send + Sync {
+    /// Memory to be mapped. A platform whose device sees physical addresses makes it [contiguous](Arena::contiguous), and
+    /// is told to map it where it is.
+    fn arena(&self, len: usize) -> Result<Arena, DmaError> {
+        Arena::new(len)
+    }
     /// Lets the device read and write all of `arena` at `iova`.
     fn map(&self, iova: Iova, arena: &Arena) -> Result<(), DmaError>;
     /// Lets the device read and write memory that is not an arena's, at `iova`: [`DmaHeap::pin`].
@@ -187,16 +192,36 @@ impl DmaHeap {
     }
 
     fn grow(&self, state: &mut State, at_least: usize) -> Result<Arc<Mapped>, DmaError> {
+        let least = at_least.checked_next_multiple_of(ARENA_ALIGN as usize);
+        let least = least.ok_or(DmaError::BadRequest { bytes: at_least, align: ARENA_ALIGN as usize })?;
         // Doubling keeps the number of mappings logarithmic in the memory used: IOMMU drivers and the model look them up.
         let total: usize = state.arenas.iter().map(|m| m.arena.len()).sum();
-        let len = at_least.max(ARENA_BYTES).max(total.min(256 << 20)).next_multiple_of(ARENA_ALIGN as usize);
-        let iova = state.space.allocate(len as u64, ARENA_ALIGN).ok_or(DmaError::NoIova { bytes: len as u64 })?;
-        let arena = Arena::new(len).and_then(|arena| self.inner.mapper.map(iova, &arena).map(|()| arena));
-        let arena = arena.inspect_err(|_| state.space.release(iova, len as u64))?;
-        let mapped =
-            Arc::new(Mapped { mapper: Arc::clone(&self.inner.mapper), arena, iova, free: Mutex::new(vec![(0, len)]) });
+        let len = least.max(ARENA_BYTES).max(total.min(256 << 20));
+        let mapped = self.add_arena(state, len).or_else(|error| match len > least {
+            // What is needed may be had where more is not: locked memory is limited, and so are huge pages.
+            true => self.add_arena(state, least),
+            false => Err(error),
+        })?;
+        let mapped = Arc::new(mapped);
         state.arenas.push(Arc::clone(&mapped));
         Ok(mapped)
+    }
+
+    fn add_arena(&self, state: &mut State, len: usize) -> Result<Mapped, DmaError> {
+        let mapper = &self.inner.mapper;
+        let arena = mapper.arena(len)?;
+        let iova = match arena.physical() {
+            Some(place) => Iova::physical(place),
+            None => state.space.allocate(len as u64, ARENA_ALIGN).ok_or(DmaError::NoIova { bytes: len as u64 })?,
+        };
+        if let Err(error) = mapper.map(iova, &arena) {
+            if arena.physical().is_none() {
+                state.space.release(iova, len as u64);
+            }
+            return Err(error);
+        }
+        log::info!("{} KiB of DMA memory on {} pages", len >> 10, if arena.is_huge() { "huge" } else { "ordinary" });
+        Ok(Mapped { mapper: Arc::clone(mapper), arena, iova, free: Mutex::new(vec![(0, len)]) })
     }
 
     /// Bytes in arenas, and bytes of these handed out.
@@ -205,6 +230,13 @@ impl DmaHeap {
         let total = state.arenas.iter().map(|m| m.arena.len()).sum();
         let free: usize = state.arenas.iter().map(|m| lock(&m.free).iter().map(|f| f.1).sum::<usize>()).sum();
         (total, total - free)
+    }
+}
+
+impl DmaHeap {
+    /// Bytes in arenas that are on huge pages.
+    pub fn huge(&self) -> usize {
+        self.inner.state().arenas.iter().filter(|m| m.arena.is_huge()).map(|m| m.arena.len()).sum()
     }
 }
 
@@ -224,6 +256,7 @@ mod tests {
     //! |---|---|
     //! | two buffers never share a cache line | `buffers_do_not_overlap` |
     //! | memory comes back when the last part of a split is dropped | `memory_comes_back` |
+    //! | where a large arena is refused, a small one serves | `a_small_arena_serves` |
     //! | memory stays mapped as long as somebody holds a piece of it | `held_memory_stays_mapped` |
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -279,6 +312,33 @@ mod tests {
         assert!(heap.allocate(9 << 20, 4096).is_ok(), "larger than the first arena");
         drop(heap);
         assert_eq!(mapper.unmapped.load(Ordering::Relaxed), mapper.mapped.load(Ordering::Relaxed));
+    }
+
+    /// Has huge pages, but few of them.
+    struct Poor;
+
+    impl DmaMapper for Poor {
+        fn arena(&self, len: usize) -> Result<Arena, DmaError> {
+            match len > 2 << 20 {
+                true => Err(DmaError::Memory { bytes: len, cause: "so much is not there".into() }),
+                false => Arena::new(len),
+            }
+        }
+        fn map(&self, _: Iova, _: &Arena) -> Result<(), DmaError> {
+            Ok(())
+        }
+        fn unmap(&self, _: Iova, _: u64) -> Result<(), DmaError> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_small_arena_serves() {
+        let heap = DmaHeap::new(Arc::new(Poor), IovaAllocator::new(&[0..=u64::MAX >> 16]));
+        assert!(heap.allocate(1 << 20, 64).is_ok());
+        assert_eq!((heap.usage().0, heap.huge()), (2 << 20, 0));
+        let error = heap.allocate(3 << 20, 64).expect_err("too much").to_string();
+        assert!(error.contains("4194304"), "what was needed: {error}");
     }
 
     #[test]

@@ -14,6 +14,8 @@
 
 mod arena;
 mod buffer;
+#[cfg(not(miri))]
+mod contiguous;
 mod heap;
 mod io;
 mod iova;

@@ -401,6 +401,10 @@ impl Access {
 }
 
 impl DmaMapper for Access {
+    fn arena(&self, len: usize) -> Result<Arena, DmaError> {
+        Arena::huge_if_possible(len)
+    }
+
     fn map(&self, iova: Iova, arena: &Arena) -> Result<(), DmaError> {
         // SAFETY: no reference to an arena's memory is ever made (see `dma`), and the heap unmaps it for the device before
         // the mapping of this process goes.
