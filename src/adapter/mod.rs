@@ -23,6 +23,7 @@ mod event;
 mod firmware;
 mod health;
 mod log;
+pub mod model;
 mod objects;
 mod pages;
 mod port;

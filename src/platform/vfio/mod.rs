@@ -67,7 +67,7 @@ impl VfioPlatform {
         device.check().map_err(failed)?;
         reset(&device, &identity)?;
         enable(&device).map_err(|error| failed(format!("its command register cannot be written: {error}")))?;
-        let bar = Bar::map(&device).map_err(failed)?;
+        let bar = device.bar0().and_then(|region| Bar::map(&region, &device)).map_err(failed)?;
         let count = device.vectors().min(MOST_VECTORS);
         if count == 0 {
             return Err(failed("it has no MSI-X interrupts".into()));

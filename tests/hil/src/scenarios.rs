@@ -376,7 +376,9 @@ fn verdict(scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
     match (outcome.vnic.contains("DMA violations"), strayed) {
         (false, _) => Err("the virtual ConnectX did not say where the device had been".into()),
         (true, true) if !scenario.strays => Err("the device was sent to memory that it was not lent".into()),
-        (true, false) if scenario.strays => Err("nobody noticed that the device was sent where it had no business".into()),
+        (true, false) if scenario.strays => {
+            Err("nobody noticed that the device was sent where it had no business".into())
+        }
         (true, _) => Ok(()),
     }
 }
