@@ -109,7 +109,7 @@ impl Watch {
 impl Tap for Watch {
     fn frame(&mut self, _: Duration, _: Direction, _: &[u8]) {}
 
-    fn session(&mut self, session: &Session<VirtualPlatform>, moment: Moment) {
+    fn session(&mut self, session: &mut Session<VirtualPlatform>, moment: Moment) {
         match moment {
             Moment::Polled => {
                 if let Some(publisher) = &mut self.publisher {
