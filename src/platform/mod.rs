@@ -3,6 +3,8 @@
 //! Everything above runs unchanged on every platform. Dispatch is static: a doorbell compiles to the platform's own
 //! store.
 
+#[cfg(feature = "demo")]
+pub mod device;
 mod interrupts;
 pub mod vfio;
 pub mod vfio_user;
