@@ -64,14 +64,7 @@ pub(super) fn bring_up<P: Platform>(platform: Arc<P>, config: Config) -> Result<
         Ok(parts) => Ok(Adapter { base, parts, monitor: Monitor::default(), config }),
         Err(error) => {
             log::warn!("{error}: undoing the bring-up");
-            let report = base.teardown(Deadline::after(&*base.platform, config.command_timeout));
-            if !report.is_clean() {
-                log::error!("{}: undoing the bring-up: {report}; resetting the function", base.function());
-                // Firmware then has nothing of ours, and the memory is free.
-                if let Err(error) = base.reset(Deadline::after(&*base.platform, config.ready_timeout)) {
-                    log::error!("{error}");
-                }
-            }
+            base.undo(&config);
             Err(error)
         }
     }
@@ -98,24 +91,7 @@ fn steps<P: Platform>(base: &mut Base<P>, config: &Config) -> Result<Parts, Adap
     let deadline = || Deadline::after(&*platform, config.command_timeout);
     let virtual_function = is_virtual_function(platform.identity().device);
 
-    // 5. ENABLE_HCA: the function becomes ours.
-    let input = EnableHcaIn::zeroed().with(EnableHcaIn::EMBEDDED_CPU_FUNCTION, u32::from(base.embedded_cpu()));
-    call(&mut base.firmware, &input, deadline())?;
-    base.stage = Stage::Enabled;
-
-    // 6. ISSI: which revision of the interface is spoken.
-    let issi: QueryIssiOut = call(&mut base.firmware, &QueryIssiIn::zeroed(), deadline())?;
-    if issi.get(QueryIssiOut::SUPPORTED_ISSI_DW0) & 1 << ISSI == 0 {
-        return Err(AdapterError::Unsupported {
-            function: base.function(),
-            what: format!("interface step {ISSI} is not supported"),
-            advice: "update the firmware",
-        });
-    }
-    call(&mut base.firmware, &SetIssiIn::zeroed().with(SetIssiIn::CURRENT_ISSI, ISSI), deadline())?;
-
-    // 7. Boot pages.
-    startup_pages(base, QueryPagesOpMod::BOOT_PAGES, deadline())?;
+    enable(base, &deadline)?;
 
     // 8. Host byte order: registers that firmware writes for us. Only a physical function may say.
     if !virtual_function {
@@ -140,19 +116,7 @@ fn steps<P: Platform>(base: &mut Base<P>, config: &Config) -> Result<Parts, Adap
     page[..CmdHcaCap::SIZE].copy_from_slice(general.bytes());
     call(&mut base.firmware, &input, deadline())?;
 
-    // 12. Init pages.
-    startup_pages(base, QueryPagesOpMod::INIT_PAGES, deadline())?;
-
-    // 13. INIT_HCA. Objects may exist from here on, even if its completion is lost.
-    base.stage = Stage::Initialized;
-    call(&mut base.firmware, &InitHcaIn::zeroed(), deadline()).inspect_err(|error| {
-        if !error.may_still_run() {
-            base.stage = Stage::Enabled;
-        }
-    })?;
-
-    // 14. Regular pages.
-    startup_pages(base, QueryPagesOpMod::REGULAR_PAGES, deadline())?;
+    initialize(base, &deadline)?;
 
     // 15. Capabilities as they are now, and who made the card.
     let capabilities = query_all_caps(base, &deadline)?;
@@ -248,6 +212,45 @@ fn steps<P: Platform>(base: &mut Base<P>, config: &Config) -> Result<Parts, Adap
         mac,
         max_mtu,
     })
+}
+
+/// Steps 5 to 7: the function becomes ours, and firmware has what it needs to answer.
+pub(super) fn enable<P: Platform>(base: &mut Base<P>, deadline: &dyn Fn() -> Deadline) -> Result<(), AdapterError> {
+    // 5. ENABLE_HCA: the function becomes ours.
+    let input = EnableHcaIn::zeroed().with(EnableHcaIn::EMBEDDED_CPU_FUNCTION, u32::from(base.embedded_cpu()));
+    call(&mut base.firmware, &input, deadline())?;
+    base.stage = Stage::Enabled;
+
+    // 6. ISSI: which revision of the interface is spoken.
+    let issi: QueryIssiOut = call(&mut base.firmware, &QueryIssiIn::zeroed(), deadline())?;
+    if issi.get(QueryIssiOut::SUPPORTED_ISSI_DW0) & 1 << ISSI == 0 {
+        return Err(AdapterError::Unsupported {
+            function: base.function(),
+            what: format!("interface step {ISSI} is not supported"),
+            advice: "update the firmware",
+        });
+    }
+    call(&mut base.firmware, &SetIssiIn::zeroed().with(SetIssiIn::CURRENT_ISSI, ISSI), deadline())?;
+
+    // 7. Boot pages.
+    startup_pages(base, QueryPagesOpMod::BOOT_PAGES, deadline())
+}
+
+/// Steps 12 to 14: the function runs; objects may exist.
+pub(super) fn initialize<P: Platform>(base: &mut Base<P>, deadline: &dyn Fn() -> Deadline) -> Result<(), AdapterError> {
+    // 12. Init pages.
+    startup_pages(base, QueryPagesOpMod::INIT_PAGES, deadline())?;
+
+    // 13. INIT_HCA. Objects may exist from here on, even if its completion is lost.
+    base.stage = Stage::Initialized;
+    call(&mut base.firmware, &InitHcaIn::zeroed(), deadline()).inspect_err(|error| {
+        if !error.may_still_run() {
+            base.stage = Stage::Enabled;
+        }
+    })?;
+
+    // 14. Regular pages.
+    startup_pages(base, QueryPagesOpMod::REGULAR_PAGES, deadline())
 }
 
 /// A page of doorbell registers.

@@ -128,6 +128,10 @@ pub struct DemoArgs {
     /// Also print what happened, one by one: connections, offload, resync, failures, recovery.
     #[arg(long)]
     pub events: bool,
+    /// Let `cxddp stats --from` and `cxddp-regdump --device socket:PATH` look at the driver while it runs, through a unix
+    /// socket of this name that only its owner can use. Nothing can be changed through it.
+    #[arg(long, value_name = "PATH")]
+    pub stats_socket: Option<PathBuf>,
     /// Metrics.
     #[command(flatten)]
     pub serve: MetricsArgs,
@@ -150,6 +154,9 @@ pub struct StatsArgs {
     /// What is done meanwhile.
     #[command(flatten)]
     pub demo: DemoArgs,
+    /// Do nothing but print the numbers of a driver that runs with --stats-socket PATH, as they are now.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["interval", "list", "stats_socket"])]
+    pub from: Option<PathBuf>,
     /// Print the numbers each time that so many seconds have passed, not only at the end. With --json, an object a line.
     #[arg(long, value_name = "SECONDS", value_parser = interval)]
     pub interval: Option<f64>,

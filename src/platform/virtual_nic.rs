@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use virtual_nic::VirtualNic;
+use virtual_nic::pci::ConfigSpace;
 
 /// How much time one look of a waiting loop takes.
 const STEP: Duration = Duration::from_micros(1);
@@ -26,6 +27,9 @@ const SHARED_STEP: Duration = Duration::from_micros(10);
 /// Device addresses that this platform's IOMMU translates: 48 bits, as common IOMMUs do.
 const IOVA: RangeInclusive<u64> = 0..=(1 << 48) - 1;
 const VENDOR: u16 = 0x15b3;
+/// The command register in configuration space, and the bits that let a function answer and access memory.
+const COMMAND: usize = 0x04;
+const MEMORY_AND_BUS_MASTER: u16 = 0x6;
 
 thread_local! {
     static IN_DEVICE: Cell<bool> = const { Cell::new(false) };
@@ -281,6 +285,14 @@ impl Platform for VirtualPlatform {
 
     fn dma_heap(&self) -> DmaHeap {
         self.heap.clone()
+    }
+
+    /// That of the function after power-on, with its BAR and its memory enabled: nobody has put it on a bus.
+    fn read_config(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let mut space = ConfigSpace::new(self.nic().config());
+        space.write(COMMAND, &MEMORY_AND_BUS_MASTER.to_le_bytes());
+        space.read(usize::try_from(offset).unwrap_or(usize::MAX), out);
+        Ok(())
     }
 
     fn reset(&self) -> Result<(), PlatformError> {

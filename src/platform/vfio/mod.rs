@@ -91,12 +91,6 @@ impl VfioPlatform {
     pub fn api(&self) -> Api {
         self.access.api()
     }
-
-    /// Reads PCI configuration space; bytes that the kernel does not show read all ones.
-    pub fn read_config(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        out.fill(0xff);
-        self.device.read_config(offset, out)
-    }
 }
 
 /// Lets the function answer at its BAR, and access memory.
@@ -157,6 +151,11 @@ impl Platform for VfioPlatform {
 
     fn dma_heap(&self) -> DmaHeap {
         self.heap.clone()
+    }
+
+    fn read_config(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        out.fill(0xff);
+        self.device.read_config(offset, out)
     }
 
     fn reset(&self) -> Result<(), PlatformError> {

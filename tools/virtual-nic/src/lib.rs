@@ -106,6 +106,11 @@ impl VirtualNic {
         }
     }
 
+    /// How it was made.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// PCI device id.
     pub fn device_id(&self) -> u16 {
         self.config.device_id
