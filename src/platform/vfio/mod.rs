@@ -3,6 +3,7 @@
 //! ```text
 //!  sysfs    who the function is, which driver has it, which IOMMU group it is in
 //!  access   the way in: group + container (type 1 v2), or iommufd + device cdev; memory and its ranges
+//!  noiommu  the way in where there is no IOMMU, for who asks for it
 //!  bar      BAR0, mapped whole or around the MSI-X table
 //! ```
 //!
@@ -11,6 +12,7 @@
 
 mod access;
 mod bar;
+mod noiommu;
 mod sysfs;
 
 pub use access::Api;
@@ -39,6 +41,8 @@ const MEMORY_AND_BUS_MASTER: u16 = 0x6;
 pub struct Options {
     /// Which of the kernel's interfaces.
     pub api: Api,
+    /// Take a function also where no IOMMU keeps it from the rest of the machine's memory. Changes nothing where one does.
+    pub unsafe_noiommu: bool,
 }
 
 /// A function behind the kernel's vfio-pci.
@@ -57,7 +61,7 @@ impl VfioPlatform {
     /// Takes the function at `address`.
     pub fn open(address: &Address, options: Options) -> Result<VfioPlatform, PlatformError> {
         let function = sysfs::Function::find(address)?;
-        let (access, device) = Access::open(&function, options.api)?;
+        let (access, device) = Access::open(&function, options)?;
         let failed = |cause: String| PlatformError::Open {
             address: address.to_string(),
             cause,

@@ -21,9 +21,10 @@ const MODULES: &[&str] = &[
     "nvmet-tcp",
 ];
 
-/// Binds the first function to vfio-pci with the kernel's own files.
+/// Binds functions to vfio-pci with the kernel's own files, and lets it take those that no IOMMU is in front of.
 const BIND: &str = r#"
 bind() { echo vfio-pci > /sys/bus/pci/devices/$1/driver_override && echo $1 > /sys/bus/pci/drivers_probe; }
+noiommu() { echo 1 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode; }
 set -- $NIC
 PF=$1 VF=$2
 "#;
@@ -32,7 +33,7 @@ PF=$1 VF=$2
 const READ: &str = r#"
 read_it() {
     d=$1; shift
-    cxddp read --device $d --vfio group --ip 192.168.44.${IP:-10}/24 --target 192.168.44.20 \
+    cxddp read --device $d --vfio ${VFIO:-group} --ip 192.168.44.${IP:-10}/24 --target 192.168.44.20 \
         --nqn nqn.2026-01.io.connectx-ddp:target --pattern 1 --json "$@"
 }
 "#;
@@ -143,6 +144,63 @@ pub const ALL: &[Scenario] = &[
         script: "bind $PF; cxddp probe --device $PF",
         expects: &["intel_iommu=on"],
         status: 2,
+        ..BASIC
+    },
+    Scenario {
+        name: "noiommu-refused",
+        about: "a function in the kernel's no-IOMMU mode is refused unless that is asked for, with what it risks",
+        on: On::Own,
+        iommu: false,
+        script: "noiommu && bind $PF && cxddp probe --device $PF",
+        expects: &["no IOMMU stands in front of it", "--unsafe-noiommu"],
+        status: 2,
+        ..BASIC
+    },
+    Scenario {
+        name: "noiommu",
+        about: "with its flag the function comes up without an IOMMU, warns, and places a namespace by physical addresses",
+        on: On::Own,
+        iommu: false,
+        script: "echo 64 > /proc/sys/vm/nr_hugepages; noiommu && bind $PF && cxddp probe --device $PF --unsafe-noiommu && \
+                 read_it $PF --unsafe-noiommu --offload require --data-digest",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &["can read and write all memory", "all of it on huge pages", r#""verified":true"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "noiommu-without-huge-pages",
+        about: "without huge pages there is no contiguous memory: refused with the command that reserves them",
+        on: On::Own,
+        iommu: false,
+        script: "noiommu && bind $PF && cxddp probe --device $PF --unsafe-noiommu",
+        expects: &["can read and write all memory", "/proc/sys/vm/nr_hugepages"],
+        status: 1,
+        ..BASIC
+    },
+    Scenario {
+        name: "huge-pages",
+        about: "DMA memory is on huge pages where some are free, and on ordinary ones where they run out",
+        script: "bind $PF && cxddp probe --device $PF && echo 64 > /proc/sys/vm/nr_hugepages && cxddp probe --device $PF && \
+                 echo 1 > /proc/sys/vm/nr_hugepages && cxddp probe --device $PF --json",
+        expects: &["none of it on huge pages", "all of it on huge pages", r#""dma_huge_bytes":0"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "pinned",
+        about: "reads are placed into memory of the process, lent in pieces that begin and end anywhere",
+        on: On::Every,
+        script: "bind $PF && read_it $PF --offload require --buffers pinned --size 2M",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[r#""verified":true"#, r#""queues_offloaded":2"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "pinned-cdev",
+        about: "the same through iommufd",
+        on: On::Own,
+        script: "bind $PF && VFIO=cdev read_it $PF --offload require --buffers pinned --size 2M",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[r#""verified":true"#, r#""queues_offloaded":2"#],
         ..BASIC
     },
     Scenario {
