@@ -23,6 +23,8 @@ pub mod ddp;
 pub mod demo;
 pub mod dma;
 pub mod frame;
+#[cfg(feature = "demo")]
+pub mod inspect;
 pub mod net;
 pub mod nvme;
 pub mod observe;
@@ -32,3 +34,4 @@ pub mod session;
 pub mod shard;
 pub mod steering;
 pub mod tcp;
+pub mod transfer;

@@ -3,6 +3,9 @@
 //! Everything above runs unchanged on every platform. Dispatch is static: a doorbell compiles to the platform's own
 //! store.
 
+#[cfg(feature = "demo")]
+pub mod device;
+mod interrupts;
 pub mod vfio;
 pub mod vfio_user;
 #[cfg(feature = "demo")]
@@ -58,6 +61,12 @@ pub trait Platform {
     /// Device addresses that the IOMMU translates.
     fn iova_ranges(&self) -> Vec<RangeInclusive<u64>>;
 
+    /// Reads PCI configuration space; what the system does not show reads all ones. `Unsupported` of a function without one.
+    fn read_config(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let _ = (offset, out);
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
+
     /// Function-level reset. Firmware forgets everything; wait for `initializing` afterwards.
     fn reset(&self) -> Result<(), PlatformError>;
 
@@ -66,6 +75,14 @@ pub trait Platform {
 
     /// True if `vector` fired since the last call for it. Never blocks.
     fn take_interrupt(&self, vector: u16) -> bool;
+
+    /// Sleeps until an interrupt fires, or `until` has come; not at all if one has fired that was not
+    /// [taken](Platform::take_interrupt). It may return earlier: look at what was waited for. A caller that is to miss nothing
+    /// takes all interrupts, looks at all queues, arms them, and then sleeps.
+    fn sleep(&self, until: Option<Duration>) {
+        let _ = until;
+        self.pause();
+    }
 
     /// Time since some fixed moment; never goes back. A virtual platform may run on simulated time.
     fn now(&self) -> Duration;

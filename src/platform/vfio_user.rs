@@ -164,6 +164,11 @@ impl Platform for VfioUserPlatform {
         self.heap.clone()
     }
 
+    fn read_config(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let read = self.link.client().read(region::CONFIG, offset, out);
+        read.map_err(std::io::Error::other)
+    }
+
     fn reset(&self) -> Result<(), PlatformError> {
         let mut client = self.link.client();
         let reset = client.reset().and_then(|()| enable(&mut client));
@@ -182,6 +187,11 @@ impl Platform for VfioUserPlatform {
         let mut count = [0; 8];
         // An eventfd that was not written would block.
         self.interrupts.get(usize::from(vector)).is_some_and(|fd| rustix::io::read(fd, &mut count).is_ok())
+    }
+
+    fn sleep(&self, until: Option<Duration>) {
+        let most = until.map_or(Duration::MAX, |until| until.saturating_sub(self.now()));
+        super::interrupts::sleep(&self.interrupts, most);
     }
 
     fn now(&self) -> Duration {

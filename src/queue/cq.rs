@@ -1,6 +1,6 @@
 //! The completion queue: a ring that the device writes and software reads, entry by entry.
 
-use super::ring::{DoorbellRecord, RingMemory};
+use super::ring::{DoorbellRecord, RingKind, RingMemory, RingView};
 use crate::adapter::Handle;
 use crate::dma::{DmaBuf, DmaError, DmaHeap, DmaRing, Entries, Entry};
 use crate::platform::Platform;
@@ -349,6 +349,19 @@ impl<E: CqeFormat> CompletionQueue<E> {
         self.handle.number()
     }
 
+    /// The ring, for whoever looks at it.
+    pub fn view(&self) -> RingView<'_> {
+        RingView {
+            kind: RingKind::Cq,
+            number: self.cqn(),
+            memory: self.ring.memory(),
+            stride: E::SIZE,
+            producer: None,
+            consumer: self.consumer(),
+            record: Some(self.record.buffer()),
+        }
+    }
+
     pub(crate) fn into_handle(self) -> Handle {
         self.handle
     }
@@ -361,7 +374,7 @@ impl<E: CqeFormat> CompletionQueue<E> {
 
     /// Entries read since the beginning; its low 24 bits are what the device knows.
     #[inline(always)]
-    fn consumer(&self) -> u32 {
+    pub(crate) fn consumer(&self) -> u32 {
         self.laps.wrapping_add(self.next)
     }
 

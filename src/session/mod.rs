@@ -296,6 +296,15 @@ impl<P: Platform> Session<P> {
         [shard, own, over].into_iter().flatten().min()
     }
 
+    /// Asks for an interrupt at the next packet ([`Shard::arm`]): then the caller may sleep until
+    /// [`Session::next_deadline`]. False if there is something to be done: poll first.
+    pub fn arm(&mut self) -> bool {
+        match &mut self.function {
+            Function::Up(shard) => shard.arm(),
+            Function::Down | Function::Sick(..) => true,
+        }
+    }
+
     /// Shuts the session down: requests that are under way are waited for, then the I/O queues are closed and the controller
     /// is shut down. [`Event::Down`] or [`Event::Ended`] follows.
     pub fn shutdown(&mut self) {
@@ -315,6 +324,14 @@ impl<P: Platform> Session<P> {
     /// The shard, while the function is up.
     pub fn shard(&self) -> Option<&Shard<P>> {
         match &self.function {
+            Function::Up(shard) => Some(shard),
+            Function::Down | Function::Sick(..) => None,
+        }
+    }
+
+    /// The shard, while the function is up, for whoever looks at it between two polls.
+    pub(crate) fn shard_mut(&mut self) -> Option<&mut Shard<P>> {
+        match &mut self.function {
             Function::Up(shard) => Some(shard),
             Function::Down | Function::Sick(..) => None,
         }
