@@ -20,6 +20,7 @@ use connectx_ddp::steering::{
     Defaults, FiveTuple, Steering, SteeringCaps, SteeringParams, Target, TirParams, create_rqt, create_tir,
 };
 use firmware_iface::caps::CmdHcaCap;
+use firmware_iface::caps::groups::NvmeotcpCap;
 use hw_regs::cqe::OffloadCqe;
 use hw_regs::layout::Access;
 use std::fs::File;
@@ -71,7 +72,13 @@ impl DmaMapper for Mapper {
 
 impl Recorded {
     fn new() -> Recorded {
-        let inner = VirtualPlatform::new("virtual", virtual_nic::Config::default());
+        let mut config = virtual_nic::Config::default();
+        // As many tags in a table as command identifiers go.
+        config.capabilities.edit::<NvmeotcpCap>(|caps| {
+            caps.set(NvmeotcpCap::LOG_MAX_NVMEOTCP_TAG_BUFFER_SIZE, 16);
+            caps.set(NvmeotcpCap::LOG_MAX_NVMEOTCP_TAG_BUFFER_TABLE, 16);
+        });
+        let inner = VirtualPlatform::new("virtual", config);
         let maps = Maps::default();
         let mapper = Mapper { inner: inner.dma_mapper(), maps: Arc::clone(&maps) };
         let heap = DmaHeap::new(Arc::new(mapper), IovaAllocator::new(&inner.iova_ranges()));
@@ -149,8 +156,10 @@ pub struct Host {
     pub rq: ReceiveQueue,
     pub pool: RxPool,
     pub offloads: Offloads,
-    /// The offload queue.
+    /// The offload queue that is recorded; the first of all.
     pub queue: u32,
+    /// All of them, and their connections.
+    queues: Vec<(u32, Wire)>,
     pub platform: Arc<Recorded>,
     adapter: Adapter<Recorded>,
     wire: Wire,
@@ -162,8 +171,14 @@ pub struct Host {
 
 impl Host {
     pub fn new() -> Host {
+        Host::with(1, TAGS.into())
+    }
+
+    /// A function with so many offload queues of so many tags each.
+    pub fn with(queues: u16, tags: u32) -> Host {
         let platform = Arc::new(Recorded::new());
-        let mut adapter = Adapter::bring_up(Arc::clone(&platform), Config::default()).expect("brought up");
+        let mut adapter = Adapter::bring_up(Arc::clone(&platform), Config { page_limit: 1 << 20, ..Config::default() })
+            .expect("brought up");
         let base = Base::of(&adapter);
         let deadline = Deadline::after(&*platform, Duration::from_secs(10));
         let eqn = adapter.completion_eqn(0);
@@ -181,22 +196,26 @@ impl Host {
         let rqtn = create_rqt(&mut adapter, &[rq.rqn()], 1, deadline).expect("RQT").number();
         let tirn = create_tir(&mut adapter, &base, &TirParams::new(Target::First { rqtn }), deadline).expect("TIR");
         let caps = SteeringCaps::new(&adapter.capabilities().receive_flow_tables()).expect("it can steer");
-        let params = SteeringParams { connections_ipv4: 64, connections_ipv6: 0 };
+        let params = SteeringParams { connections_ipv4: u32::from(queues).max(64), connections_ipv6: 0 };
         let defaults = Defaults { other: tirn.number(), tcp_ipv4: None, tcp_ipv6: None };
         let mut steering = Steering::create(&mut adapter, &caps, &params, &defaults, deadline).expect("steering");
         let log_sq = adapter.capabilities().general().get(CmdHcaCap::LOG_MAX_QP_SZ);
         let capacity = Capacity::new(&adapter.capabilities().offload(), log_sq).expect("it can place");
-        let mut offloads = Offloads::new(capacity, Settings::new(eqn));
+        // Room for a batch with the longest lists: else who binds works on completions and doorbells of those before.
+        let log_ring = (queues == 1).then_some(12);
+        let mut offloads = Offloads::new(capacity, Settings { log_ring, ..Settings::new(eqn) });
         let wire = Wire::new(adapter.mac(), 1000);
-        let (source, destination) = (SocketAddr::V4(wire.source), SocketAddr::V4(wire.destination));
-        let socket = Socket { tuple: FiveTuple { source, destination }, next_pdu: 0 };
-        let queue_size = u32::from(TAGS);
-        let config = contract::Config { cpda: 0, header_digest: false, data_digest: true, queue_size, rqtn };
-        let queue = offloads
-            .with(&mut adapter, &mut steering, &*platform, &base)
-            .sk_add(&socket, &config)
-            .expect("an offload queue");
-        Host { cq, rq, pool, offloads, queue, platform, adapter, wire, completions: 0, ring }
+        let config = contract::Config { cpda: 0, header_digest: false, data_digest: true, queue_size: tags, rqtn };
+        let mut add = |wire: Wire| {
+            let (source, destination) = (SocketAddr::V4(wire.source), SocketAddr::V4(wire.destination));
+            let socket = Socket { tuple: FiveTuple { source, destination }, next_pdu: 0 };
+            let mut device = offloads.with(&mut adapter, &mut steering, &*platform, &base);
+            (device.sk_add(&socket, &config).expect("an offload queue"), wire)
+        };
+        let mut all = vec![add(wire)];
+        all.extend((1..queues).map(|n| add(Wire::new(wire.mac, 10_000 + n))));
+        let queue = all[0].0;
+        Host { cq, rq, pool, offloads, queue, queues: all, platform, adapter, wire, completions: 0, ring }
     }
 
     /// A buffer of `entries` pieces of `bytes`, none adjacent to another.
@@ -213,8 +232,8 @@ impl Host {
     }
 
     /// Binds a tag, takes what it takes.
-    fn bind(&mut self, tag: u16, buffer: IoBuf) {
-        self.offloads.setup(self.queue, tag, buffer, &*self.platform).expect("free");
+    fn bind(&mut self, queue: u32, tag: u16, buffer: IoBuf) {
+        self.offloads.setup(queue, tag, buffer, &*self.platform).expect("free");
         self.let_device_work();
     }
 
@@ -227,27 +246,56 @@ impl Host {
             stream.data(tag, 0, &data);
             if placed {
                 let buffer = self.buffer(1, data.len());
-                self.bind(tag, buffer);
+                self.bind(self.queue, tag, buffer);
             }
         }
         let wire = if placed { self.wire } else { Wire::new(self.wire.mac, 2000) };
         let mut entries = Vec::with_capacity(RING);
         for (n, payload) in stream.bytes.chunks(MSS).enumerate() {
             let frame = wire.segment((n * MSS) as u32, payload);
-            self.platform.inner.nic().receive(&frame);
-            self.platform.pause();
-            let entry = self.cq.poll().expect("a completion");
-            let arrival = self.rq.accept(&entry).expect("a packet");
-            let rebuilt = self.offloads.receive(&entry, arrival).expect("the device tells the truth");
-            assert_eq!(rebuilt.frame.placed().is_some(), placed);
-            assert_eq!(rebuilt.frame.len() as usize, frame.len());
-            self.pool.give_back(rebuilt.frame.into_buffer());
-            self.cq.update();
-            self.rq.post(&mut self.pool);
-            self.completions += 1;
-            entries.push(entry);
+            entries.push(self.arrive(&frame, placed));
         }
         assert_eq!(entries.len(), RING);
+        entries
+    }
+
+    /// A frame goes through the device: its completion.
+    fn arrive(&mut self, frame: &[u8], placed: bool) -> OffloadCqe {
+        self.platform.inner.nic().receive(frame);
+        self.platform.pause();
+        let entry = self.cq.poll().expect("a completion");
+        let arrival = self.rq.accept(&entry).expect("a packet");
+        let rebuilt = self.offloads.receive(&entry, arrival).expect("the device tells the truth");
+        assert_eq!(rebuilt.frame.placed().is_some(), placed);
+        assert_eq!(rebuilt.frame.len() as usize, frame.len());
+        self.pool.give_back(rebuilt.frame.into_buffer());
+        self.cq.update();
+        self.rq.post(&mut self.pool);
+        self.completions += 1;
+        entry
+    }
+
+    /// One ring of completions of packets that each hold a PDU for another queue, or another tag, than the packet before: of
+    /// `queues` queues and `tags` tags of each, as far apart as there are any, in turns.
+    pub fn record_spread(&mut self, queues: usize, tags: usize, of_tags: usize) -> Vec<OffloadCqe> {
+        const DATA: usize = 1024;
+        let data = [0x5a; DATA];
+        let mut streams = vec![Stream::new(0, true); queues];
+        let mut entries = Vec::with_capacity(RING);
+        for n in 0..RING {
+            let (at, turn) = (n % queues, n / queues);
+            let (queue, wire) = self.queues[at * (self.queues.len() / queues)];
+            let (tag, use_of_tag) = ((turn % tags * (of_tags / tags)) as u16, turn / tags);
+            if use_of_tag == 0 {
+                let buffer = self.buffer(1, RING.div_ceil(queues * tags) * DATA);
+                self.bind(queue, tag, buffer);
+            }
+            let stream = &mut streams[at];
+            let from = stream.bytes.len();
+            stream.data(tag, (use_of_tag * DATA) as u32, &data);
+            let frame = wire.segment(from as u32, &stream.bytes[from..]);
+            entries.push(self.arrive(&frame, true));
+        }
         entries
     }
 

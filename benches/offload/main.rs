@@ -18,7 +18,7 @@ mod segment;
 mod stream;
 
 use callgrind::{Count, Skipped};
-use operations::{Bench, ROUNDS, Row};
+use operations::{Bench, ROUNDS, Row, SPREADS};
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -66,6 +66,12 @@ fn count() {
         round(&mut bench, &mut |row, _, operations| callgrind::mark(row.name(), operations));
     }
     bench.finish();
+    for spread in &SPREADS {
+        spread.receive(|operations| match operations {
+            0 => callgrind::mark("warm-up", 1),
+            operations => callgrind::mark(spread.name, operations),
+        });
+    }
 }
 
 /// What was timed.
@@ -121,6 +127,13 @@ fn print_table(times: &Times, counts: &Result<HashMap<String, Count>, Skipped>) 
         times.ratios[0].len(),
         quartiles(&times.floor)[1] * 1e9
     );
+    if let Ok(counts) = counts {
+        println!("\nplaced CQE, each packet a PDU of its own, for");
+        for spread in &SPREADS {
+            let count = counts.get(spread.name).map_or("-".into(), |count| format!("{:.1}", count.per_operation()));
+            println!("  {:<42} {count:>12}", spread.name);
+        }
+    }
     match counts {
         Ok(_) => println!("instructions: callgrind, exact; gate and stretch: the reference's, all checks included"),
         Err(why) => println!("instructions: SKIPPED: {why}"),

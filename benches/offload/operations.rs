@@ -92,6 +92,51 @@ pub const ROUNDS: [fn(&mut Bench, Sink<'_>); 7] = [
     |bench, sink| bench.floor(sink),
 ];
 
+/// Queues and tags that packets are for, in turns, of how many: what it costs to find them must not depend on that.
+pub struct Spread {
+    pub name: &'static str,
+    queues: u16,
+    tags: u32,
+    used_queues: usize,
+    used_tags: usize,
+}
+
+/// What is compared: each packet for the same queue and tag as the one before, for the other of two, and for another of many.
+pub const SPREADS: [Spread; 7] = [
+    Spread { name: "1 queue, 1 tag", queues: 1, tags: 1, used_queues: 1, used_tags: 1 },
+    Spread { name: "2 queues in turns, of 2", queues: 2, tags: 1, used_queues: 2, used_tags: 1 },
+    Spread { name: "2 queues in turns, of 3999", queues: 3999, tags: 1, used_queues: 2, used_tags: 1 },
+    Spread { name: "1000 queues in turns, of 3999", queues: 3999, tags: 1, used_queues: 1000, used_tags: 1 },
+    Spread { name: "2 tags in turns, of 2", queues: 1, tags: 2, used_queues: 1, used_tags: 2 },
+    Spread { name: "2 tags in turns, of 65536", queues: 1, tags: 1 << 16, used_queues: 1, used_tags: 2 },
+    Spread { name: "1024 tags in turns, of 65536", queues: 1, tags: 1 << 16, used_queues: 1, used_tags: 1024 },
+];
+
+impl Spread {
+    /// A ring of completions of such packets, received twice; `mark` is called after each step with the operations of the
+    /// second time, 0 if it was another.
+    pub fn receive(&self, mut mark: impl FnMut(u64)) {
+        let mut host = Host::with(self.queues, self.tags);
+        let entries = host.record_spread(self.used_queues, self.used_tags, self.tags as usize);
+        let replay = Replay::new(&entries);
+        let mut consumed = Consumed::new();
+        for operations in [0, RING as u64] {
+            replay.produce(&mut host);
+            let mut buffers = [[0; BURST]; RING / BURST];
+            let mut took = 0;
+            for burst in &mut buffers {
+                took += region_receive(&mut host.cq, &mut host.rq, &mut host.offloads, &mut consumed, burst);
+            }
+            mark(operations);
+            assert_eq!((took as usize, consumed.bad, consumed.other), (RING, 0, 0), "every entry is good, and placed");
+            region_give_back(&mut host.pool, &buffers);
+            region_post(&host.cq, &mut host.rq, &mut host.pool);
+            mark(0);
+        }
+        host.finish();
+    }
+}
+
 /// A function, and what was recorded on it.
 pub struct Bench {
     host: Host,

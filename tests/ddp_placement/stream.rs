@@ -12,7 +12,7 @@ pub enum Byte {
 }
 
 /// A stream from the controller to the host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Stream {
     /// TCP sequence number of the first byte.
     pub first: u32,
