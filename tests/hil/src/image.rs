@@ -128,11 +128,18 @@ pub fn elf_kernel(debian: &Debian, kernel: &Kernel, cache: &Path) -> Result<Path
     Ok(out)
 }
 
+/// What busybox is called.
+const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkdir rmdir poweroff grep sed hexdump dd ln awk cut \
+                       head tail wc tr seq basename readlink sync tar kill ps rm cp mv test uname timeout touch chmod cmp \
+                       md5sum sha256sum true false printf expr date find sort ulimit stat pidof";
+/// The first process.
+const INIT: &str = include_str!("../guest/init");
+
 /// The first file system of a guest: busybox, the modules with what they need, in the order in which they load. A kernel
 /// without modules needs none.
 pub fn base(debian: &Debian, kernel: &Kernel, modules: &[&str], cache: &Path) -> Result<PathBuf, Error> {
-    const INIT: &[u8] = include_bytes!("../guest/init");
-    let content = fingerprint(&[INIT, modules.join(" ").as_bytes()].concat());
+    // What it was made of is in its name, so that an old one is not taken for it.
+    let content = fingerprint([INIT, APPLETS, &modules.join(" ")].concat().as_bytes());
     let out = cache.join(format!("{}-{content:016x}.base.cpio", kernel.version));
     if out.exists() {
         return Ok(out);
@@ -142,9 +149,6 @@ pub fn base(debian: &Debian, kernel: &Kernel, modules: &[&str], cache: &Path) ->
         archive.folder(folder);
     }
     archive.file("bin/busybox", true, &fs::read(debian.file("usr/bin/busybox"))?);
-    const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkdir rmdir poweroff grep sed hexdump dd ln awk cut \
-                           head tail wc tr seq basename readlink sync tar kill ps rm cp mv test uname timeout touch chmod cmp \
-                           md5sum sha256sum true false printf expr date find sort ulimit stat";
     APPLETS.split_whitespace().for_each(|applet| archive.link(&format!("bin/{applet}"), "busybox"));
     let mut load = String::new();
     if !modules.is_empty() {
@@ -157,7 +161,7 @@ pub fn base(debian: &Debian, kernel: &Kernel, modules: &[&str], cache: &Path) ->
         }
     }
     archive.file("modules.load", false, load.as_bytes());
-    archive.file("init", true, INIT);
+    archive.file("init", true, INIT.as_bytes());
     fs::write(&out, archive.finish())?;
     Ok(out)
 }
