@@ -1,6 +1,7 @@
 //! What changed between two dumps, by the names of fields.
 
 use crate::apart::{Part, parts};
+use crate::entries::UNWRITTEN;
 use crate::{json, text};
 use connectx_ddp::inspect::{Dump, Item, SectionName};
 use hw_regs::decode::Content;
@@ -119,12 +120,41 @@ fn items(section: SectionName, before: &Item, after: &Item, found: &mut Vec<Diff
     compare(section, name, "", &own_fields(before), &own_fields(after), found);
     let (a, b) = (parts(before), parts(after));
     let (a, b) = (by_key(&a), by_key(&b));
+    let (mut gone, mut new) = (Vec::new(), Vec::new());
     for key in keys(&a, &b) {
         match (a.get(key), b.get(key)) {
+            (Some(a), Some(b)) if a.title.ends_with(UNWRITTEN) || b.title.ends_with(UNWRITTEN) => {
+                let side = |part: &Part| Side { text: rest(&part.title).into(), value: rest(&part.title).into() };
+                let titles = [a, b].map(|part| [("entry".to_owned(), side(part))].into());
+                compare(section, name, key, &titles[0], &titles[1], found);
+            }
             (Some(a), Some(b)) => compare(section, name, key, &part_fields(a), &part_fields(b), found),
-            // Entries of a ring come into view and go out of it.
-            (a, b) => found.push(once(section, name, key, a.is_some(), b.is_some())),
+            (Some(_), None) => gone.push(key),
+            _ => new.push(key),
         }
+    }
+    // Entries of a ring come into view and go out of it; other parts are told one by one.
+    let is_ring = before.facts.contains_key("stride");
+    for (keys, is_before) in [(gone, true), (new, false)] {
+        match is_ring && !keys.is_empty() {
+            true => found.push(once(section, name, &range(&keys), is_before, !is_before)),
+            false => found.extend(keys.iter().map(|key| once(section, name, key, is_before, !is_before))),
+        }
+    }
+}
+
+/// A title without the number that it begins with.
+fn rest(title: &str) -> &str {
+    title.find([',', ':']).map_or("", |at| title[at..].trim_start_matches([',', ':', ' ']))
+}
+
+/// `entries 7 to 12`.
+fn range(keys: &[&str]) -> String {
+    let numbers = keys.iter().filter_map(|key| key.parse::<u64>().ok());
+    match (numbers.clone().min(), numbers.max()) {
+        (Some(first), Some(last)) if first < last => format!("entries {first} to {last}"),
+        (Some(first), _) => format!("entry {first}"),
+        _ => format!("{} entries", keys.len()),
     }
 }
 
@@ -145,8 +175,10 @@ fn own_fields(item: &Item) -> Fields {
 fn part_fields(part: &Part) -> Fields {
     let mut fields = Fields::new();
     for field in &part.fields {
-        let side =
-            |content: &Content, meaning| Side { text: text::content(content, meaning), value: json::content(content) };
+        let side = |content: &Content, meaning| Side {
+            text: text::content(content, meaning, &field.name),
+            value: json::content(content),
+        };
         fields.insert(field.name.clone(), side(&field.content, field.meaning.as_deref()));
         if let Some(maximum) = &field.maximum {
             fields.insert(format!("{}, maximum", field.name), side(maximum, None));
@@ -159,7 +191,7 @@ fn part_fields(part: &Part) -> Fields {
     }
     if part.fields.is_empty() && !part.bytes.is_empty() {
         let content = Content::Bytes(part.bytes.clone());
-        fields.insert("bytes".into(), Side { text: text::content(&content, None), value: json::content(&content) });
+        fields.insert("bytes".into(), Side { text: text::content(&content, None, ""), value: json::content(&content) });
     }
     fields
 }

@@ -254,7 +254,11 @@ impl Exchange {
         let mut out = String::new();
         let _ = writeln!(out, "{}", self.name());
         let mut side = |name: &str, bytes: &[u8], len: usize, is_output: bool| {
-            let _ = writeln!(out, "  {name}, {len} bytes");
+            let status = match is_output {
+                true => format!(": {}", OutHeader::from_prefix(bytes).status()),
+                false => String::new(),
+            };
+            let _ = writeln!(out, "  {name}, {len} bytes{status}");
             for part in self.parts(bytes, is_output) {
                 text::part(&mut out, &part, style);
             }
