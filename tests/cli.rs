@@ -365,10 +365,20 @@ fn probe_tells_what_the_function_is() {
     let output = cxddp("probe");
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
     let people = text(&output.stdout);
-    assert!(people.contains("15b3:1021") && people.contains("28.39.1002") && people.contains("possible"), "{people}");
+    for words in [
+        "15b3:1021",
+        "ConnectX-7; this driver was tested on a virtual one only",
+        "28.39.1002",
+        "possible",
+        "none of it on huge",
+    ] {
+        assert!(people.contains(words), "{words}: {people}");
+    }
     let function = json("probe --device virtual");
     assert_eq!((&function["vendor_id"], &function["device_id"]), (&"0x15b3".into(), &"0x1021".into()));
     assert_eq!((&function["firmware"], &function["link_up"]), (&"28.39.1002".into(), &true.into()));
+    assert_eq!((&function["model"], &function["tested"]), (&"ConnectX-7".into(), &"virtual".into()));
+    assert!(number(&function, "dma_bytes") >= 1 << 20 && number(&function, "dma_huge_bytes") == 0);
     let offload = &function["offload"];
     assert_eq!((&offload["possible"], &offload["why_not"]), (&true.into(), &Value::Array(Vec::new())));
     assert_eq!((number(offload, "max_queue_size"), number(offload, "max_sgl_entries")), (1024, 128));

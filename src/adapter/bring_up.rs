@@ -28,8 +28,6 @@ use std::sync::Arc;
 
 /// Interface step that this driver speaks.
 const ISSI: u32 = 1;
-/// Device ids of virtual functions; the device itself does not say what it is (`mlx5-numbers.md`).
-const VIRTUAL_FUNCTIONS: [u16; 8] = [0x1012, 0x1014, 0x1016, 0x1018, 0x101a, 0x101c, 0x101e, 0xa2d3];
 /// First UAR that lies behind the initialization segment.
 const FIRST_UAR: u32 = 2;
 /// Low byte of the data mkey; the driver chooses it (`mlx5-bringup.md` §4).
@@ -56,7 +54,7 @@ const ASYNC_EVENTS: [EventType; 7] = [
 ];
 
 pub(super) fn is_virtual_function(device: u16) -> bool {
-    VIRTUAL_FUNCTIONS.contains(&device)
+    super::model::of(device).is_some_and(|model| model.virtual_function)
 }
 
 /// Steps 1 to 27. On failure everything done so far is undone, by a reset if it cannot be done in order.

@@ -24,6 +24,7 @@ mod firmware;
 mod health;
 mod inspection;
 mod log;
+pub mod model;
 mod objects;
 mod pages;
 mod port;

@@ -1,3 +1,3 @@
 //! `--device`: which function a command works on.
 
-pub use connectx_ddp::platform::device::{Device, VfioChoice, Work};
+pub use connectx_ddp::platform::device::{Device, VfioArgs, Work};

@@ -1,6 +1,6 @@
 //! Command-line options, and the one clear line that a bad value gets.
 
-use super::device::{Device, VfioChoice};
+use super::device::{Device, VfioArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use connectx_ddp::ddp::policy::{Costs, Threshold};
 use connectx_ddp::demo::Injection;
@@ -203,12 +203,21 @@ pub struct ProbeArgs {
     /// the PCI address of one that vfio-pci has, such as 0000:3b:00.0.
     #[arg(long, value_name = "DEVICE", default_value = "virtual")]
     pub device: Device,
-    /// Which of the kernel's VFIO interfaces, for a PCI address.
-    #[arg(long, value_enum, default_value_t = VfioChoice::Auto)]
-    pub vfio: VfioChoice,
+    #[command(flatten)]
+    pub vfio: VfioArgs,
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `--buffers`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BuffersChoice {
+    /// Memory of the driver.
+    #[default]
+    Own,
+    /// Memory of this process.
+    Pinned,
 }
 
 /// Options of `cxddp read`.
@@ -218,9 +227,8 @@ pub struct ReadArgs {
     /// 0000:3b:00.0.
     #[arg(long, value_name = "DEVICE")]
     pub device: Device,
-    /// Which of the kernel's VFIO interfaces, for a PCI address.
-    #[arg(long, value_enum, default_value_t = VfioChoice::Auto)]
-    pub vfio: VfioChoice,
+    #[command(flatten)]
+    pub vfio: VfioArgs,
     /// IPv4 address that the function is to have on its wire, with the length of the prefix: nobody else may have it.
     #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = interface)]
     pub ip: (Ipv4Addr, u8),
@@ -269,6 +277,10 @@ pub struct ReadArgs {
     /// Reads of fewer bytes are copied; `auto` follows what binding and copying cost on this machine.
     #[arg(long, value_name = "BYTES|auto", value_parser = parse_threshold, default_value = "0")]
     pub offload_threshold: Threshold,
+    /// Where reads are placed: in the driver's own memory, or in memory of this process that is lent to the device, in pieces
+    /// that begin and end anywhere (not over vfio-user, and not without an IOMMU).
+    #[arg(long, value_enum, default_value_t = BuffersChoice::Own)]
+    pub buffers: BuffersChoice,
     /// Sleep on interrupts when there is nothing to do. Without it a CPU polls all the time.
     #[arg(long)]
     pub interrupts: bool,

@@ -4,7 +4,7 @@ use super::vfio::{Address, Api, Options, VfioPlatform};
 use super::vfio_user::VfioUserPlatform;
 use super::virtual_nic::VirtualPlatform;
 use super::{Platform, PlatformError};
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -56,6 +56,30 @@ impl From<VfioChoice> for Api {
     }
 }
 
+/// How a PCI function is taken, as options of a command line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Args)]
+pub struct VfioArgs {
+    /// Which of the kernel's VFIO interfaces, for a PCI address.
+    #[arg(long, value_enum, default_value_t = VfioChoice::Auto)]
+    pub vfio: VfioChoice,
+    /// Take the function also where no IOMMU keeps it from the rest of the memory: whatever address it is given by mistake, it
+    /// reads or writes. Needs root, the kernel's no-IOMMU mode and huge pages.
+    #[arg(long)]
+    pub unsafe_noiommu: bool,
+}
+
+impl From<VfioArgs> for Options {
+    fn from(args: VfioArgs) -> Options {
+        Options { api: args.vfio.into(), unsafe_noiommu: args.unsafe_noiommu }
+    }
+}
+
+impl From<VfioChoice> for Options {
+    fn from(choice: VfioChoice) -> Options {
+        Options { api: choice.into(), ..Options::default() }
+    }
+}
+
 /// What is done with a function, whatever it is behind.
 pub trait Work {
     /// What comes of it.
@@ -66,11 +90,11 @@ pub trait Work {
 
 impl Device {
     /// Opens the function and does something with it.
-    pub fn open<W: Work>(&self, vfio: VfioChoice, work: W) -> Result<W::Outcome, PlatformError> {
+    pub fn open<W: Work>(&self, vfio: impl Into<Options>, work: W) -> Result<W::Outcome, PlatformError> {
         Ok(match self {
             Device::Virtual => work.on(Arc::new(VirtualPlatform::new("virtual", virtual_nic::Config::default()))),
             Device::VfioUser(path) => work.on(Arc::new(VfioUserPlatform::open(path)?)),
-            Device::Vfio(address) => work.on(Arc::new(VfioPlatform::open(address, Options { api: vfio.into() })?)),
+            Device::Vfio(address) => work.on(Arc::new(VfioPlatform::open(address, vfio.into())?)),
         })
     }
 }

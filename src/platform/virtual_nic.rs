@@ -9,7 +9,7 @@
 //! order in which threads reach the device is the machine's, so such a run is not repeatable to the packet.
 
 use super::{Identity, Platform, PlatformError};
-use crate::dma::{Arena, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator};
+use crate::dma::{Arena, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator, Pages};
 use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -361,6 +361,16 @@ impl DmaMapper for Mapper {
         })
     }
 
+    fn map_pages(&self, iova: Iova, pages: &Pages) -> Result<(), DmaError> {
+        let mapped = inside(|| lock(&self.0).dma_map_region(iova.get(), Arc::clone(pages.region())));
+        mapped.map_err(|error| DmaError::Map {
+            iova,
+            bytes: pages.len() as u64,
+            cause: error.to_string(),
+            advice: "the range is in use",
+        })
+    }
+
     fn unmap(&self, iova: Iova, len: u64) -> Result<(), DmaError> {
         lock(&self.0).dma_unmap(iova.get(), len).map_err(|error| DmaError::Map {
             iova,
@@ -376,6 +386,7 @@ mod tests {
     //! | property | test |
     //! |---|---|
     //! | device and driver see the same memory while it is mapped | `memory_is_shared_while_mapped` |
+    //! | memory of the caller is the device's while it is lent | `memory_is_lent_to_the_device` |
     //! | waiting lets time pass, never further than what is due next | `waiting_stops_at_what_is_due` |
     //! | costs are simulated time, or real time without the device's | `costs_are_measured_without_the_device` |
     //! | an access outside the BAR never reaches the device | `an_access_outside_the_bar_is_a_bug` |
@@ -383,6 +394,19 @@ mod tests {
     //! | who stirs wakes the others before time passes; who leaves is not waited for | `a_stir_comes_before_time` |
     use super::*;
     use crate::platform::Deadline;
+
+    #[test]
+    fn memory_is_lent_to_the_device() {
+        let platform = VirtualPlatform::new("virtual", virtual_nic::Config::default());
+        let (buffer, lease) = platform.dma_heap().pin(vec![7; 10_000]).expect("memory");
+        let page = buffer.iova().get() & !0xfff;
+        // A second mapping of the same address is refused, so the first exists.
+        let arena = Arena::new(4096).expect("memory");
+        assert!(lock(&platform.nic).dma_map(page, arena.file(), 4096).is_err());
+        drop(buffer);
+        assert_eq!(lease.end().expect("no piece is left"), [7; 10_000]);
+        assert!(lock(&platform.nic).dma_map(page, arena.file(), 4096).is_ok(), "given back");
+    }
 
     #[test]
     fn memory_is_shared_while_mapped() {

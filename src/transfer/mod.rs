@@ -63,6 +63,9 @@ pub trait Sink {
     fn take(&mut self, offset: u64, bytes: &IoBuf) -> io::Result<()>;
 }
 
+/// Makes a buffer of so many bytes.
+pub type MakeBuffer = dyn FnMut(&DmaHeap, usize) -> Result<IoBuf, DmaError>;
+
 /// What a transfer works on beside the function.
 pub struct Ends<'a> {
     /// What is written, and what reads are compared with.
@@ -70,7 +73,7 @@ pub struct Ends<'a> {
     /// Who gets what was read.
     pub sink: Option<&'a mut dyn Sink>,
     /// Where the buffers of requests come from, if not from the platform's heap: memory for so many bytes.
-    pub buffers: Option<&'a mut dyn FnMut(&DmaHeap, usize) -> Result<IoBuf, DmaError>>,
+    pub buffers: Option<&'a mut MakeBuffer>,
     /// Ends it early, and in order, once it is true.
     pub stop: &'a AtomicBool,
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!  sysfs    who the function is, which driver has it, which IOMMU group it is in
 //!  access   the way in: group + container (type 1 v2), or iommufd + device cdev; memory and its ranges
+//!  noiommu  the way in where there is no IOMMU, for who asks for it
 //!  bar      BAR0, mapped whole or around the MSI-X table
 //! ```
 //!
@@ -11,6 +12,7 @@
 
 mod access;
 mod bar;
+mod noiommu;
 mod sysfs;
 
 pub use access::Api;
@@ -29,6 +31,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 const MOST_VECTORS: u32 = 64;
 /// A reset that the kernel refuses for the moment is tried again this often, and this long after.
 const RESET_TRIES: u32 = 10;
+/// `ENOTTY`.
+const NO_RESET: i32 = 25;
 const RESET_PAUSE: Duration = Duration::from_millis(100);
 /// Command register in configuration space, and the bits that let a function answer and access memory.
 const COMMAND: u64 = 0x04;
@@ -39,6 +43,8 @@ const MEMORY_AND_BUS_MASTER: u16 = 0x6;
 pub struct Options {
     /// Which of the kernel's interfaces.
     pub api: Api,
+    /// Take a function also where no IOMMU keeps it from the rest of the machine's memory. Changes nothing where one does.
+    pub unsafe_noiommu: bool,
 }
 
 /// A function behind the kernel's vfio-pci.
@@ -57,7 +63,7 @@ impl VfioPlatform {
     /// Takes the function at `address`.
     pub fn open(address: &Address, options: Options) -> Result<VfioPlatform, PlatformError> {
         let function = sysfs::Function::find(address)?;
-        let (access, device) = Access::open(&function, options.api)?;
+        let (access, device) = Access::open(&function, options)?;
         let failed = |cause: String| PlatformError::Open {
             address: address.to_string(),
             cause,
@@ -67,7 +73,7 @@ impl VfioPlatform {
         device.check().map_err(failed)?;
         reset(&device, &identity)?;
         enable(&device).map_err(|error| failed(format!("its command register cannot be written: {error}")))?;
-        let bar = Bar::map(&device).map_err(failed)?;
+        let bar = device.bar0().and_then(|region| Bar::map(&region, &device)).map_err(failed)?;
         let count = device.vectors().min(MOST_VECTORS);
         if count == 0 {
             return Err(failed("it has no MSI-X interrupts".into()));
@@ -110,6 +116,10 @@ fn reset(device: &access::Device, identity: &Identity) -> Result<(), PlatformErr
             Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::ResourceBusy) => {
                 log::debug!("{identity}: {error}");
                 std::thread::sleep(RESET_PAUSE);
+            }
+            // The kernel asks the function itself how it can be reset.
+            Err(error) if error.raw_os_error() == Some(NO_RESET) => {
+                return Err(failed(format!("it has no way to be reset, or is off the bus and does not say ({error})")));
             }
             Err(error) => return Err(failed(error.to_string())),
         }

@@ -66,7 +66,9 @@ use hw_regs::layout::{Access, Layout};
 use registers::Registers;
 use std::collections::VecDeque;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
+use vm_memory::MmapRegion;
 
 /// One virtual PCI function.
 pub struct VirtualNic {
@@ -143,6 +145,11 @@ impl VirtualNic {
         self.host.dma.map(iova, file, len)
     }
 
+    /// Maps memory of this process at `iova`, all of it. The region is kept until it is unmapped.
+    pub fn dma_map_region(&mut self, iova: u64, region: Arc<MmapRegion>) -> Result<(), DmaError> {
+        self.host.dma.map_region(iova, region)
+    }
+
     /// Removes a mapping. What the device still does there fails, as behind an IOMMU.
     pub fn dma_unmap(&mut self, iova: u64, len: u64) -> Result<(), DmaError> {
         self.host.dma.unmap(iova, len)
@@ -173,6 +180,11 @@ impl VirtualNic {
     /// Takes all memory away.
     pub fn dma_clear(&mut self) {
         self.host.dma.clear();
+    }
+
+    /// Writes as a device would that was told, or believes, a wrong address. Refused, and recorded, if nothing is mapped there.
+    pub fn dma_write(&mut self, iova: u64, bytes: &[u8]) -> Result<(), DmaFault> {
+        self.host.dma.write(iova, bytes)
     }
 
     /// Accesses to memory that were refused since power-on, and the last of them, which are forgotten: what an IOMMU would
