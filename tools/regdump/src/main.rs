@@ -4,7 +4,7 @@ use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use connectx_ddp::inspect::{COMMANDS, Client, Dump, SectionName, take};
 use connectx_ddp::platform::Platform;
-use connectx_ddp::platform::device::{Device, VfioChoice, Work};
+use connectx_ddp::platform::device::{Device, VfioArgs, Work};
 use cxddp_regdump::text::Style;
 use cxddp_regdump::{diff, json, meaning, text, trace};
 use serde_json::Value;
@@ -39,18 +39,17 @@ struct Cli {
 #[derive(Args)]
 struct Show {
     /// A dump that --save made, to be shown in place of a function.
-    #[arg(value_name = "FILE", conflicts_with_all = ["device", "vfio", "load"])]
+    #[arg(value_name = "FILE", conflicts_with_all = ["device", "vfio", "unsafe_noiommu", "load"])]
     file: Option<PathBuf>,
     /// Which function: `virtual` (the ConnectX inside this process), `vfio-user:PATH` (one that `cxddp-vnic serve` has), the PCI
     /// address of one that vfio-pci has, such as 0000:3b:00.0, or `socket:PATH` (the one that a running driver has, by its
     /// --stats-socket).
     #[arg(long, value_name = "DEVICE", default_value = "virtual")]
     device: From,
-    /// Which of the kernel's VFIO interfaces, for a PCI address.
-    #[arg(long, value_enum, default_value_t = VfioChoice::Auto)]
-    vfio: VfioChoice,
+    #[command(flatten)]
+    vfio: VfioArgs,
     /// Show a dump that --save made, in place of a function.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "vfio"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "vfio", "unsafe_noiommu"])]
     load: Option<PathBuf>,
     /// Only these sections.
     #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
