@@ -207,8 +207,8 @@ impl Item {
 pub(super) fn trimmed(size: usize, bytes: &[u8]) -> Hex {
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     // Not in the middle of an entry of a list behind the structure.
-    let used = used.next_multiple_of(16);
-    Hex(bytes[..used.max(size).min(bytes.len()).min(MAX_BYTES)].to_vec())
+    let used = if used > size { used.next_multiple_of(16) } else { size };
+    Hex(bytes[..used.min(bytes.len()).min(MAX_BYTES)].to_vec())
 }
 
 /// Why bytes are no dump.
