@@ -220,3 +220,64 @@ fn compare(section: SectionName, item: &str, part: &str, a: &Fields, b: &Fields,
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | fields that changed are named, unknown bits too, and what is there once; nothing else is | `what_changed_is_named` |
+    //! | entries that come into view or go out of it are told together, and one that was written by its kind | `entries_of_rings_are_told_together` |
+    use super::*;
+
+    fn dump(items: &str) -> Dump {
+        let text = format!(
+            r#"{{"format":"connectx-ddp dump","version":1,"taken_by":"a test","source":"idle","device":"x","vendor_id":1,
+                "device_id":2,"sections":[{{"section":"ports","items":[{items}]}}]}}"#
+        );
+        Dump::from_json(text.as_bytes()).expect("a dump")
+    }
+
+    fn told(before: &str, after: &str) -> Vec<String> {
+        differences(&dump(before), &dump(after)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_changed_is_named() {
+        let paos = |bytes: &str| format!(r#"{{"name":"PAOS","layout":"paos_reg","bytes":"{bytes}"}}"#);
+        let up = paos("00010101000000000000000000000000");
+        assert_eq!(told(&up, &up), [""; 0]);
+        assert_eq!(
+            told(&up, &paos("00010102000000000000000000000000")),
+            ["ports / PAOS / oper_status: 1  UP -> 2  DOWN"]
+        );
+        assert_eq!(
+            told(&up, &paos("00010101000000000000000000000300")),
+            ["ports / PAOS / unknown @0xc.9:8: only in the second"]
+        );
+        let more = format!(r#"{up},{{"name":"PTYS","problem":"refused"}}"#);
+        assert_eq!(told(&up, &more), ["ports / PTYS: only in the second"]);
+        let refused = r#"{"name":"PAOS","problem":"refused"}"#;
+        assert!(told(&up, refused).contains(&"ports / PAOS / not read: only in the second".to_owned()));
+    }
+
+    #[test]
+    fn entries_of_rings_are_told_together() {
+        let ring = |first: u32, last: &str| {
+            let entry = format!("{}20", "00".repeat(63));
+            format!(
+                r#"{{"name":"CQ 0x1","layout":"hw_cqe64","bytes":"{entry}{entry}{}{last}",
+                    "facts":{{"stride":64,"first":{first},"entries":16,"consumer":3}}}}"#,
+                "00".repeat(63)
+            )
+        };
+        assert_eq!(
+            told(&ring(1, "f1"), &ring(3, "20")),
+            [
+                "ports / CQ 0x1 / first: 1 -> 3",
+                "ports / CQ 0x1 / 3 / entry: not written in this lap -> next: RESP_SEND",
+                "ports / CQ 0x1 / entries 1 to 2: only in the first",
+                "ports / CQ 0x1 / entries 4 to 5: only in the second",
+            ]
+        );
+    }
+}
