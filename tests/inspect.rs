@@ -136,7 +136,7 @@ fn the_socket_is_its_owners() {
     let (server, _desk) = Server::start(&socket).expect("a path of our own");
     let mode = std::fs::metadata(&socket).expect("it is there").permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    let refused = Server::start(&socket).err().expect("somebody listens").to_string();
+    let refused = Server::start(&socket).expect_err("somebody listens").to_string();
     assert!(
         refused.contains("another process listens there") && refused.contains(socket.to_str().expect("UTF-8")),
         "{refused}"
@@ -150,7 +150,7 @@ fn the_socket_is_its_owners() {
     let (server, _desk) = Server::start(&socket).expect("nobody listens any more");
     drop(server);
     std::fs::write(&socket, "somebody's").expect("a path of our own");
-    let refused = Server::start(&socket).err().expect("a file is there").to_string();
+    let refused = Server::start(&socket).expect_err("a file is there").to_string();
     assert!(refused.contains("no socket"), "{refused}");
     assert_eq!(std::fs::read_to_string(&socket).expect("it is still there"), "somebody's");
     std::fs::remove_file(&socket).expect("it is ours");
@@ -211,6 +211,6 @@ fn a_driver_that_has_ended_says_so() {
     drop(desk);
     let mut driver = Client::connect(&socket).expect("it listens");
     assert!(matches!(driver.statistics(), Err(ClientError::Refused(why)) if why.contains("has ended")));
-    let nobody = Client::connect("/nonexistent/socket".as_ref()).err().expect("nobody").to_string();
+    let nobody = Client::connect("/nonexistent/socket".as_ref()).expect_err("nobody").to_string();
     assert!(nobody.contains("/nonexistent/socket") && nobody.contains("--stats-socket"), "{nobody}");
 }

@@ -134,7 +134,7 @@ impl Work<'_> {
         let end = (at + width).min(self.bits());
         let mut bit = at;
         while bit < end {
-            if bit % 8 == 0 && end - bit >= 8 {
+            if bit.is_multiple_of(8) && end - bit >= 8 {
                 self.named[(bit / 8) as usize] = 0xff;
                 bit += 8;
             } else {
