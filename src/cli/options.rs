@@ -306,6 +306,10 @@ pub struct ReadArgs {
     /// Identifier of this host; without it, the one in /etc/nvme/hostid, or a random one.
     #[arg(long, value_name = "UUID")]
     pub host_id: Option<String>,
+    /// Let `cxddp stats --from` and `cxddp-regdump --device socket:PATH` look at the driver while it runs, through a unix
+    /// socket of this name that only its owner can use. Nothing can be changed through it.
+    #[arg(long, value_name = "PATH")]
+    pub stats_socket: Option<PathBuf>,
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,

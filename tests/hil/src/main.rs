@@ -92,6 +92,8 @@ fn main() -> ExitCode {
 pub struct Programs {
     /// The driver's binary, for the guest.
     pub cxddp: PathBuf,
+    /// What shows all that can be read of a function, for the guest.
+    pub regdump: PathBuf,
     /// The virtual ConnectX, for this machine.
     pub vnic: PathBuf,
 }
@@ -112,10 +114,14 @@ fn build() -> Result<Programs, Error> {
         }
     };
     // A target that is named keeps build scripts ordinary.
-    build(&["--target", TARGET, "--bin", "cxddp"], "-C target-feature=+crt-static")?;
+    let guest =
+        ["--target", TARGET, "-p", "connectx-ddp", "-p", "cxddp-regdump", "--bin", "cxddp", "--bin", "cxddp-regdump"];
+    build(&guest, "-C target-feature=+crt-static")?;
     build(&["--package", "cxddp-vnic"], "")?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    Ok(Programs { cxddp: target.join(TARGET).join("release/cxddp"), vnic: target.join("release/cxddp-vnic") })
+    let guest = target.join(TARGET).join("release");
+    let (cxddp, regdump) = (guest.join("cxddp"), guest.join("cxddp-regdump"));
+    Ok(Programs { cxddp, regdump, vnic: target.join("release/cxddp-vnic") })
 }
 
 fn run(options: &Options) -> Result<u32, Error> {

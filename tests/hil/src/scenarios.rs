@@ -140,6 +140,45 @@ pub const ALL: &[Scenario] = &[
         ..BASIC
     },
     Scenario {
+        name: "regdump",
+        about: "everything that can be read of the function is shown through group and container, before and after a probe",
+        on: On::Every,
+        script: "bind $PF && cxddp-regdump --device $PF --vfio group --save /a && cxddp probe --device $PF && \
+                 cxddp-regdump --device $PF --vfio group --save /b && cxddp-regdump diff /a /b --section pci,caps,ports && \
+                 cxddp-regdump /b --json",
+        expects: &[
+            r#""format":"connectx-ddp regdump""#,
+            r#""problems":[]"#,
+            "MSI-X (capability 0x11",
+            r#""meanings":{"admin_status":"UP","oper_status":"UP"}"#,
+            r#""zerocopy":1"#,
+        ],
+        ..BASIC
+    },
+    Scenario {
+        name: "regdump-cdev",
+        about: "the same through iommufd and its device cdev",
+        on: On::Own,
+        script: "bind $PF && cxddp-regdump --device $PF --vfio cdev --json",
+        expects: &[r#""problems":[]"#, "MSI-X (capability 0x11", r#""zerocopy":1"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "regdump-running",
+        about: "a driver that has the function, and sleeps on its interrupts, shows it through its socket and goes on",
+        script: "bind $PF; read_it $PF --interrupts --passes 1000 --stats-socket /tmp/s > /tmp/o & traffic; \
+                 cxddp-regdump --device socket:/tmp/s && cxddp stats --from /tmp/s; kill $(pidof cxddp); wait $!; cat /tmp/o",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[
+            "told by the driver that runs on it",
+            "nvmeotcp_zero_copy_en=1",
+            "RESP_SEND",
+            "session 0: live",
+            r#""bytes_wrong":0"#,
+        ],
+        ..BASIC
+    },
+    Scenario {
         name: "probe-unbound",
         about: "a function that vfio-pci does not have is refused, with the command that helps",
         script: "cxddp probe --device $PF",
@@ -391,7 +430,7 @@ impl Bench {
             let guest = Guest {
                 kernel: elf,
                 base,
-                programs: &[("cxddp", &ready.programs.cxddp)],
+                programs: &[("cxddp", &ready.programs.cxddp), ("cxddp-regdump", &ready.programs.regdump)],
                 script: &format!("{BIND}{READ}{TRAFFIC}{NVMET}{}\n", scenario.script),
                 vnic: scenario.vnic,
                 vfs: scenario.vfs,
