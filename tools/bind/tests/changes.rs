@@ -46,7 +46,7 @@ fn does(machine: &Machine, force: &[Loss], what: fn(&Scene) -> Planned) -> Vec<S
 
 #[track_caller]
 fn refused(planned: Planned) -> Vec<Refusal> {
-    planned.err().expect("it is refused")
+    planned.expect_err("it is refused")
 }
 
 fn driver(machine: &Machine, at: &str) -> Option<String> {

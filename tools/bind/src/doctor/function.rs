@@ -187,15 +187,10 @@ const ENOUGH_BITS: u32 = 39;
 
 fn address_width(root: &Root, function: &Function) -> Line {
     let at = format!("{}/iommu", folder(&function.address));
-    let hex = |text: String| u64::from_str_radix(text.trim_start_matches("0x"), 16).ok();
-    let field = |path: &str| root.text(&format!("{at}/{path}")).and_then(hex);
-    // Intel: maximum guest address width in the capability register. AMD: levels of host tables in the extended features.
-    let intel = field("intel-iommu/cap").map(|cap| (cap >> 16 & 0x3f) as u32 + 1);
-    let amd = field("amd-iommu/features").map(|features| match features >> 10 & 0x3 {
-        0 => 48,
-        1 => 57,
-        _ => 64,
-    });
+    let cap = root.text(&format!("{at}/intel-iommu/cap"));
+    // Intel tells in its capability register (maximum guest address width); AMD has four levels of tables, or more.
+    let intel = cap.and_then(|text| u64::from_str_radix(&text, 16).ok()).map(|cap| (cap >> 16 & 0x3f) as u32 + 1);
+    let amd = root.exists(&format!("{at}/amd-iommu")).then_some(48);
     match intel.or(amd) {
         Some(bits) if bits >= ENOUGH_BITS => Line::ok(Check::AddressWidth, format!("the IOMMU translates {bits} bits")),
         Some(bits) => Line::problem(
