@@ -32,3 +32,4 @@ pub mod session;
 pub mod shard;
 pub mod steering;
 pub mod tcp;
+pub mod transfer;

@@ -28,6 +28,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => cli::demo::run(args),
         Command::Explain(args) => cli::explain::run(args),
         Command::Probe(args) => cli::probe::run(args),
+        Command::Read(args) => cli::read::run(args),
         Command::Scale(args) => cli::scale::run(args),
         Command::Stats(args) => cli::stats::run(args),
         Command::Simulate(args) => cli::simulate::run(args),

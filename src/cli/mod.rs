@@ -7,6 +7,7 @@ pub mod device;
 pub mod explain;
 pub mod options;
 pub mod probe;
+pub mod read;
 pub mod scale;
 pub mod simulate;
 pub mod stats;

@@ -4,7 +4,7 @@ use super::device::{Device, VfioChoice};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use connectx_ddp::ddp::policy::{Costs, Threshold};
 use connectx_ddp::demo::Injection;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -31,6 +31,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Bring the function up and tell what it is and whether the offload is possible.
     Probe(ProbeArgs),
+    /// Read a namespace of an NVMe/TCP controller through a function that vfio-pci or `cxddp-vnic` has, compare it, or keep it.
+    Read(Box<ReadArgs>),
     /// Offload thousands of connections on several shards, a thread each, read on all of them, and tell what each takes.
     Scale(ScaleArgs),
     /// Do what `demo` does and print every number of the driver instead: function, shards, connections.
@@ -200,6 +202,117 @@ pub struct ProbeArgs {
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,
+}
+
+/// Options of `cxddp read`.
+#[derive(Clone, Debug, Args)]
+pub struct ReadArgs {
+    /// Which function: `vfio-user:PATH` (one that `cxddp-vnic serve` has), or the PCI address of one that vfio-pci has, such as
+    /// 0000:3b:00.0.
+    #[arg(long, value_name = "DEVICE")]
+    pub device: Device,
+    /// Which of the kernel's VFIO interfaces, for a PCI address.
+    #[arg(long, value_enum, default_value_t = VfioChoice::Auto)]
+    pub vfio: VfioChoice,
+    /// IPv4 address that the function is to have on its wire, with the length of the prefix: nobody else may have it.
+    #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = interface)]
+    pub ip: (Ipv4Addr, u8),
+    /// Where packets for other networks go.
+    #[arg(long, value_name = "ADDRESS")]
+    pub gateway: Option<Ipv4Addr>,
+    /// The NVMe/TCP controller. Without a port: 4420.
+    #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = controller)]
+    pub target: SocketAddrV4,
+    /// Its subsystem.
+    #[arg(long, value_name = "NQN")]
+    pub nqn: String,
+    /// Namespace.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub nsid: u32,
+    /// First byte of the range: a multiple of the namespace's block.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "0")]
+    pub offset: u64,
+    /// Bytes of the range; without it, all that follows.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size)]
+    pub size: Option<u64>,
+    /// Bytes of one request.
+    #[arg(long, value_name = "BYTES", value_parser = parse_size, default_value = "128KiB")]
+    pub io_size: u64,
+    /// Requests in flight on each queue.
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub queue_size: u16,
+    /// I/O queues.
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=15))]
+    pub queues: u16,
+    /// How often the range is read.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub passes: u32,
+    /// Negotiate header digests.
+    #[arg(long)]
+    pub hdr_digest: bool,
+    /// Negotiate data digests.
+    #[arg(long)]
+    pub data_digest: bool,
+    /// IP MTU of the wire.
+    #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u16).range(576..=9978))]
+    pub mtu: u16,
+    /// What to do about the offload.
+    #[arg(long, value_enum, default_value_t = OffloadChoice::Prefer)]
+    pub offload: OffloadChoice,
+    /// Reads of fewer bytes are copied; `auto` follows what binding and copying cost on this machine.
+    #[arg(long, value_name = "BYTES|auto", value_parser = parse_threshold, default_value = "0")]
+    pub offload_threshold: Threshold,
+    /// Sleep on interrupts when there is nothing to do. Without it a CPU polls all the time.
+    #[arg(long)]
+    pub interrupts: bool,
+    /// Compare what is read with this file, whose first byte is the namespace's.
+    #[arg(long, value_name = "FILE", conflicts_with = "pattern")]
+    pub content: Option<PathBuf>,
+    /// Compare what is read with the blocks that all differ, as generated from this seed (cxddp-vnic serve --wire target has
+    /// those of seed 1).
+    #[arg(long, value_name = "SEED", value_parser = seed)]
+    pub pattern: Option<u64>,
+    /// First WRITE the range, with what it is compared with. What is there is lost.
+    #[arg(long)]
+    pub write: bool,
+    /// Write what is read into this file.
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// After a loss, try for so many seconds to reset, reconnect and go on; 0: the first loss is the end.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub ctrl_loss_timeout: u64,
+    /// Name of this host; without it, the one in /etc/nvme/hostnqn, or one made of the host's identifier.
+    #[arg(long, value_name = "NQN")]
+    pub host_nqn: Option<String>,
+    /// Identifier of this host; without it, the one in /etc/nvme/hostid, or a random one.
+    #[arg(long, value_name = "UUID")]
+    pub host_id: Option<String>,
+    /// Print one JSON object and nothing else on standard output.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// An address of this end: 192.168.44.10/24.
+fn interface(text: &str) -> Result<(Ipv4Addr, u8), String> {
+    let how = || "give an IPv4 address and the length of the prefix, such as 192.168.44.10/24".to_owned();
+    let (address, prefix) = text.split_once('/').ok_or_else(how)?;
+    let address: Ipv4Addr = address.parse().map_err(|_| how())?;
+    let prefix: u8 = prefix.parse().ok().filter(|prefix| (1..=32).contains(prefix)).ok_or_else(how)?;
+    match address.is_unspecified() || address.is_multicast() || address.is_broadcast() || address.is_loopback() {
+        true => Err(format!("no interface has this address; {}", how())),
+        false => Ok((address, prefix)),
+    }
+}
+
+/// A controller: an address, with or without a port.
+fn controller(text: &str) -> Result<SocketAddrV4, String> {
+    const NVME_TCP: u16 = 4420;
+    match text.parse::<Ipv4Addr>() {
+        Ok(address) => Ok(SocketAddrV4::new(address, NVME_TCP)),
+        Err(_) => text.parse().map_err(|_| {
+            "give an IPv4 address, with or without a port, such as 192.168.44.20 or 192.168.44.20:4420".to_owned()
+        }),
+    }
 }
 
 /// Options of `cxddp scale`.

@@ -1,5 +1,6 @@
 //! The image that the target serves, and what every byte of it has to be.
 
+use crate::transfer::Content;
 use nvme_target::{Backing, FileBacking, Generated};
 use std::fs::File;
 use std::io;
@@ -115,6 +116,12 @@ impl Expected {
                 Ok(())
             }
         }
+    }
+}
+
+impl Content for Expected {
+    fn fill(&mut self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        Expected::fill(self, offset, out)
     }
 }
 

@@ -23,6 +23,7 @@ mod world;
 
 pub use config::{BLOCK, BadOption, Config, MAX_IO};
 pub use ethernet_wire::{Impairments, Lane, LaneCounters};
+pub use image::Expected;
 pub use inject::Injection;
 pub use job::{DemoError, Phase, Progress, run, run_tapped, run_watched};
 pub use outcome::{CopiedFor, Outcome, QueueOutcome, ReadOutcome, ReadReason, Recovered, ThresholdOutcome, peak_rss};

@@ -3,6 +3,7 @@
 //! Everything above runs unchanged on every platform. Dispatch is static: a doorbell compiles to the platform's own
 //! store.
 
+mod interrupts;
 pub mod vfio;
 pub mod vfio_user;
 #[cfg(feature = "demo")]
@@ -66,6 +67,14 @@ pub trait Platform {
 
     /// True if `vector` fired since the last call for it. Never blocks.
     fn take_interrupt(&self, vector: u16) -> bool;
+
+    /// Sleeps until an interrupt fires, or `until` has come; not at all if one has fired that was not
+    /// [taken](Platform::take_interrupt). It may return earlier: look at what was waited for. A caller that is to miss nothing
+    /// takes all interrupts, looks at all queues, arms them, and then sleeps.
+    fn sleep(&self, until: Option<Duration>) {
+        let _ = until;
+        self.pause();
+    }
 
     /// Time since some fixed moment; never goes back. A virtual platform may run on simulated time.
     fn now(&self) -> Duration;

@@ -184,6 +184,11 @@ impl Platform for VfioUserPlatform {
         self.interrupts.get(usize::from(vector)).is_some_and(|fd| rustix::io::read(fd, &mut count).is_ok())
     }
 
+    fn sleep(&self, until: Option<Duration>) {
+        let most = until.map_or(Duration::MAX, |until| until.saturating_sub(self.now()));
+        super::interrupts::sleep(&self.interrupts, most);
+    }
+
     fn now(&self) -> Duration {
         self.began.elapsed()
     }

@@ -303,6 +303,12 @@ impl Platform for VirtualPlatform {
         self.fired.get(usize::from(vector)).is_some_and(|flag| flag.swap(false, Ordering::AcqRel))
     }
 
+    fn sleep(&self, until: Option<Duration>) {
+        if !self.fired.iter().any(|flag| flag.load(Ordering::Acquire)) {
+            self.rest(until);
+        }
+    }
+
     fn now(&self) -> Duration {
         self.clock.now()
     }

@@ -361,7 +361,7 @@ impl<E: CqeFormat> CompletionQueue<E> {
 
     /// Entries read since the beginning; its low 24 bits are what the device knows.
     #[inline(always)]
-    fn consumer(&self) -> u32 {
+    pub(crate) fn consumer(&self) -> u32 {
         self.laps.wrapping_add(self.next)
     }
 

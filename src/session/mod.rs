@@ -289,6 +289,15 @@ impl<P: Platform> Session<P> {
         [shard, own, over].into_iter().flatten().min()
     }
 
+    /// Asks for an interrupt at the next packet ([`Shard::arm`]): then the caller may sleep until
+    /// [`Session::next_deadline`]. False if there is something to be done: poll first.
+    pub fn arm(&mut self) -> bool {
+        match &mut self.function {
+            Function::Up(shard) => shard.arm(),
+            Function::Down | Function::Sick(..) => true,
+        }
+    }
+
     /// Shuts the session down: requests that are under way are waited for, then the I/O queues are closed and the controller
     /// is shut down. [`Event::Down`] or [`Event::Ended`] follows.
     pub fn shutdown(&mut self) {

@@ -5,8 +5,8 @@
 
 use crate::adapter::Objects;
 use crate::command::CommandError;
-use crate::platform::Deadline;
-use crate::queue::{Base, CompletionQueue, QueueError, ReceiveQueue, RxPool};
+use crate::platform::{Deadline, Platform};
+use crate::queue::{Arm, Base, CompletionQueue, QueueError, ReceiveQueue, RxPool};
 use hw_regs::cqe::{Cqe64, OffloadCqe};
 use hw_regs::layout::Layout;
 
@@ -113,6 +113,30 @@ impl RxCompletions {
                 }
                 found
             }
+        }
+    }
+
+    /// Entries read so far; free-running.
+    pub fn consumer(&self) -> u32 {
+        match self {
+            RxCompletions::Offload(cq) => cq.consumer(),
+            RxCompletions::Plain(cq) => cq.consumer(),
+        }
+    }
+
+    /// Asks for one event when there is an entry that was not read, at once if there is one already.
+    pub fn arm(&self, platform: &impl Platform) {
+        match self {
+            RxCompletions::Offload(cq) => cq.arm(platform, Arm::Next),
+            RxCompletions::Plain(cq) => cq.arm(platform, Arm::Next),
+        }
+    }
+
+    /// The event that was asked for has come.
+    pub fn on_event(&mut self) {
+        match self {
+            RxCompletions::Offload(cq) => cq.on_event(),
+            RxCompletions::Plain(cq) => cq.on_event(),
         }
     }
 

@@ -56,6 +56,10 @@ counters! {
         pub fallbacks: Connections,
         /// Frames that could not be built or posted: lost as on a wire.
         pub not_sent: Packets,
+        /// Times that the device was asked for an interrupt at the next packet.
+        pub armed: Times,
+        /// Such interrupts that were announced.
+        pub completion_events: Events,
         /// Events of the function that nothing is done about.
         pub other_events: Events,
         /// The port went down.

@@ -82,6 +82,11 @@ impl<P: Platform> Shard<P> {
                         self.recover_send(now);
                     }
                 }
+                AdapterEvent::Completion { cqn, .. } if cqn == self.cq.cqn() && self.armed.is_some() => {
+                    self.counters.completion_events += 1;
+                    self.armed = None;
+                    self.cq.on_event();
+                }
                 AdapterEvent::PortDown { port } => {
                     self.counters.port_down += 1;
                     self.note(now, None, What::PortDown { port });

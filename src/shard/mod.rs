@@ -135,6 +135,8 @@ pub struct Shard<P: Platform> {
     draining: u32,
     /// Entries of the receive CQ that may lie in front of what was reaped from the control rings last (see `receive`).
     unread: u32,
+    /// An interrupt was asked for, and has not been announced: how much of the receive CQ had been read then.
+    armed: Option<u32>,
     /// Since when the send ring is full and somebody waits for room.
     ring_full_since: Option<Duration>,
     health_at: Duration,
@@ -435,6 +437,26 @@ impl<P: Platform> Shard<P> {
         let ring_full = !self.sending.is_empty() && !self.tx.has_room();
         let owed = (!self.dead && (self.draining != 0 || ring_full)).then(|| now + DEVICE_PACE);
         [at_once, health, owed, self.timers.next(), self.interface.next_deadline()].into_iter().flatten().min()
+    }
+
+    /// Asks the device for an interrupt when the next packet is there, at once if there is one already; for a caller that
+    /// goes to sleep ([`Platform::sleep`], until [`Shard::next_deadline`]). False if there is something to be done: poll first.
+    ///
+    /// What the device reports on its own (errors, the port, firmware that wants pages) interrupts without being asked.
+    /// Completions of sends and of control rings do not: where something waits for one, `next_deadline` is soon.
+    pub fn arm(&mut self) -> bool {
+        if !self.busy.is_empty() || self.unread != 0 || self.falls_back {
+            return false;
+        }
+        // Packets that came unannounced: the doorbell was lost, as writes to a function are that is gone for a moment. If the
+        // event is only late, the device ignores the second one, which has the same sequence number.
+        let read = self.cq.consumer();
+        if !self.dead && self.armed != Some(read) {
+            self.armed = Some(read);
+            self.counters.armed += 1;
+            self.cq.arm(&*self.platform);
+        }
+        true
     }
 
     /// The function that the shard runs on.

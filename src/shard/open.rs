@@ -154,6 +154,7 @@ impl<P: Platform> Shard<P> {
             log: EventRing::new(config.events),
             draining: 0,
             unread: 0,
+            armed: None,
             ring_full_since: None,
             health_at: Default::default(),
             recoveries: Default::default(),

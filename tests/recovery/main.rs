@@ -18,6 +18,7 @@
 //! | a request whose every attempt fails ends | `a_request_that_always_fails_ends` |
 //! | a session can be shut down, or closed, whatever it is doing | `a_session_can_be_closed_at_any_time` |
 //! | `--inject` of every fault: verified, and the outcome says what was made anew | `the_demonstration_recovers` |
+//! | a driver that sleeps on interrupts is woken for every packet, also for one that comes while it falls asleep, and by errors and resets | `a_sleeping_driver_misses_nothing` |
 //! | requests that cannot be are refused at once | `impossible_requests_are_refused` |
 #![cfg(feature = "demo")]
 
@@ -486,4 +487,36 @@ fn impossible_requests_are_refused() {
     rig.shutdown();
     assert_eq!(rig.down.as_deref(), Some(&[][..]));
     assert_eq!(rig.close(), [] as [String; 0]);
+}
+
+#[test]
+fn a_sleeping_driver_misses_nothing() {
+    for seed in 0..24 {
+        // Doorbells that take time make a packet at the deadline look missed; they are judged by what still works.
+        let latency = seed % 2 == 1;
+        let plan = Plan { sleeps: true, latency, digests: seed % 3 == 0, ..Plan::new(seed) };
+        let mut rig = Rig::live(&plan);
+        for round in 0..60 {
+            match round % 10 {
+                0 => rig.fill(),
+                _ => drop(rig.begin(round % 7 == 0)),
+            }
+            rig.finish();
+            let pause = Duration::from_micros(rig.random.below(3000));
+            rig.run_for(pause);
+        }
+        assert!(rig.slept > 50, "{}", rig.slept);
+        let counted = rig.session.totals().shard;
+        assert!(counted.armed > 20 && counted.completion_events.abs_diff(counted.armed) <= 1, "{counted:?}");
+        assert!(latency || rig.overslept == 0, "seed {seed}: {} of {} sleeps", rig.overslept, rig.slept);
+        if seed % 4 == 3 {
+            rig.fill();
+            let fault = FAULTS[seed as usize / 4 % FAULTS.len()];
+            rig.world.platform.nic().inject(fault, seed);
+            expect_recovered(rig, "asleep");
+        } else {
+            rig.shutdown();
+            assert_eq!(rig.close(), [] as [String; 0]);
+        }
+    }
 }

@@ -54,6 +54,8 @@ pub struct Plan {
     pub hostile: Option<Hostile>,
     pub script: Script,
     pub ctrl_loss_timeout: Duration,
+    /// The driver polls only after an interrupt or at its deadline.
+    pub sleeps: bool,
 }
 
 impl Plan {
@@ -69,6 +71,7 @@ impl Plan {
             hostile: None,
             script: Script::default(),
             ctrl_loss_timeout: Duration::from_secs(600),
+            sleeps: false,
         }
     }
 }
@@ -98,6 +101,12 @@ pub struct Rig {
     pub ended: Option<SessionError>,
     /// The device writes into bound buffers, so that what they hold means nothing.
     pub scribbled: bool,
+    /// Sleeps, and those of them that only the deadline ended although a packet was there.
+    pub slept: u64,
+    pub overslept: u64,
+    sleeps: bool,
+    /// It sleeps until then, or until an interrupt comes.
+    asleep: Option<Option<Duration>>,
     given: Vec<IoBuf>,
     guards: Vec<DmaBuf>,
     next: u64,
@@ -159,6 +168,10 @@ impl Rig {
             down: None,
             ended: None,
             scribbled: plan.hostile.is_some_and(|hostile| hostile.bindings),
+            slept: 0,
+            overslept: 0,
+            sleeps: plan.sleeps,
+            asleep: None,
             given: Vec::new(),
             guards: Vec::new(),
             next: 0,
@@ -202,6 +215,8 @@ impl Rig {
             false => self.session.read(Request::read(1, block, blocks, BLOCK).expect("a request"), buffer, token),
         };
         if taken.is_ok() {
+            // Who has a request for the driver is awake.
+            self.asleep = None;
             self.next += 1;
             self.open.insert(token, write);
         }
@@ -220,14 +235,35 @@ impl Rig {
 
     /// One poll, and one step of everything else. True if anything moved.
     pub fn step(&mut self) -> bool {
-        let worked = self.session.poll();
+        let worked = self.poll();
         while let Some(event) = self.session.next_event() {
             self.take(event);
         }
         let bound = self.world.platform.nic().inventory().bound_tags;
         let kept = self.done.values().filter(|outcome| !outcome.returned).count();
         assert!(bound <= (self.open.len() + kept) as u64, "{bound} bound, {} under way, {kept} kept", self.open.len());
-        worked | self.world.step(&mut NoTap)
+        // Packets come also between the last look and the moment when the device is asked for an interrupt.
+        let moved = self.world.step(&mut NoTap);
+        if self.sleeps && self.asleep.is_none() && !worked && self.session.arm() {
+            self.asleep = Some(self.session.next_deadline());
+            self.slept += 1;
+        }
+        worked | moved
+    }
+
+    /// A poll, unless the driver sleeps.
+    fn poll(&mut self) -> bool {
+        let Some(until) = self.asleep else { return self.session.poll() };
+        let platform = &self.world.platform;
+        let fired = (0..platform.vectors()).filter(|vector| platform.take_interrupt(*vector)).count() != 0;
+        if !fired && until.is_none_or(|until| self.world.now() < until) {
+            return false;
+        }
+        self.asleep = None;
+        let before = self.session.totals().shard.packets_rx;
+        let worked = self.session.poll();
+        self.overslept += u64::from(!fired && self.session.totals().shard.packets_rx > before);
+        worked
     }
 
     fn take(&mut self, event: Event) {

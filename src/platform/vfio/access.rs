@@ -114,6 +114,12 @@ impl AsFd for Device {
     }
 }
 
+/// An eventfd, for calls that want to see that it is open.
+pub(super) fn borrowed(eventfd: &EventFd) -> BorrowedFd<'_> {
+    // SAFETY: it is open for as long as its owner, which outlives the borrow.
+    unsafe { BorrowedFd::borrow_raw(eventfd.as_raw_fd()) }
+}
+
 impl Device {
     /// The crate counts regions by position and skips one that fails, which shifts the others: configuration space is
     /// where it should be, or nothing is believed.

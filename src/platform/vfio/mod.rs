@@ -179,6 +179,11 @@ impl Platform for VfioPlatform {
         self.interrupts.get(usize::from(vector)).is_some_and(|fd| fd.read().is_ok())
     }
 
+    fn sleep(&self, until: Option<Duration>) {
+        let most = until.map_or(Duration::MAX, |until| until.saturating_sub(self.now()));
+        super::interrupts::sleep(&self.interrupts.iter().map(access::borrowed).collect::<Vec<_>>(), most);
+    }
+
     fn now(&self) -> Duration {
         self.began.elapsed()
     }

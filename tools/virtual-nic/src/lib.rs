@@ -170,6 +170,11 @@ impl VirtualNic {
         self.host.dma.clear();
     }
 
+    /// Writes as a device would that was told, or believes, a wrong address. Refused, and recorded, if nothing is mapped there.
+    pub fn dma_write(&mut self, iova: u64, bytes: &[u8]) -> Result<(), DmaFault> {
+        self.host.dma.write(iova, bytes)
+    }
+
     /// Accesses to memory that were refused since power-on, and the last of them, which are forgotten: what an IOMMU would
     /// report.
     pub fn dma_faults(&mut self) -> (u64, Vec<DmaFault>) {

@@ -1,7 +1,7 @@
 //! Functions, their wire, and the turns in which all of them move.
 
 use crate::function::Function;
-use crate::inject::Injection;
+use crate::inject::{Injection, When};
 use ethernet_wire::{Direction, Impairments, Lane, PcapWriter, Port, PortError, port};
 use nvme_target::{Backing, Target};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -86,6 +86,8 @@ pub struct Hub {
     inbound: Lane,
     capture: Option<Capture>,
     injections: Vec<Injection>,
+    /// When the last of them happened.
+    injected_at: Duration,
     began: Instant,
     /// Frames between functions that never saw the wire.
     local_frames: u64,
@@ -110,6 +112,7 @@ impl Hub {
             inbound: Lane::new(config.inbound, config.seed.rotate_left(32) ^ 1),
             capture,
             injections: Vec::new(),
+            injected_at: Duration::ZERO,
             began: Instant::now(),
             local_frames: 0,
             clients: 0,
@@ -194,14 +197,34 @@ impl Hub {
     }
 
     fn advance(&mut self, now: Duration) {
-        for injection in self.injections.extract_if(.., |injection| injection.at <= now) {
+        if !self.injections.is_empty() {
+            self.inject_what_is_due(now);
+        }
+        for member in &mut self.members {
+            member.function.nic.advance(now);
+        }
+    }
+
+    /// A fault that follows another one waits until that one, and all before it, have happened.
+    fn inject_what_is_due(&mut self, now: Duration) {
+        let received: u64 = self.members.iter().map(|member| member.function.nic.counters().rx_bytes).sum();
+        let mut at = 0;
+        while let Some(injection) = self.injections.get(at).copied() {
+            let due = match injection.when {
+                When::At(moment) => moment <= now,
+                When::Bytes(bytes) => bytes <= received,
+                When::Later(after) => at == 0 && self.injected_at + after <= now,
+            };
+            if !due {
+                at += 1;
+                continue;
+            }
+            self.injections.remove(at);
+            self.injected_at = now;
             for member in &mut self.members {
                 log::warn!("{}: {}", member.function.name, injection.what);
                 injection.what.happen(&mut member.function.nic);
             }
-        }
-        for member in &mut self.members {
-            member.function.nic.advance(now);
         }
     }
 
@@ -213,7 +236,11 @@ impl Hub {
             Uplink::Port(port) => port.is_congested().then_some(now + CONGESTED),
             Uplink::Target(target) => target.next_deadline(now),
         };
-        let faults = self.injections.iter().map(|injection| injection.at);
+        let faults = self.injections.iter().enumerate().filter_map(|(n, injection)| match injection.when {
+            When::At(moment) => Some(moment),
+            When::Later(after) if n == 0 => Some(self.injected_at + after),
+            When::Later(_) | When::Bytes(_) => None,
+        });
         nics.chain(faults).chain(wire.into_iter().flatten()).chain(uplink).min()
     }
 

@@ -1,4 +1,4 @@
-//! Faults that happen at a moment: `--inject NAME[@SECONDS]`.
+//! Faults that happen at a moment: `--inject NAME[@MOMENT]`.
 
 use hw_regs::init_segment::HealthSyndrome;
 use std::fmt;
@@ -19,14 +19,20 @@ pub enum What {
     Healthy,
     /// The next command is never answered.
     LostCommand,
+    /// It writes to an address that it was never given.
+    WildWrite,
 }
 
-const NAMES: [(&str, What); 5] = [
+/// An address that no driver hands out: ranges are given out from their lower end.
+const WILD: u64 = 0x7ead_beef_f000;
+
+const NAMES: [(&str, What); 6] = [
     ("gone", What::Gone),
     ("back", What::Back),
     ("fatal", What::Fatal),
     ("healthy", What::Healthy),
     ("lost-command", What::LostCommand),
+    ("wild-write", What::WildWrite),
 ];
 
 impl fmt::Display for What {
@@ -41,8 +47,44 @@ impl fmt::Display for What {
 pub struct Injection {
     /// What.
     pub what: What,
-    /// When, since the start.
-    pub at: Duration,
+    /// When.
+    pub when: When,
+}
+
+/// A moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// So long after the start.
+    At(Duration),
+    /// When the functions have received so many bytes.
+    Bytes(u64),
+    /// So long after the fault before it.
+    Later(Duration),
+}
+
+impl FromStr for When {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<When, String> {
+        let bad = || {
+            format!(
+                "{text:?} is no moment: give seconds, +seconds after the fault before, or bytes received with KiB or MiB"
+            )
+        };
+        let seconds = |text: &str| {
+            let seconds: f64 = text.parse().ok().filter(|at: &f64| (0.0..1e9).contains(at)).ok_or_else(bad)?;
+            Ok::<_, String>(Duration::from_secs_f64(seconds))
+        };
+        let bytes = |number: &str, unit: u64| {
+            number.parse().ok().and_then(|n: u64| n.checked_mul(unit)).map(When::Bytes).ok_or_else(bad)
+        };
+        match (text.strip_prefix('+'), text.strip_suffix("KiB"), text.strip_suffix("MiB")) {
+            (Some(later), ..) => seconds(later).map(When::Later),
+            (_, Some(number), _) => bytes(number, 1 << 10),
+            (.., Some(number)) => bytes(number, 1 << 20),
+            _ => seconds(text).map(When::At),
+        }
+    }
 }
 
 impl FromStr for Injection {
@@ -55,12 +97,7 @@ impl FromStr for Injection {
             .iter()
             .find(|(known, _)| *known == name)
             .ok_or_else(|| format!("no fault {name:?}; there are {}", known()))?;
-        let seconds: f64 = at
-            .parse()
-            .ok()
-            .filter(|at: &f64| (0.0..1e9).contains(at))
-            .ok_or_else(|| format!("{at:?} is no time: give seconds, as in {name}@1.5"))?;
-        Ok(Injection { what: *what, at: Duration::from_secs_f64(seconds) })
+        Ok(Injection { what: *what, when: at.parse().map_err(|why| format!("{name}@{at}: {why}"))? })
     }
 }
 
@@ -72,6 +109,8 @@ impl What {
             What::Back => nic.faults().set_gone(false),
             What::Fatal => nic.set_health(HealthSyndrome::FW_INTERNAL_ERR),
             What::Healthy => nic.set_health(HealthSyndrome(0)),
+            // Refused and recorded by the device's own view of memory.
+            What::WildWrite => drop(nic.dma_write(WILD, &[0xdb; 64])),
             What::LostCommand => nic.faults().schedule(None, CommandFault::NeverAnswered, 0, 1),
         }
     }
@@ -86,9 +125,12 @@ mod tests {
 
     #[test]
     fn faults_are_named() {
-        assert_eq!("gone".parse(), Ok(Injection { what: What::Gone, at: Duration::ZERO }));
-        assert_eq!("fatal@1.5".parse(), Ok(Injection { what: What::Fatal, at: Duration::from_millis(1500) }));
-        for bad in ["", "gnoe", "gone@", "gone@-1", "gone@nan", "gone@1e99"] {
+        let at = |when| Ok(Injection { what: What::Gone, when });
+        assert_eq!("gone".parse(), at(When::At(Duration::ZERO)));
+        assert_eq!("gone@1.5".parse(), at(When::At(Duration::from_millis(1500))));
+        assert_eq!("gone@+2".parse(), at(When::Later(Duration::from_secs(2))));
+        assert_eq!("gone@32MiB".parse(), at(When::Bytes(32 << 20)));
+        for bad in ["", "gnoe", "gone@", "gone@-1", "gone@nan", "gone@1e99", "gone@+", "gone@KiB", "gone@1.5MiB"] {
             let why = Injection::from_str(bad).expect_err(bad);
             assert!(why.contains("gone"), "{why}");
         }
