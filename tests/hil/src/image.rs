@@ -140,7 +140,7 @@ pub fn base(debian: &Debian, kernel: &Kernel, modules: &[&str], cache: &Path) ->
     archive.file("bin/busybox", true, &fs::read(debian.file("usr/bin/busybox"))?);
     const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkdir rmdir poweroff grep sed hexdump dd ln awk cut \
                            head tail wc tr seq basename readlink sync tar kill ps rm cp mv test uname timeout touch chmod cmp \
-                           md5sum sha256sum true false printf expr date find sort ulimit stat";
+                           md5sum sha256sum true false printf expr date find sort ulimit stat chown";
     APPLETS.split_whitespace().for_each(|applet| archive.link(&format!("bin/{applet}"), "busybox"));
     let library =
         ["usr/lib/modules", "lib/modules"].map(|at| kernel.folder.join(at)).into_iter().find(|at| at.is_dir());

@@ -82,6 +82,8 @@ fn main() -> ExitCode {
 pub struct Programs {
     /// The driver's binary, for the guest.
     pub cxddp: PathBuf,
+    /// The operator's tool, for the guest.
+    pub bind: PathBuf,
     /// The virtual ConnectX, for this machine.
     pub vnic: PathBuf,
 }
@@ -103,9 +105,11 @@ fn build() -> Result<Programs, Error> {
     };
     // A target that is named keeps build scripts ordinary.
     build(&["--target", TARGET, "--bin", "cxddp"], "-C target-feature=+crt-static")?;
+    build(&["--target", TARGET, "--package", "cxddp-bind"], "-C target-feature=+crt-static")?;
     build(&["--package", "cxddp-vnic"], "")?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    Ok(Programs { cxddp: target.join(TARGET).join("release/cxddp"), vnic: target.join("release/cxddp-vnic") })
+    let guest = target.join(TARGET).join("release");
+    Ok(Programs { cxddp: guest.join("cxddp"), bind: guest.join("cxddp-bind"), vnic: target.join("release/cxddp-vnic") })
 }
 
 fn run(options: &Options) -> Result<u32, Error> {
