@@ -272,8 +272,9 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "bind-in-use",
         about: "a function that a driver has open is not taken from it: the kernel would wait without end",
-        script: "cxddp-bind bind $PF && { read_it $PF --passes 1000 > /dev/null & } && p=$! && sleep 5 && \
-                 ! cxddp-bind restore $PF && ! cxddp-bind doctor $PF && kill -9 $p && sleep 1 && cxddp-bind restore $PF",
+        script: "cxddp-bind bind $PF && { read_it $PF --passes 1000 > /dev/null & } && sleep 5 && \
+                 ! cxddp-bind restore $PF && cxddp-bind doctor $PF > /tmp/o; cat /tmp/o; \
+                 $(sed -n 's/^ *mend: \\(kill [0-9]*\\)$/\\1/p' /tmp/o) && sleep 2 && cxddp-bind restore $PF",
         vnic: &["--wire", "target", "--size", "8388608"],
         expects: &["(cxddp) has it open (/dev/vfio/", "(cxddp) has the function open already", ": no driver"],
         ..BASIC
