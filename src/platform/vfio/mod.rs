@@ -29,6 +29,8 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 const MOST_VECTORS: u32 = 64;
 /// A reset that the kernel refuses for the moment is tried again this often, and this long after.
 const RESET_TRIES: u32 = 10;
+/// `ENOTTY`.
+const NO_RESET: i32 = 25;
 const RESET_PAUSE: Duration = Duration::from_millis(100);
 /// Command register in configuration space, and the bits that let a function answer and access memory.
 const COMMAND: u64 = 0x04;
@@ -116,6 +118,10 @@ fn reset(device: &access::Device, identity: &Identity) -> Result<(), PlatformErr
             Err(error) if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::ResourceBusy) => {
                 log::debug!("{identity}: {error}");
                 std::thread::sleep(RESET_PAUSE);
+            }
+            // The kernel asks the function itself how it can be reset.
+            Err(error) if error.raw_os_error() == Some(NO_RESET) => {
+                return Err(failed(format!("it has no way to be reset, or is off the bus and does not say ({error})")));
             }
             Err(error) => return Err(failed(error.to_string())),
         }

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::debian::{Debian, Kernel};
 use std::collections::HashSet;
 use std::fs;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -127,9 +128,19 @@ pub fn elf_kernel(debian: &Debian, kernel: &Kernel, cache: &Path) -> Result<Path
     Ok(out)
 }
 
+/// What busybox is called.
+const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkdir rmdir poweroff grep sed hexdump dd ln awk cut \
+                       head tail wc tr seq basename readlink sync tar kill ps rm cp mv test uname timeout touch chmod cmp \
+                       md5sum sha256sum true false printf expr date find sort ulimit stat pidof chown";
+/// The first process.
+const INIT: &str = include_str!("../guest/init");
+
 /// The first file system of a guest: busybox, the modules with what they need, in the order in which they load.
 pub fn base(debian: &Debian, kernel: &Kernel, modules: &[&str], cache: &Path) -> Result<PathBuf, Error> {
-    let out = cache.join(format!("{}.base.cpio", kernel.version));
+    // What it was made of is in its name, so that an old one is not taken for it.
+    let mut made_of = std::hash::DefaultHasher::new();
+    (modules, APPLETS, INIT).hash(&mut made_of);
+    let out = cache.join(format!("{}-{:016x}.base.cpio", kernel.version, made_of.finish()));
     if out.exists() {
         return Ok(out);
     }
@@ -138,9 +149,6 @@ pub fn base(debian: &Debian, kernel: &Kernel, modules: &[&str], cache: &Path) ->
         archive.folder(folder);
     }
     archive.file("bin/busybox", true, &fs::read(debian.file("usr/bin/busybox"))?);
-    const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkdir rmdir poweroff grep sed hexdump dd ln awk cut \
-                           head tail wc tr seq basename readlink sync tar kill ps rm cp mv test uname timeout touch chmod cmp \
-                           md5sum sha256sum true false printf expr date find sort ulimit stat chown";
     APPLETS.split_whitespace().for_each(|applet| archive.link(&format!("bin/{applet}"), "busybox"));
     let library =
         ["usr/lib/modules", "lib/modules"].map(|at| kernel.folder.join(at)).into_iter().find(|at| at.is_dir());
@@ -151,7 +159,7 @@ pub fn base(debian: &Debian, kernel: &Kernel, modules: &[&str], cache: &Path) ->
         add_module(debian, &library, module, &mut seen, &mut archive, &mut load)?;
     }
     archive.file("modules.load", false, load.as_bytes());
-    archive.file("init", true, include_bytes!("../guest/init"));
+    archive.file("init", true, INIT.as_bytes());
     fs::write(&out, archive.finish())?;
     Ok(out)
 }

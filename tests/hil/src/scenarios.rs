@@ -38,12 +38,22 @@ read_it() {
 }
 "#;
 
+/// Waits until the function has interrupted a good many times: reads are in flight.
+const TRAFFIC: &str = r#"
+traffic() {
+    t=0
+    while [ $(awk '/vfio/ { n += $2 + $3 } END { print n + 0 }' /proc/interrupts) -lt 60 ] && [ $t -lt 300 ]; do
+        sleep 0.1; t=$((t + 1))
+    done
+}
+"#;
+
 /// The kernel's own target on the interface of the guest, with a disk in memory behind it, and reads from it.
 const NVMET: &str = r#"
 nvmet() {
-    n=/sys/kernel/config/nullb/disk
+    n=/sys/kernel/config/nullb/nullb0
     mkdir $n && echo 1 > $n/memory_backed && echo ${DISK_MB:-8} > $n/size && echo 512 > $n/blocksize && echo 1 > $n/power
-    DISK=/dev/$(basename $(ls -d /sys/block/nullb*))
+    DISK=/dev/nullb0
     for i in /sys/class/net/*; do [ $(basename $i) = lo ] || ETH=$(basename $i); done
     ip link set $ETH mtu ${MTU:-1500} && ip addr add 192.168.44.20/24 dev $ETH && ip link set $ETH up
     c=/sys/kernel/config/nvmet
@@ -197,8 +207,8 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "flr",
         about: "a function-level reset by the kernel while reads are in flight: everything is made anew, every byte is right",
-        script: "bind $PF; read_it $PF --interrupts --passes 4 > /tmp/o & \
-                 sleep 3; echo 1 > /sys/bus/pci/devices/$PF/reset; wait $!; s=$?; cat /tmp/o; exit $s",
+        script: "bind $PF; read_it $PF --interrupts --passes 12 > /tmp/o & \
+                 j=$!; traffic; echo 1 > /sys/bus/pci/devices/$PF/reset; wait $j; s=$?; cat /tmp/o; exit $s",
         vnic: &["--wire", "target", "--size", "8388608"],
         expects: &[r#""verified":true"#, r#""level":"function""#],
         ..BASIC
@@ -223,7 +233,8 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "killed",
         about: "the driver is killed while reads are in flight; a new one starts on the same function",
-        script: "bind $PF; read_it $PF --passes 1000 > /dev/null & sleep 4; kill -9 $!; wait $!; read_it $PF --size 2M",
+        script: "bind $PF; read_it $PF --interrupts --passes 1000 > /dev/null & traffic; kill -9 $(pidof cxddp) && wait; \
+                 read_it $PF --size 2M",
         vnic: &["--wire", "target", "--size", "8388608"],
         expects: &[r#""verified":true"#],
         ..BASIC
@@ -272,7 +283,7 @@ pub const ALL: &[Scenario] = &[
     Scenario {
         name: "bind-in-use",
         about: "a function that a driver has open is not taken from it: the kernel would wait without end",
-        script: "cxddp-bind bind $PF && { read_it $PF --passes 1000 > /dev/null & } && sleep 5 && \
+        script: "cxddp-bind bind $PF && { read_it $PF --interrupts --passes 1000 > /dev/null & } && traffic && \
                  ! cxddp-bind restore $PF && cxddp-bind doctor $PF > /tmp/o; cat /tmp/o; \
                  $(sed -n 's/^ *mend: \\(kill [0-9]*\\)$/\\1/p' /tmp/o) && sleep 2 && cxddp-bind restore $PF",
         vnic: &["--wire", "target", "--size", "8388608"],
@@ -364,7 +375,7 @@ impl Bench {
                 kernel: elf,
                 base,
                 programs: &[("cxddp", &ready.programs.cxddp), ("cxddp-bind", &ready.programs.bind)],
-                script: &format!("{BIND}{READ}{NVMET}{OPERATOR}{}\n", scenario.script),
+                script: &format!("{BIND}{READ}{TRAFFIC}{NVMET}{OPERATOR}{}\n", scenario.script),
                 vnic: scenario.vnic,
                 vfs: scenario.vfs,
                 iommu: scenario.iommu,
