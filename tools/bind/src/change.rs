@@ -220,38 +220,9 @@ impl Scene<'_> {
                 Recall::Nothing | Recall::Unusable(_) => None,
             };
             let ours = function.driver.as_deref().is_none_or(|driver| driver == VFIO_PCI);
-            let wanted = memory.as_ref().map(|memory| memory.driver.clone());
             // A driver that somebody else has given it meanwhile stays.
-            if ours && wanted.as_ref() != Some(&function.driver) {
-                if function.driver.is_some() {
-                    self.against(function, &chosen, false, &mut refusals);
-                }
-                plan.steps.extend(leave(function));
-                let before = memory.as_ref().and_then(|memory| memory.driver_override.as_deref());
-                plan.steps.extend(set_override(function, before));
-                match &wanted {
-                    Some(None) => {}
-                    Some(Some(driver)) => {
-                        if !self.root.exists(&format!("sys/bus/pci/drivers/{driver}")) {
-                            refusals.push(Refusal {
-                                address,
-                                reason: "no-driver",
-                                what: format!("its driver {driver} is not loaded"),
-                                advice: "load the driver's module with modprobe, and try again".into(),
-                            });
-                        }
-                        plan.steps.push(enter(function, driver));
-                    }
-                    None => {
-                        let path = "sys/bus/pci/drivers_probe".to_owned();
-                        let action = Action::Write(Write { path, value: address.to_string() });
-                        plan.steps.push(Step { address, action, outcome: Outcome::Unknown, undo: None });
-                    }
-                }
-                let vfs = memory.as_ref().map_or(0, |memory| memory.vfs);
-                if vfs > 0 && wanted.as_ref().is_some_and(Option::is_some) {
-                    plan.steps.push(set_vfs(function, vfs, 0));
-                }
+            if ours {
+                self.put_back(function, memory.as_ref(), &chosen, &mut plan, &mut refusals);
             }
             if let Some(memory) = memory {
                 plan.steps.push(Step {
@@ -263,6 +234,47 @@ impl Scene<'_> {
             }
         }
         if refusals.is_empty() { Ok(plan) } else { Err(refusals) }
+    }
+
+    fn put_back(
+        &self,
+        function: &Function,
+        memory: Option<&Memory>,
+        chosen: &[&Function],
+        plan: &mut Plan,
+        refusals: &mut Vec<Refusal>,
+    ) {
+        let address = function.address;
+        let before = memory.and_then(|memory| memory.driver_override.as_deref());
+        // Nobody knows: the kernel chooses.
+        let wanted = memory.map(|memory| memory.driver.as_deref());
+        let changes = wanted != Some(function.driver.as_deref());
+        if changes && function.driver.is_some() {
+            self.against(function, chosen, false, refusals);
+            plan.steps.extend(leave(function));
+        }
+        plan.steps.extend(set_override(function, before));
+        match wanted {
+            Some(Some(driver)) if changes => {
+                if !self.root.exists(&format!("sys/bus/pci/drivers/{driver}")) {
+                    refusals.push(Refusal {
+                        address,
+                        reason: "no-driver",
+                        what: format!("its driver {driver} is not loaded"),
+                        advice: "load the driver's module with modprobe, and try again".into(),
+                    });
+                }
+                plan.steps.push(enter(function, driver));
+                let vfs = memory.map_or(0, |memory| memory.vfs);
+                plan.steps.extend((vfs > 0).then(|| set_vfs(function, vfs, 0)));
+            }
+            Some(_) => {}
+            None => {
+                let action =
+                    Action::Write(Write { path: "sys/bus/pci/drivers_probe".into(), value: address.to_string() });
+                plan.steps.push(Step { address, action, outcome: Outcome::Unknown, undo: None });
+            }
+        }
     }
 
     /// Gives a physical function so many virtual functions.

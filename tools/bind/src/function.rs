@@ -43,8 +43,7 @@ impl Member {
     /// Whether VFIO refuses the whole group because of it: VFIO tolerates bridges, devices without driver, and drivers that
     /// do no DMA or are its own.
     pub fn blocks(&self) -> bool {
-        let tolerated =
-            |driver: &String| driver.starts_with("vfio") || driver.ends_with("-vfio-pci") || driver == "pci-stub";
+        let tolerated = |driver: &String| driver.contains("vfio") || driver == "pci-stub";
         !self.bridge && self.driver.as_ref().is_some_and(|driver| !tolerated(driver))
     }
 }

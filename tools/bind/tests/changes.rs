@@ -93,6 +93,18 @@ fn what_was_is_remembered_once() {
     assert_eq!(driver(&machine, PF).as_deref(), Some("mlx5_core"));
     assert!(!machine.root.exists(MEMORY));
 
+    // What had no driver gets none back, and no trace of ours.
+    let bare = Machine::server();
+    bare.remove(&format!("sys/bus/pci/devices/{PF}/driver"));
+    bare.remove(&format!("sys/bus/pci/drivers/mlx5_core/{PF}"));
+    let before = bare.contents();
+    for steps in
+        [&[bind as fn(&Scene) -> Planned, restore][..], &[bind, unbind, restore], &[bind, unbind, bind, restore]]
+    {
+        steps.iter().for_each(|step| _ = does(&bare, &[], *step));
+        assert_eq!(bare.contents(), before);
+    }
+
     // Bound, put back by hand with virtual functions, bound again: what was before the last bind counts.
     does(&machine, &[], bind);
     let mut kernel = FakeKernel::new(&machine, Fault::None);
