@@ -281,6 +281,22 @@ pub const ALL: &[Scenario] = &[
         ..BASIC
     },
     Scenario {
+        name: "three-commands",
+        about: "what the operator's guide says, as a new user types it: doctor, bind, read; and restore",
+        script: "other_driver $PF; cxddp-bind doctor $PF; cxddp-bind bind $PF && \
+                 cxddp read --device $PF --ip 192.168.44.10/24 --target 192.168.44.20 \
+                 --nqn nqn.2026-01.io.connectx-ddp:target --pattern 1 --data-digest --interrupts --offload require && \
+                 cxddp-bind restore $PF",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[
+            "mend: cxddp-bind bind 0000:01:00.0",
+            "0000:01:00.0: vfio-pci, IOMMU group",
+            "every byte verified",
+            "0000:01:00.0: uio_pci_generic",
+        ],
+        ..BASIC
+    },
+    Scenario {
         name: "bind-in-use",
         about: "a function that a driver has open is not taken from it: the kernel would wait without end",
         script: "cxddp-bind bind $PF && { read_it $PF --interrupts --passes 1000 > /dev/null & } && traffic && \
