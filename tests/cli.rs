@@ -17,6 +17,7 @@
 //! | `--metrics` serves while and after a run | `metrics_are_served` |
 //! | `simulate` tells sums, what was drawn and what was reached, for people and for programs | `simulate_tells_what_was_reached` |
 //! | help and version are no errors | `help_and_version_succeed` |
+//! | manual pages and completions are written, for every command and option | `pages_and_completions` |
 
 #![cfg(feature = "demo")]
 
@@ -365,10 +366,20 @@ fn probe_tells_what_the_function_is() {
     let output = cxddp("probe");
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
     let people = text(&output.stdout);
-    assert!(people.contains("15b3:1021") && people.contains("28.39.1002") && people.contains("possible"), "{people}");
+    for words in [
+        "15b3:1021",
+        "ConnectX-7; this driver was tested on a virtual one only",
+        "28.39.1002",
+        "possible",
+        "none of it on huge",
+    ] {
+        assert!(people.contains(words), "{words}: {people}");
+    }
     let function = json("probe --device virtual");
     assert_eq!((&function["vendor_id"], &function["device_id"]), (&"0x15b3".into(), &"0x1021".into()));
     assert_eq!((&function["firmware"], &function["link_up"]), (&"28.39.1002".into(), &true.into()));
+    assert_eq!((&function["model"], &function["tested"]), (&"ConnectX-7".into(), &"virtual".into()));
+    assert!(number(&function, "dma_bytes") >= 1 << 20 && number(&function, "dma_huge_bytes") == 0);
     let offload = &function["offload"];
     assert_eq!((&offload["possible"], &offload["why_not"]), (&true.into(), &Value::Array(Vec::new())));
     assert_eq!((number(offload, "max_queue_size"), number(offload, "max_sgl_entries")), (1024, 128));
@@ -452,4 +463,25 @@ fn help_and_version_succeed() {
     let output = cxddp("");
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""));
     assert!(text(&output.stderr).contains("Usage"));
+}
+
+#[test]
+fn pages_and_completions() {
+    let folder = std::env::temp_dir().join(format!("cxddp-cli-man-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let output = cxddp(&format!("--man {}", folder.display()));
+    assert!(output.status.success(), "{output:?}");
+    let page = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a page");
+    assert!(page("cxddp.1").contains(".TH cxddp 1"));
+    for command in ["ceiling", "demo", "explain", "probe", "read", "scale", "simulate", "stats"] {
+        assert!(page(&format!("cxddp-{command}.1")).contains("$ cxddp"), "{command} has an example");
+    }
+    assert!(page("cxddp-demo.1").contains("offload\\-threshold"));
+    std::fs::remove_dir_all(&folder).expect("ours");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = cxddp(&format!("--completions {shell}"));
+        assert!(output.status.success() && text(&output.stdout).contains("offload-threshold"), "{shell}");
+    }
+    let arguments = "--completions tcsh";
+    assert_refused(arguments, &cxddp(arguments), &["bash, zsh or fish"]);
 }

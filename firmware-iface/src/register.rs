@@ -103,46 +103,45 @@ layout! {
         "fcs_chk" FCS_CHK: bits(94, 1);
     }
 
-    /// `eth_802_3_cntrs_grp_data_layout`, 248 bytes.
-    pub struct Eth8023CntrsGrpDataLayout("eth_802_3_cntrs_grp_data_layout", 248) {
-        "a_frames_transmitted_ok_high" A_FRAMES_TRANSMITTED_OK_HIGH: bits(0, 32);
-        "a_frames_transmitted_ok_low" A_FRAMES_TRANSMITTED_OK_LOW: bits(32, 32);
-        "a_frames_received_ok_high" A_FRAMES_RECEIVED_OK_HIGH: bits(64, 32);
-        "a_frames_received_ok_low" A_FRAMES_RECEIVED_OK_LOW: bits(96, 32);
-        "a_frame_check_sequence_errors_high" A_FRAME_CHECK_SEQUENCE_ERRORS_HIGH: bits(128, 32);
-        "a_frame_check_sequence_errors_low" A_FRAME_CHECK_SEQUENCE_ERRORS_LOW: bits(160, 32);
-        "a_alignment_errors_high" A_ALIGNMENT_ERRORS_HIGH: bits(192, 32);
-        "a_alignment_errors_low" A_ALIGNMENT_ERRORS_LOW: bits(224, 32);
-        "a_octets_transmitted_ok_high" A_OCTETS_TRANSMITTED_OK_HIGH: bits(256, 32);
-        "a_octets_transmitted_ok_low" A_OCTETS_TRANSMITTED_OK_LOW: bits(288, 32);
-        "a_octets_received_ok_high" A_OCTETS_RECEIVED_OK_HIGH: bits(320, 32);
-        "a_octets_received_ok_low" A_OCTETS_RECEIVED_OK_LOW: bits(352, 32);
-        "a_multicast_frames_xmitted_ok_high" A_MULTICAST_FRAMES_XMITTED_OK_HIGH: bits(384, 32);
-        "a_multicast_frames_xmitted_ok_low" A_MULTICAST_FRAMES_XMITTED_OK_LOW: bits(416, 32);
-        "a_broadcast_frames_xmitted_ok_high" A_BROADCAST_FRAMES_XMITTED_OK_HIGH: bits(448, 32);
-        "a_broadcast_frames_xmitted_ok_low" A_BROADCAST_FRAMES_XMITTED_OK_LOW: bits(480, 32);
-        "a_multicast_frames_received_ok_high" A_MULTICAST_FRAMES_RECEIVED_OK_HIGH: bits(512, 32);
-        "a_multicast_frames_received_ok_low" A_MULTICAST_FRAMES_RECEIVED_OK_LOW: bits(544, 32);
-        "a_broadcast_frames_received_ok_high" A_BROADCAST_FRAMES_RECEIVED_OK_HIGH: bits(576, 32);
-        "a_broadcast_frames_received_ok_low" A_BROADCAST_FRAMES_RECEIVED_OK_LOW: bits(608, 32);
-        "a_in_range_length_errors_high" A_IN_RANGE_LENGTH_ERRORS_HIGH: bits(640, 32);
-        "a_in_range_length_errors_low" A_IN_RANGE_LENGTH_ERRORS_LOW: bits(672, 32);
-        "a_out_of_range_length_field_high" A_OUT_OF_RANGE_LENGTH_FIELD_HIGH: bits(704, 32);
-        "a_out_of_range_length_field_low" A_OUT_OF_RANGE_LENGTH_FIELD_LOW: bits(736, 32);
-        "a_frame_too_long_errors_high" A_FRAME_TOO_LONG_ERRORS_HIGH: bits(768, 32);
-        "a_frame_too_long_errors_low" A_FRAME_TOO_LONG_ERRORS_LOW: bits(800, 32);
-        "a_symbol_error_during_carrier_high" A_SYMBOL_ERROR_DURING_CARRIER_HIGH: bits(832, 32);
-        "a_symbol_error_during_carrier_low" A_SYMBOL_ERROR_DURING_CARRIER_LOW: bits(864, 32);
-        "a_mac_control_frames_transmitted_high" A_MAC_CONTROL_FRAMES_TRANSMITTED_HIGH: bits(896, 32);
-        "a_mac_control_frames_transmitted_low" A_MAC_CONTROL_FRAMES_TRANSMITTED_LOW: bits(928, 32);
-        "a_mac_control_frames_received_high" A_MAC_CONTROL_FRAMES_RECEIVED_HIGH: bits(960, 32);
-        "a_mac_control_frames_received_low" A_MAC_CONTROL_FRAMES_RECEIVED_LOW: bits(992, 32);
-        "a_unsupported_opcodes_received_high" A_UNSUPPORTED_OPCODES_RECEIVED_HIGH: bits(1024, 32);
-        "a_unsupported_opcodes_received_low" A_UNSUPPORTED_OPCODES_RECEIVED_LOW: bits(1056, 32);
-        "a_pause_mac_ctrl_frames_received_high" A_PAUSE_MAC_CTRL_FRAMES_RECEIVED_HIGH: bits(1088, 32);
-        "a_pause_mac_ctrl_frames_received_low" A_PAUSE_MAC_CTRL_FRAMES_RECEIVED_LOW: bits(1120, 32);
-        "a_pause_mac_ctrl_frames_transmitted_high" A_PAUSE_MAC_CTRL_FRAMES_TRANSMITTED_HIGH: bits(1152, 32);
-        "a_pause_mac_ctrl_frames_transmitted_low" A_PAUSE_MAC_CTRL_FRAMES_TRANSMITTED_LOW: bits(1184, 32);
+    /// `pddr_reg`, 256 bytes.
+    pub struct PddrReg("pddr_reg", 256) {
+        "local_port" LOCAL_PORT: bits(8, 8);
+        "pnat" PNAT: bits(16, 2);
+        "page_select" PAGE_SELECT: bits(56, 8);
+        "page_data" PAGE_DATA: blob(64, 1984);
+    }
+
+    /// `pddr_troubleshooting_page`, 248 bytes.
+    pub struct PddrTroubleshootingPage("pddr_troubleshooting_page", 248) {
+        "group_opcode" GROUP_OPCODE: bits(16, 16);
+        "status_opcode" STATUS_OPCODE: bits(32, 32);
+        "status_message" STATUS_MESSAGE: array(96, 32, 59);
+    }
+
+    /// `mcia_reg`, 144 bytes.
+    pub struct MciaReg("mcia_reg", 144) {
+        "l" L: bits(0, 1);
+        "module" MODULE: bits(8, 8);
+        "status" STATUS: bits(24, 8);
+        "i2c_device_address" I2C_DEVICE_ADDRESS: bits(32, 8);
+        "page_number" PAGE_NUMBER: bits(40, 8);
+        "device_address" DEVICE_ADDRESS: bits(48, 16);
+        "size" SIZE: bits(80, 16);
+        "dwords" DWORDS: blob(128, 1024);
+    }
+
+    /// `mtmp_reg`, 32 bytes.
+    pub struct MtmpReg("mtmp_reg", 32) {
+        "sensor_index" SENSOR_INDEX: bits(20, 12);
+        "temperature" TEMPERATURE: bits(48, 16);
+        "mte" MTE: bits(64, 1);
+        "mtr" MTR: bits(65, 1);
+        "max_temperature" MAX_TEMPERATURE: bits(80, 16);
+        "tee" TEE: bits(96, 2);
+        "temp_threshold_hi" TEMP_THRESHOLD_HI: bits(112, 16);
+        "temp_threshold_lo" TEMP_THRESHOLD_LO: bits(144, 16);
+        "sensor_name_hi" SENSOR_NAME_HI: bits(192, 32);
+        "sensor_name_lo" SENSOR_NAME_LO: bits(224, 32);
     }
 }
 
@@ -239,7 +238,10 @@ pub(crate) const LAYOUTS: &[LayoutInfo] = &[
     PpcntReg::INFO,
     PcapReg::INFO,
     PcmrReg::INFO,
-    Eth8023CntrsGrpDataLayout::INFO,
+    PddrReg::INFO,
+    PddrTroubleshootingPage::INFO,
+    MciaReg::INFO,
+    MtmpReg::INFO,
 ];
 
 /// Number sets of this module.

@@ -181,6 +181,19 @@ impl<P: Platform> Base<P> {
         report
     }
 
+    /// Undoes everything, by a reset of the function if it cannot be done in order.
+    pub fn undo(&mut self, config: &Config) -> Teardown {
+        let report = self.teardown(Deadline::after(&*self.platform, config.command_timeout));
+        if !report.is_clean() {
+            log::error!("{}: undoing the bring-up: {report}; resetting the function", self.function());
+            // Firmware then has nothing of ours, and the memory is free.
+            if let Err(error) = self.reset(Deadline::after(&*self.platform, config.ready_timeout)) {
+                log::error!("{error}");
+            }
+        }
+        report
+    }
+
     /// Function-level reset: firmware forgets everything, so all memory is free.
     pub fn reset(&mut self, deadline: Deadline) -> Result<FunctionReset, AdapterError> {
         self.platform.reset()?;

@@ -1,11 +1,11 @@
 //! `cxddp read`: reads a namespace of an NVMe/TCP controller through a function, into buffers where the NIC places it.
 
 use super::device::Work;
-use super::options::{OffloadChoice, ReadArgs};
+use super::options::{BuffersChoice, OffloadChoice, ReadArgs};
 use super::text::{bytes, count, share};
 use connectx_ddp::adapter;
 use connectx_ddp::demo::Expected;
-use connectx_ddp::dma::IoBuf;
+use connectx_ddp::dma::{DmaError, DmaHeap, IoBuf};
 use connectx_ddp::nvme::controller::ControllerConfig;
 use connectx_ddp::nvme::fabrics::{HostIdentity, Nqn};
 use connectx_ddp::platform::{Identity, Platform};
@@ -99,16 +99,36 @@ impl Work for Transfer<'_> {
     fn on<P: Platform + 'static>(mut self, platform: Arc<P>) -> Self::Outcome {
         let identity = platform.identity().clone();
         let mut show = Show::new(!self.args.json && io::stderr().is_terminal());
+        let mut pinned = pinned;
         let ends = Ends {
             content: self.expected.as_mut().map(|content| content as &mut dyn Content),
             sink: self.output.as_mut().map(|sink| sink as &mut dyn Sink),
-            buffers: None,
+            buffers: match self.args.buffers {
+                BuffersChoice::Own => None,
+                BuffersChoice::Pinned => Some(&mut pinned),
+            },
             stop: self.stop,
         };
         let outcome = transfer::run(platform, &self.config, ends, &mut show);
         show.bar.finish_and_clear();
         (identity, outcome)
     }
+}
+
+/// A buffer of pieces of this process's memory, of which none begins or ends with a page or a cache line.
+fn pinned(heap: &DmaHeap, len: usize) -> Result<IoBuf, DmaError> {
+    const PIECES: usize = 3;
+    let mut pieces = Vec::new();
+    let mut left = len;
+    for n in 0..PIECES {
+        let take = if n + 1 == PIECES { left } else { (len / PIECES + 13 * n).min(left) };
+        // What is behind and before stays ours, and nobody's of the device.
+        let before = 1 + 7 * n;
+        let (memory, _) = heap.pin(vec![0; before + take + 1]).map_err(|refused| refused.error)?;
+        pieces.push(memory.split_at(before).1.split_at(take).0);
+        left -= take;
+    }
+    Ok(IoBuf::new(pieces))
 }
 
 /// Reads, and tells what came of it.

@@ -322,6 +322,14 @@ impl<P: Platform> Session<P> {
         }
     }
 
+    /// The shard, while the function is up, for whoever looks at it between two polls.
+    pub(crate) fn shard_mut(&mut self) -> Option<&mut Shard<P>> {
+        match &mut self.function {
+            Function::Up(shard) => Some(shard),
+            Function::Down | Function::Sick(..) => None,
+        }
+    }
+
     /// The I/O queues that are connected: number, from 1, and connection.
     pub fn io_queues(&self) -> impl Iterator<Item = (u16, ConnectionId)> + '_ {
         self.queues.iter().map(|queue| (queue.number, queue.id))

@@ -464,6 +464,11 @@ impl<P: Platform> Shard<P> {
         &self.adapter
     }
 
+    /// The function that the shard runs on, to execute commands between two polls.
+    pub(crate) fn adapter_mut(&mut self) -> &mut Control<P> {
+        &mut self.adapter
+    }
+
     /// The platform.
     pub fn platform(&self) -> &Arc<P> {
         &self.platform

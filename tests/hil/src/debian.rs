@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Suites: kernels of three generations; QEMU with a vfio-user client came after the newest of them (10.1).
-const OLD: &str = "bookworm";
+pub const OLD: &str = "bookworm";
 const STABLE: &str = "trixie";
-const BACKPORTS: &str = "trixie-backports";
+pub const STABLE_BACKPORTS: &str = "trixie-backports";
 /// The kernel without drivers for hardware that a virtual machine does not have: small, and all that is needed.
 const FLAVOUR: &str = "cloud-amd64";
 
@@ -40,7 +40,8 @@ pub struct Debian {
     pub resolved: String,
 }
 
-fn run(command: &mut Command) -> Result<String, Error> {
+/// Runs a program for what it prints.
+pub fn run(command: &mut Command) -> Result<String, Error> {
     let output = command.output().map_err(|error| Error::of(format!("{command:?}: {error}")))?;
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
@@ -83,9 +84,9 @@ impl Debian {
         let apt = Apt::new(folder)?;
         apt.get(&["update"])?;
         let into = |suite| ["-y", "--no-install-recommends", "--download-only", "-t", suite, "install"];
-        apt.get(&[&into(BACKPORTS)[..], &["qemu-system-x86", "seabios"]].concat())?;
+        apt.get(&[&into(STABLE_BACKPORTS)[..], &["qemu-system-x86", "seabios"]].concat())?;
         apt.get(&[&into(STABLE)[..], &["busybox-static", "kmod", "xz-utils", "zstd", "lz4"]].concat())?;
-        for suite in [OLD, STABLE, BACKPORTS] {
+        for suite in [OLD, STABLE, STABLE_BACKPORTS] {
             let version = apt.kernel(suite)?;
             // From 7.2 on image and modules are packages of their own.
             let one = format!("linux-image-{version}");
@@ -158,13 +159,14 @@ impl Debian {
 }
 
 /// A private apt folder.
-struct Apt {
+pub struct Apt {
     folder: PathBuf,
     config: PathBuf,
 }
 
 impl Apt {
-    fn new(folder: &Path) -> Result<Apt, Error> {
+    /// In a folder of the cache.
+    pub fn new(folder: &Path) -> Result<Apt, Error> {
         let folder = std::path::absolute(folder.join("apt"))?;
         for sub in ["lists/partial", "cache/archives/partial", "etc/apt/apt.conf.d", "etc/apt/preferences.d"] {
             std::fs::create_dir_all(folder.join(sub))?;
@@ -173,7 +175,7 @@ impl Apt {
         let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
         let mirror = mirror()?;
         let line = |suite: &str| format!("deb [signed-by={keyring}] {mirror} {suite} main\n");
-        std::fs::write(folder.join("sources.list"), [OLD, STABLE, BACKPORTS].map(line).concat())?;
+        std::fs::write(folder.join("sources.list"), [OLD, STABLE, STABLE_BACKPORTS].map(line).concat())?;
         let config = folder.join("apt.conf");
         let at = folder.display();
         let text = format!(
@@ -193,12 +195,32 @@ impl Apt {
         command
     }
 
-    fn get(&self, arguments: &[&str]) -> Result<(), Error> {
+    /// `apt-get`.
+    pub fn get(&self, arguments: &[&str]) -> Result<(), Error> {
         run(self.command("apt-get").arg("-qq").args(arguments)).map(drop)
     }
 
     fn download(&self, packages: &[&str]) -> Result<(), Error> {
         self.get(&[&["download"], packages].concat())
+    }
+
+    /// Downloads packages into a folder.
+    pub fn download_into(&self, folder: &Path, packages: &[&str]) -> Result<(), Error> {
+        run(self.command("apt-get").current_dir(folder).args(["-qq", "download"]).args(packages)).map(drop)
+    }
+
+    /// Name and version of a suite's kernel source package.
+    pub fn source(&self, suite: &str) -> Result<(String, String), Error> {
+        let package = format!("linux-source/{suite}");
+        let text = run(self.command("apt-cache").args(["show", &package]))?;
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let name = field("Depends:").and_then(|depends| depends.split([' ', ',']).next());
+        match (name, field("Version:")) {
+            (Some(name), Some(version)) if name.starts_with("linux-source-") => {
+                Ok((name.to_owned(), version.to_owned()))
+            }
+            _ => Err(Error::of(format!("{package} names no source: {text}"))),
+        }
     }
 
     fn knows(&self, package: &str) -> bool {

@@ -2,9 +2,9 @@
 
 use crate::Error;
 use crate::debian::{Debian, Kernel};
+use crate::own::fingerprint;
 use std::collections::HashSet;
 use std::fs;
-use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -135,12 +135,12 @@ const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkd
 /// The first process.
 const INIT: &str = include_str!("../guest/init");
 
-/// The first file system of a guest: busybox, the modules with what they need, in the order in which they load.
+/// The first file system of a guest: busybox, the modules with what they need, in the order in which they load. A kernel
+/// without modules needs none.
 pub fn base(debian: &Debian, kernel: &Kernel, modules: &[&str], cache: &Path) -> Result<PathBuf, Error> {
     // What it was made of is in its name, so that an old one is not taken for it.
-    let mut made_of = std::hash::DefaultHasher::new();
-    (modules, APPLETS, INIT).hash(&mut made_of);
-    let out = cache.join(format!("{}-{:016x}.base.cpio", kernel.version, made_of.finish()));
+    let content = fingerprint([INIT, APPLETS, &modules.join(" ")].concat().as_bytes());
+    let out = cache.join(format!("{}-{content:016x}.base.cpio", kernel.version));
     if out.exists() {
         return Ok(out);
     }
@@ -150,13 +150,15 @@ pub fn base(debian: &Debian, kernel: &Kernel, modules: &[&str], cache: &Path) ->
     }
     archive.file("bin/busybox", true, &fs::read(debian.file("usr/bin/busybox"))?);
     APPLETS.split_whitespace().for_each(|applet| archive.link(&format!("bin/{applet}"), "busybox"));
-    let library =
-        ["usr/lib/modules", "lib/modules"].map(|at| kernel.folder.join(at)).into_iter().find(|at| at.is_dir());
-    let library = library.ok_or_else(|| Error::of(format!("no modules in {}", kernel.folder.display())))?;
     let mut load = String::new();
-    let mut seen = HashSet::new();
-    for module in modules {
-        add_module(debian, &library, module, &mut seen, &mut archive, &mut load)?;
+    if !modules.is_empty() {
+        let library =
+            ["usr/lib/modules", "lib/modules"].map(|at| kernel.folder.join(at)).into_iter().find(|at| at.is_dir());
+        let library = library.ok_or_else(|| Error::of(format!("no modules in {}", kernel.folder.display())))?;
+        let mut seen = HashSet::new();
+        for module in modules {
+            add_module(debian, &library, module, &mut seen, &mut archive, &mut load)?;
+        }
     }
     archive.file("modules.load", false, load.as_bytes());
     archive.file("init", true, INIT.as_bytes());

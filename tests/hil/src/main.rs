@@ -16,9 +16,10 @@
 mod debian;
 mod guest;
 mod image;
+mod own;
 mod scenarios;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use std::fmt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -48,19 +49,28 @@ impl From<std::io::Error> for Error {
 
 /// Hardware in the loop: the driver in a virtual machine, on the kernel's VFIO.
 #[derive(Parser)]
-#[command(name = "hil", max_term_width = 120)]
+#[command(name = "hil", max_term_width = 120, args_conflicts_with_subcommands = true)]
 struct Options {
+    #[command(subcommand)]
+    step: Option<Step>,
     /// Run only scenarios whose name contains this; may be given again.
     only: Vec<String>,
     /// List the scenarios and end.
     #[arg(long)]
     list: bool,
     /// Folder for packages and images, which later runs use again.
-    #[arg(long, value_name = "DIR", default_value = "target/hil")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "target/hil")]
     cache: PathBuf,
     /// Keep the folder of every scenario, not only of those that failed.
     #[arg(long)]
     keep: bool,
+}
+
+/// What else can be done.
+#[derive(Subcommand)]
+enum Step {
+    /// Build the kernel that scenarios of iommufd and of no IOMMU need, some ten minutes once; without it they are skipped.
+    Kernel,
 }
 
 fn main() -> ExitCode {
@@ -118,6 +128,11 @@ fn run(options: &Options) -> Result<u32, Error> {
     let chosen = |name: &str| options.only.is_empty() || options.only.iter().any(|part| name.contains(part.as_str()));
     if options.list {
         scenarios::ALL.iter().for_each(|scenario| println!("{:<28} {}", scenario.name, scenario.about));
+        return Ok(0);
+    }
+    if let Some(Step::Kernel) = options.step {
+        let kernel = own::build(&options.cache)?;
+        println!("{} ({:.1} s)", kernel.display(), began.elapsed().as_secs_f64());
         return Ok(0);
     }
     bench.prepare(build)?;

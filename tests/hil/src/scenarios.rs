@@ -2,7 +2,7 @@
 
 use crate::debian::{Debian, Kernel};
 use crate::guest::{Guest, Outcome};
-use crate::{Error, Programs, image};
+use crate::{Error, Programs, image, own};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,9 +22,10 @@ const MODULES: &[&str] = &[
     "uio_pci_generic",
 ];
 
-/// Binds the first function to vfio-pci with the kernel's own files.
+/// Binds functions to vfio-pci with the kernel's own files, and lets it take those that no IOMMU is in front of.
 const BIND: &str = r#"
 bind() { echo vfio-pci > /sys/bus/pci/devices/$1/driver_override && echo $1 > /sys/bus/pci/drivers_probe; }
+noiommu() { echo 1 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode; }
 set -- $NIC
 PF=$1 VF=$2
 "#;
@@ -33,7 +34,7 @@ PF=$1 VF=$2
 const READ: &str = r#"
 read_it() {
     d=$1; shift
-    cxddp read --device $d --vfio group --ip 192.168.44.${IP:-10}/24 --target 192.168.44.20 \
+    cxddp read --device $d --vfio ${VFIO:-group} --ip 192.168.44.${IP:-10}/24 --target 192.168.44.20 \
         --nqn nqn.2026-01.io.connectx-ddp:target --pattern 1 --json "$@"
 }
 "#;
@@ -88,6 +89,8 @@ pub enum On {
     Every,
     /// The newest.
     Newest,
+    /// Our own, which offers what Debian's do not.
+    Own,
 }
 
 /// One thing that must hold, shown by one boot.
@@ -141,6 +144,14 @@ pub const ALL: &[Scenario] = &[
         ..BASIC
     },
     Scenario {
+        name: "probe-cdev",
+        about: "the function comes up and goes down through iommufd and its device cdev, which is taken by itself where there is one",
+        on: On::Own,
+        script: "bind $PF && cxddp probe --device $PF --vfio cdev && RUST_LOG=info cxddp probe --device $PF --json",
+        expects: &["iommufd and cdev", "\"link_up\":true", "\"why_not\":[]"],
+        ..BASIC
+    },
+    Scenario {
         name: "probe-unbound",
         about: "a function that vfio-pci does not have is refused, with the command that helps",
         script: "cxddp probe --device $PF",
@@ -155,6 +166,63 @@ pub const ALL: &[Scenario] = &[
         script: "bind $PF; cxddp probe --device $PF",
         expects: &["intel_iommu=on"],
         status: 2,
+        ..BASIC
+    },
+    Scenario {
+        name: "noiommu-refused",
+        about: "a function in the kernel's no-IOMMU mode is refused unless that is asked for, with what it risks",
+        on: On::Own,
+        iommu: false,
+        script: "noiommu && bind $PF && cxddp probe --device $PF",
+        expects: &["no IOMMU stands in front of it", "--unsafe-noiommu"],
+        status: 2,
+        ..BASIC
+    },
+    Scenario {
+        name: "noiommu",
+        about: "with its flag the function comes up without an IOMMU, warns, and places a namespace by physical addresses",
+        on: On::Own,
+        iommu: false,
+        script: "echo 64 > /proc/sys/vm/nr_hugepages; noiommu && bind $PF && cxddp probe --device $PF --unsafe-noiommu && \
+                 read_it $PF --unsafe-noiommu --offload require --data-digest",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &["can read and write all memory", "all of it on huge pages", r#""verified":true"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "noiommu-without-huge-pages",
+        about: "without huge pages there is no contiguous memory: refused with the command that reserves them",
+        on: On::Own,
+        iommu: false,
+        script: "noiommu && bind $PF && cxddp probe --device $PF --unsafe-noiommu",
+        expects: &["can read and write all memory", "/proc/sys/vm/nr_hugepages"],
+        status: 1,
+        ..BASIC
+    },
+    Scenario {
+        name: "huge-pages",
+        about: "DMA memory is on huge pages where some are free, and on ordinary ones where they run out",
+        script: "bind $PF && cxddp probe --device $PF && echo 64 > /proc/sys/vm/nr_hugepages && cxddp probe --device $PF && \
+                 echo 1 > /proc/sys/vm/nr_hugepages && cxddp probe --device $PF --json",
+        expects: &["none of it on huge pages", "all of it on huge pages", r#""dma_huge_bytes":0"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "pinned",
+        about: "reads are placed into memory of the process, lent in pieces that begin and end anywhere",
+        on: On::Every,
+        script: "bind $PF && read_it $PF --offload require --buffers pinned --size 2M",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[r#""verified":true"#, r#""queues_offloaded":2"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "pinned-cdev",
+        about: "the same through iommufd",
+        on: On::Own,
+        script: "bind $PF && VFIO=cdev read_it $PF --offload require --buffers pinned --size 2M",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[r#""verified":true"#, r#""queues_offloaded":2"#],
         ..BASIC
     },
     Scenario {
@@ -348,8 +416,19 @@ pub struct Bench {
 struct Ready {
     debian: Debian,
     programs: Programs,
-    /// Kernel, ELF file, first file system.
-    kernels: Vec<(Kernel, PathBuf, PathBuf)>,
+    /// Debian's, oldest first.
+    kernels: Vec<Bootable>,
+    /// Ours, if it was built.
+    own: Option<Bootable>,
+}
+
+/// A kernel that can be booted.
+struct Bootable {
+    /// What it is called in the lines of scenarios.
+    label: String,
+    elf: PathBuf,
+    /// First file system.
+    base: PathBuf,
 }
 
 impl Bench {
@@ -364,10 +443,17 @@ impl Bench {
         let debian = Debian::fetch(&self.cache)?;
         let kernels = debian.kernels.iter().map(|kernel| {
             let elf = image::elf_kernel(&debian, kernel, &self.cache)?;
-            Ok((kernel.clone(), elf, image::base(&debian, kernel, MODULES, &self.cache)?))
+            let base = image::base(&debian, kernel, MODULES, &self.cache)?;
+            Ok(Bootable { label: kernel.generation(), elf, base })
         });
         let kernels = kernels.collect::<Result<Vec<_>, Error>>()?;
-        self.ready = Some(Ready { debian, kernels, programs: build()? });
+        let own = own::find(&self.cache).map(|(version, elf)| {
+            let kernel = Kernel { version: format!("own-{version}"), folder: PathBuf::new() };
+            let base = image::base(&debian, &kernel, &[], &self.cache)?;
+            Ok::<_, Error>(Bootable { label: "own".into(), elf, base })
+        });
+        let own = own.transpose()?;
+        self.ready = Some(Ready { debian, kernels, own, programs: build()? });
         Ok(())
     }
 
@@ -376,16 +462,21 @@ impl Bench {
         self.ready.as_ref().map_or("nothing", |ready| &ready.debian.resolved)
     }
 
-    /// Runs a scenario on its kernels, prints a line for each, and returns how many failed.
+    /// Runs a scenario on its kernels, prints a line for each, and returns how many failed. One whose kernel is missing is
+    /// skipped, with a line that says so.
     pub fn run(&self, scenario: &Scenario, keep: bool) -> Result<u32, Error> {
         let ready = self.ready.as_ref().ok_or_else(|| Error::of("the bench is not prepared"))?;
         let kernels = match scenario.on {
             On::Every => &ready.kernels[..],
             On::Newest => &ready.kernels[ready.kernels.len().saturating_sub(1)..],
+            On::Own => ready.own.as_slice(),
         };
+        if kernels.is_empty() {
+            println!("SKIPPED {}: its kernel is not built (cargo hil kernel)", scenario.name);
+        }
         let mut failed = 0;
-        for (kernel, elf, base) in kernels {
-            let folder = self.cache.join("runs").join(format!("{}-{}", scenario.name, kernel.generation()));
+        for Bootable { label, elf, base } in kernels {
+            let folder = self.cache.join("runs").join(format!("{}-{label}", scenario.name));
             let _ = std::fs::remove_dir_all(&folder);
             let guest = Guest {
                 kernel: elf,
@@ -405,10 +496,9 @@ impl Bench {
                 .arg(ready.debian.file("usr/share/seabios"));
             let outcome = guest.run(qemu, &ready.programs.vnic, &folder)?;
             let took = outcome.took.as_secs_f64();
-            let generation = kernel.generation();
             match verdict(scenario, &outcome) {
                 Ok(()) => {
-                    println!("ok      {:<24} {generation:<5} {took:>6.1} s", scenario.name);
+                    println!("ok      {:<24} {label:<5} {took:>6.1} s", scenario.name);
                     if !keep {
                         let _ = std::fs::remove_dir_all(&folder);
                     }
@@ -416,7 +506,7 @@ impl Bench {
                 Err(why) => {
                     failed += 1;
                     println!(
-                        "FAILED  {:<24} {generation:<5} {took:>6.1} s  {why} (see {})",
+                        "FAILED  {:<24} {label:<5} {took:>6.1} s  {why} (see {})",
                         scenario.name,
                         folder.display()
                     );

@@ -8,6 +8,7 @@
 //! | a memory that is broken, or of another card, is not used | `a_memory_that_is_none` |
 //! | vfio-pci is loaded if it is missing and that is allowed | `the_module_is_loaded` |
 //! | each loss is refused with what it is, and accepted by its name alone | `losses_are_refused_by_name` |
+//! | what goes over another card, or nowhere, is nobody's loss; nor are members of a group that VFIO tolerates | `what_goes_elsewhere_is_nobodys_loss` |
 //! | what the kernel would refuse or wait for is refused whatever is forced | `what_cannot_be_is_refused` |
 //! | both functions of a group can be bound together, and neither alone | `a_group_is_bound_whole` |
 //! | whatever step fails, everything is as it was before, or what is not is told | `a_failure_is_taken_back` |
@@ -280,6 +281,9 @@ fn losses_are_refused_by_name() {
 #[test]
 fn what_goes_elsewhere_is_nobodys_loss() {
     let machine = Machine::server();
+    // A broader route that is ours does not count where a narrower one is another card's.
+    let broad = "ens1f0np0\t0000000A\t00000000\t0001\t0\t0\t1\t000000FF\t0\t0\t0\n";
+    machine.write("proc/net/route", &format!("{}{broad}", support::ROUTES));
     machine.write("sys/class/nvme/nvme0/transport", "pcie");
     machine.write("sys/class/nvme/nvme1/transport", "tcp");
     machine.write("sys/class/nvme/nvme1/address", "traddr=10.0.0.9,trsvcid=4420");

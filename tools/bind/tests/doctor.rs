@@ -162,6 +162,15 @@ const PROBLEMS: &[Case] = &[
         "can write any memory",
         "enable_unsafe_noiommu_mode",
     ),
+    (
+        |m| {
+            m.write("sys/kernel/iommu_groups/42/name", "vfio-noiommu");
+            m.write("proc/meminfo", "HugePages_Total: 9\nHugePages_Free: 1\nHugepagesize: 2048 kB\n");
+        },
+        Check::HugePages,
+        "1 of 9 are free, of 2048 KiB each; without an IOMMU the driver needs up to 75",
+        "echo 83 > /proc/sys/vm/nr_hugepages",
+    ),
     (|m| m.remove("sys/bus/pci/drivers/vfio-pci"), Check::Modules, "vfio-pci is not loaded", "modprobe vfio-pci"),
     (
         |m| m.remove("sys/module/vfio_iommu_type1"),
@@ -250,7 +259,10 @@ fn problems_are_found() {
     }
 }
 
-const UNKNOWN: &[(fn(&Machine), Check, &str)] = &[
+/// What is changed, the check that is asked, words that it says.
+type Change = (fn(&Machine), Check, &'static str);
+
+const UNKNOWN: &[Change] = &[
     (|m| m.write("proc/sys/kernel/osrelease", "custom"), Check::Kernel, "uname"),
     (
         |m| {
@@ -291,7 +303,7 @@ fn what_cannot_be_told() {
     }
 }
 
-const IN_ORDER: &[(fn(&Machine), Check, &str)] = &[
+const IN_ORDER: &[Change] = &[
     (
         |m| {
             limit(m, "8388608");
@@ -311,6 +323,7 @@ const IN_ORDER: &[(fn(&Machine), Check, &str)] = &[
         Check::HugePages,
         "0 of 9",
     ),
+    (|m| m.write("sys/kernel/iommu_groups/42/name", "vfio-noiommu"), Check::HugePages, "1000 of 1024"),
     (|m| m.write("sys/kernel/security/lockdown", "none [integrity] confidentiality"), Check::Lockdown, "integrity"),
     (|m| m.remove("sys/kernel/security/lockdown"), Check::Lockdown, "does not tell"),
     (

@@ -4,7 +4,8 @@ use super::person::Person;
 use super::{Check, Line, Need, size};
 use crate::root::Root;
 
-pub(super) fn lines(root: &Root, person: &Person, need: &Need) -> Vec<Line> {
+/// `no_iommu`: a function is to be driven without.
+pub(super) fn lines(root: &Root, person: &Person, need: &Need, no_iommu: bool) -> Vec<Line> {
     vec![
         kernel(root),
         iommu(root),
@@ -12,7 +13,7 @@ pub(super) fn lines(root: &Root, person: &Person, need: &Need) -> Vec<Line> {
         lockdown(root),
         memlock(person, need),
         dma_entries(root, need),
-        huge_pages(root, need),
+        huge_pages(root, need, no_iommu),
     ]
 }
 
@@ -214,7 +215,7 @@ fn dma_entries(root: &Root, need: &Need) -> Line {
     }
 }
 
-fn huge_pages(root: &Root, need: &Need) -> Line {
+fn huge_pages(root: &Root, need: &Need, no_iommu: bool) -> Line {
     let text = root.text("proc/meminfo").unwrap_or_default();
     let value = |name: &str| {
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -223,23 +224,30 @@ fn huge_pages(root: &Root, need: &Need) -> Line {
     let Some((total, page)) = value("HugePages_Total").zip(value("Hugepagesize")).filter(|(_, page)| *page > 0) else {
         return Line::cannot_tell(
             Check::HugePages,
-            "the kernel does not tell of any; the driver does not need them",
+            "the kernel does not tell of any; behind an IOMMU the driver does not need them",
             "grep Huge /proc/meminfo",
         );
     };
-    // The driver takes huge pages where there are any, and needs none: too few are no problem, but worth a word.
     let wanted = need.bytes().div_ceil(page * 1024);
     let free = value("HugePages_Free").unwrap_or(0);
-    let mut line = Line::ok(
-        Check::HugePages,
-        match total {
-            0 => "none are set aside; the driver does not need them".to_owned(),
-            _ => format!("{free} of {total} are free, of {page} KiB each; the driver does not need them"),
-        },
-    );
-    if free < wanted {
-        let more = total - free.min(total) + wanted;
-        line.mend = Some(format!("fewer entries of the IOMMU: echo {more} > /proc/sys/vm/nr_hugepages"));
+    let found = match total {
+        0 => "none are set aside".to_owned(),
+        _ => format!("{free} of {total} are free, of {page} KiB each"),
+    };
+    let enough = free >= wanted;
+    let command = format!("echo {} > /proc/sys/vm/nr_hugepages", total - free.min(total) + wanted);
+    // Behind an IOMMU the driver takes huge pages where there are any, and ordinary ones where not. Without one a device needs
+    // memory whose pages follow each other.
+    match no_iommu {
+        true if !enough => {
+            let found = format!("{found}; without an IOMMU the driver needs up to {wanted}");
+            Line::problem(Check::HugePages, found, command)
+        }
+        true => Line::ok(Check::HugePages, found),
+        false => {
+            let mut line = Line::ok(Check::HugePages, format!("{found}; the driver does not need them"));
+            line.mend = (!enough).then(|| format!("fewer entries of the IOMMU: {command}"));
+            line
+        }
     }
-    line
 }

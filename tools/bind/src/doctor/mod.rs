@@ -163,7 +163,9 @@ impl Line {
 /// Looks at the machine, and at these functions; all that there are, if none is named.
 pub fn examine(root: &Root, functions: &[Function], named: &[Address], need: &Need) -> Vec<Line> {
     let person = Person::load(root);
-    let mut lines = host::lines(root, &person, need);
+    let chosen = || functions.iter().filter(|function| named.is_empty() || named.contains(&function.address));
+    let no_iommu = chosen().any(|function| function.group.as_ref().is_some_and(|group| group.no_iommu));
+    let mut lines = host::lines(root, &person, need, no_iommu);
     let missing = named.iter().filter(|address| !functions.iter().any(|function| function.address == **address));
     for address in missing {
         let what = match crate::function::foreigner(root, address) {
@@ -178,7 +180,7 @@ pub fn examine(root: &Root, functions: &[Function], named: &[Address], need: &Ne
                     or its slot is off in the firmware setup";
         lines.push(Line::problem(Check::Function, what, mend));
     }
-    for function in functions.iter().filter(|function| named.is_empty() || named.contains(&function.address)) {
+    for function in chosen() {
         lines.extend(function::lines(root, &person, function).into_iter().map(|line| line.of(function.address)));
     }
     lines
