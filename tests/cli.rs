@@ -18,6 +18,7 @@
 //! | `--stats-socket` lets another process look at a run, for people and for programs, and goes with it | `a_run_can_be_looked_at` |
 //! | `simulate` tells sums, what was drawn and what was reached, for people and for programs | `simulate_tells_what_was_reached` |
 //! | help and version are no errors | `help_and_version_succeed` |
+//! | manual pages and completions are written, for every command and option | `pages_and_completions` |
 
 #![cfg(feature = "demo")]
 
@@ -497,4 +498,25 @@ fn help_and_version_succeed() {
     let output = cxddp("");
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""));
     assert!(text(&output.stderr).contains("Usage"));
+}
+
+#[test]
+fn pages_and_completions() {
+    let folder = std::env::temp_dir().join(format!("cxddp-cli-man-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let output = cxddp(&format!("--man {}", folder.display()));
+    assert!(output.status.success(), "{output:?}");
+    let page = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a page");
+    assert!(page("cxddp.1").contains(".TH cxddp 1"));
+    for command in ["ceiling", "demo", "explain", "probe", "read", "scale", "simulate", "stats"] {
+        assert!(page(&format!("cxddp-{command}.1")).contains("$ cxddp"), "{command} has an example");
+    }
+    assert!(page("cxddp-demo.1").contains("offload\\-threshold"));
+    std::fs::remove_dir_all(&folder).expect("ours");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = cxddp(&format!("--completions {shell}"));
+        assert!(output.status.success() && text(&output.stdout).contains("offload-threshold"), "{shell}");
+    }
+    let arguments = "--completions tcsh";
+    assert_refused(arguments, &cxddp(arguments), &["bash, zsh or fish"]);
 }

@@ -94,6 +94,8 @@ pub struct Programs {
     pub cxddp: PathBuf,
     /// What shows all that can be read of a function, for the guest.
     pub regdump: PathBuf,
+    /// The operator's tool, for the guest.
+    pub bind: PathBuf,
     /// The virtual ConnectX, for this machine.
     pub vnic: PathBuf,
 }
@@ -114,14 +116,14 @@ fn build() -> Result<Programs, Error> {
         }
     };
     // A target that is named keeps build scripts ordinary.
-    let guest =
-        ["--target", TARGET, "-p", "connectx-ddp", "-p", "cxddp-regdump", "--bin", "cxddp", "--bin", "cxddp-regdump"];
-    build(&guest, "-C target-feature=+crt-static")?;
+    let tools = ["cxddp", "cxddp-regdump", "cxddp-bind"];
+    let packages = ["connectx-ddp", "cxddp-regdump", "cxddp-bind"].map(|package| ["-p", package]);
+    let guest = [&["--target", TARGET], packages.as_flattened(), tools.map(|tool| ["--bin", tool]).as_flattened()];
+    build(&guest.concat(), "-C target-feature=+crt-static")?;
     build(&["--package", "cxddp-vnic"], "")?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let guest = target.join(TARGET).join("release");
-    let (cxddp, regdump) = (guest.join("cxddp"), guest.join("cxddp-regdump"));
-    Ok(Programs { cxddp, regdump, vnic: target.join("release/cxddp-vnic") })
+    let [cxddp, regdump, bind] = tools.map(|tool| target.join(TARGET).join("release").join(tool));
+    Ok(Programs { cxddp, regdump, bind, vnic: target.join("release/cxddp-vnic") })
 }
 
 fn run(options: &Options) -> Result<u32, Error> {

@@ -1,7 +1,7 @@
 //! `cxddp-regdump`: everything that can be read of a ConnectX function.
 
 use clap::error::ErrorKind;
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use connectx_ddp::inspect::{COMMANDS, Client, Dump, SectionName, take};
 use connectx_ddp::platform::Platform;
 use connectx_ddp::platform::device::{Device, VfioArgs, Work};
@@ -133,7 +133,9 @@ A running driver executes the QUERY commands of these and those of its own objec
 time between its polls.
 
 Exit status: 0; 1 if the function could not be asked, or if `diff` found something; 2 if nothing
-could be done.";
+could be done.
+
+`cxddp-regdump --man DIR` writes manual pages, `--completions bash|zsh|fish` prints completions.";
 
 /// Sections, and which commands are executed.
 fn after_help() -> String {
@@ -187,9 +189,12 @@ impl<T: std::fmt::Display> std::convert::From<T> for Failure {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = cxddp_manual::answer(Cli::command()) {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return refuse(error),
+        Err(error) => return cxddp_manual::refuse("cxddp-regdump", &error),
     };
     let level = ["warn", "info", "debug"][usize::from(cli.verbose).min(2)];
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
@@ -202,19 +207,6 @@ fn main() -> ExitCode {
         eprintln!("cxddp-regdump: {why}");
         ExitCode::from(2)
     })
-}
-
-/// Help and version as they are; a bad option as one line that names the option, the value and what is allowed.
-fn refuse(error: clap::Error) -> ExitCode {
-    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let _ = error.print();
-        return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
-    }
-    let text = error.to_string();
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("For more information"));
-    let lines: Vec<_> = lines.filter(|line| !line.is_empty() && !line.starts_with("Usage:")).collect();
-    eprintln!("cxddp-regdump: {}", lines.join("; ").trim_start_matches("error: "));
-    ExitCode::from(2)
 }
 
 /// All sections, if none is named; each once, in their order.
