@@ -1,6 +1,5 @@
 //! `cxddp-regdump`: everything that can be read of a ConnectX function.
 
-use clap::error::ErrorKind;
 use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use connectx_ddp::inspect::{COMMANDS, Client, Dump, SectionName, take};
 use connectx_ddp::platform::Platform;
