@@ -117,9 +117,11 @@ fn build() -> Result<Programs, Error> {
     };
     // A target that is named keeps build scripts ordinary.
     let tools = ["cxddp", "cxddp-regdump", "cxddp-bind"];
-    let packages = ["connectx-ddp", "cxddp-regdump", "cxddp-bind"].map(|package| ["-p", package]);
-    let guest = [&["--target", TARGET], packages.as_flattened(), tools.map(|tool| ["--bin", tool]).as_flattened()];
-    build(&guest.concat(), "-C target-feature=+crt-static")?;
+    let mut guest = vec!["--target", TARGET];
+    for (package, tool) in ["connectx-ddp", "cxddp-regdump", "cxddp-bind"].into_iter().zip(tools) {
+        guest.extend(["-p", package, "--bin", tool]);
+    }
+    build(&guest, "-C target-feature=+crt-static")?;
     build(&["--package", "cxddp-vnic"], "")?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let [cxddp, regdump, bind] = tools.map(|tool| target.join(TARGET).join("release").join(tool));
