@@ -465,6 +465,7 @@ impl<P: Platform> Shard<P> {
     }
 
     /// The function that the shard runs on, to execute commands between two polls.
+    #[cfg(feature = "demo")]
     pub(crate) fn adapter_mut(&mut self) -> &mut Control<P> {
         &mut self.adapter
     }
