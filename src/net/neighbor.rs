@@ -49,6 +49,11 @@ impl Entry {
         if self.requests == 0 || self.ask || now < self.asked_at + RETRY {
             return false;
         }
+        if self.requests >= REQUESTS && now < self.until {
+            // It was only doubted: silence may be that of a wire that loses everything, and proves nothing.
+            self.requests = 0;
+            return false;
+        }
         if self.requests >= REQUESTS {
             (self.mac, self.until, self.requests) = (None, now + HOLD, 0);
             return true;
@@ -131,14 +136,14 @@ impl Neighbors {
     }
 
     /// The layer above has no answer from beyond a neighbour: it is asked again, unless that is under way. What is known of it
-    /// serves until the renewal has failed. True if it is asked because of this.
+    /// serves on for its lifetime if there is no answer. True if it is asked because of this.
     pub(super) fn doubt(&mut self, address: IpAddr, now: Duration) -> bool {
         let Some(entry) = self.find(address) else { return false };
         let idle = entry.mac.is_some() && entry.requests == 0 && !entry.ask;
         if !idle || now < entry.asked_at + RETRY {
             return false;
         }
-        (entry.until, entry.ask) = (entry.until.min(now), true);
+        entry.ask = true;
         true
     }
 
@@ -168,7 +173,7 @@ mod tests {
     //! | unknown: asked three times a second apart, then failed for a while, then asked again | `an_unknown_neighbor_is_asked_three_times` |
     //! | requests go on, and end, without anybody who waits for the answer | `requests_end_by_themselves` |
     //! | an answer is believed for its lifetime and used while it is renewed | `an_old_answer_serves_while_it_is_renewed` |
-    //! | who is doubted is asked at once, at most once a second, and used meanwhile; then it is where it says, or failed | `a_doubted_neighbor_is_asked_again` |
+    //! | who is doubted is asked at once, at most once a second, and used meanwhile and if it is silent; then it is where it says | `a_doubted_neighbor_is_asked_again` |
     //! | who was not asked for gets no entry; the cache does not grow | `strangers_get_no_entry_and_the_cache_is_bounded` |
     use super::*;
     use std::net::Ipv4Addr;
@@ -243,8 +248,16 @@ mod tests {
         for i in 10..13 {
             assert_eq!((all.resolve(A, i * S), all.next_request(i * S)), (Lookup::Known(moved), Some(A)));
         }
-        assert_eq!(all.resolve(A, 13 * S), Lookup::Failed);
-        assert!(!all.doubt(A, 13 * S), "it failed, and stays so for a while");
+        assert_eq!((all.next_request(13 * S), all.next_deadline()), (None, None));
+        assert_eq!(all.resolve(A, 13 * S), Lookup::Known(moved), "silence proves nothing");
+        assert!(all.doubt(A, 13 * S));
+        all.next_request(13 * S);
+        // The lifetime ends as ever.
+        for i in 62..64 {
+            assert_eq!(all.resolve(A, i * S), Lookup::Known(moved));
+            all.next_request(i * S);
+        }
+        assert_eq!(all.resolve(A, 64 * S), Lookup::Failed);
     }
 
     #[test]
