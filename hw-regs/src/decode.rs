@@ -178,9 +178,10 @@ impl Work<'_> {
         let left = self.bits().saturating_sub(at);
         let width = u64::from(field.width.max(1));
         // A tail takes what there is.
-        let count = if field.count == 0 { left / width } else { u64::from(field.count) };
+        let count = if field.count == 0 { left.div_ceil(width) } else { u64::from(field.count) };
         // Part of a field says nothing, but its bits have a name.
         self.name(at, count * width);
+        let count = if field.count == 0 { left / width } else { count };
         if count * width > left || count == 0 {
             return;
         }

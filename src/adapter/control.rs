@@ -29,6 +29,7 @@ impl<P: Platform> Control<P> {
     }
 
     /// The adapter, if it is this owner's, to execute commands.
+    #[cfg(feature = "demo")]
     pub(crate) fn own_mut(&mut self) -> Option<&mut Adapter<P>> {
         match self {
             Control::Own(adapter) => Some(adapter),

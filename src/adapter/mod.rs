@@ -388,6 +388,7 @@ impl<P: Platform> Adapter<P> {
     }
 
     /// Looks at commands whose completion no event tells; for whoever holds tickets and does not wait.
+    #[cfg(feature = "demo")]
     pub(crate) fn look_at_commands(&mut self) {
         self.base.firmware.queue.poll();
     }

@@ -8,9 +8,13 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+const INSTALLATION: &str = "\
+Begin with `cxddp demo`: it needs no card. `cxddp COMMAND --help` has an example of each.
+`cxddp --man DIR` writes manual pages, `cxddp --completions bash|zsh|fish` prints completions.";
+
 /// NVMe/TCP direct data placement on a ConnectX, from user space.
 #[derive(Debug, Parser)]
-#[command(name = "cxddp", version, about, arg_required_else_help = true)]
+#[command(name = "cxddp", version, about, arg_required_else_help = true, after_help = INSTALLATION)]
 pub struct Cli {
     /// More messages: -v information, -vv debugging (RUST_LOG overrides).
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
@@ -306,6 +310,10 @@ pub struct ReadArgs {
     /// Identifier of this host; without it, the one in /etc/nvme/hostid, or a random one.
     #[arg(long, value_name = "UUID")]
     pub host_id: Option<String>,
+    /// Let `cxddp stats --from` and `cxddp-regdump --device socket:PATH` look at the driver while it runs, through a unix
+    /// socket of this name that only its owner can use. Nothing can be changed through it.
+    #[arg(long, value_name = "PATH")]
+    pub stats_socket: Option<PathBuf>,
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,

@@ -94,7 +94,7 @@ fn numbers_of(driver: &mut Client, args: &StatsArgs) -> Result<String, ClientErr
     let mut text = driver.text(args.all)?;
     if args.demo.events {
         text.push_str("events\n");
-        driver.events()?.iter().for_each(|event| text.push_str(&format!("  {event}\n")));
+        driver.event_lines()?.iter().for_each(|event| text.push_str(&format!("  {event}\n")));
     }
     Ok(text)
 }

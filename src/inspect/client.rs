@@ -93,6 +93,12 @@ impl Client {
         }
     }
 
+    /// The same for people, a line each.
+    pub fn event_lines(&mut self) -> Result<Vec<String>, ClientError> {
+        let lines = self.ask(json!({ "ask": "events" }), "lines")?;
+        serde_json::from_value(lines).map_err(|error| ClientError::Shape(error.to_string()))
+    }
+
     /// A dump of these sections.
     pub fn dump(&mut self, sections: &[SectionName]) -> Result<Dump, ClientError> {
         let question = json!({ "ask": "dump", "sections": sections });

@@ -206,7 +206,9 @@ impl Item {
 /// Bytes without the zeros that follow a structure of `size` bytes, and not more than an item may have.
 pub(super) fn trimmed(size: usize, bytes: &[u8]) -> Hex {
     let used = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-    Hex(bytes[..used.max(size).min(bytes.len()).min(MAX_BYTES)].to_vec())
+    // Not in the middle of an entry of a list behind the structure.
+    let used = if used > size { used.next_multiple_of(16) } else { size };
+    Hex(bytes[..used.min(bytes.len()).min(MAX_BYTES)].to_vec())
 }
 
 /// Why bytes are no dump.
@@ -340,8 +342,10 @@ mod tests {
 
     #[test]
     fn only_zeros_are_left_out() {
-        assert_eq!(trimmed(2, &[1, 0, 0, 0]).0, [1, 0]);
-        assert_eq!(trimmed(2, &[1, 0, 5, 0]).0, [1, 0, 5]);
+        let bytes = |last: usize| (0..64).map(|n| u8::from(n == last)).collect::<Vec<u8>>();
+        assert_eq!(trimmed(20, &bytes(0)).0, bytes(0)[..20]);
+        assert_eq!(trimmed(20, &bytes(21)).0, bytes(21)[..32]);
+        assert_eq!(trimmed(20, &bytes(63)).0, bytes(63));
         assert_eq!(trimmed(8, &[1, 0]).0, [1, 0]);
         assert_eq!(trimmed(1, &[0; 3]).0, [0]);
     }

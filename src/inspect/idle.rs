@@ -139,9 +139,12 @@ mod tests {
     //! | property | test |
     //! |---|---|
     //! | an idle function is shown in full, and left as it was found: no object, no page, no setting of the port | `an_idle_function_is_shown_and_left_alone` |
+    //! | the commands that are executed are those that people are told of; registers alone take none | `the_commands_are_those_that_are_told` |
     //! | a function whose registers read all ones is shown as it is, and why it cannot be asked | `a_function_that_is_gone_is_shown` |
     use super::*;
     use crate::platform::virtual_nic::VirtualPlatform;
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
 
     #[test]
     fn an_idle_function_is_shown_and_left_alone() {
@@ -165,6 +168,20 @@ mod tests {
         let again = take(platform, SectionName::ALL);
         assert_eq!(again.section(SectionName::Caps), dump.section(SectionName::Caps));
         assert_eq!(again.section(SectionName::Ports), dump.section(SectionName::Ports));
+    }
+
+    #[test]
+    fn the_commands_are_those_that_are_told() {
+        for (sections, expected) in [(SectionName::ALL, COMMANDS), (&[SectionName::Pci, SectionName::Health], &[])] {
+            let platform = Arc::new(VirtualPlatform::new("test", virtual_nic::Config::default()));
+            let seen = Arc::new(Mutex::new(BTreeSet::new()));
+            let sees = Arc::clone(&seen);
+            platform.nic().faults().tamper_answers(Some(Box::new(move |opcode, _| {
+                sees.lock().expect("nobody panics").insert(opcode);
+            })));
+            take(platform, sections);
+            assert_eq!(*seen.lock().expect("nobody panics"), expected.iter().copied().collect());
+        }
     }
 
     #[test]

@@ -33,8 +33,9 @@ const LOCAL_PORT: u32 = 1;
 const PTYS_ETHERNET: u32 = 1 << 2;
 /// `PDDR.page_select`: what is wrong with the link.
 const PDDR_TROUBLESHOOTING: u32 = 1;
-/// Objects of a kind that are asked about; of memory keys there are a hundred for each connection.
+/// Objects of a kind that are asked about; of memory keys, of which there are a hundred for each connection, fewer.
 const PER_KIND: usize = 32;
+const MKEYS: usize = 8;
 /// Entries of a list behind a structure that are asked for at most.
 const LIST: usize = 64;
 /// log2 of it.
@@ -232,7 +233,7 @@ fn known_objects(objects: &ObjectLog, dump: &mut Dump, questions: &mut Vec<Quest
     for (kind, number, destroy) in objects.iter() {
         let seen = seen.entry(kind).or_default();
         *seen += 1;
-        if *seen > PER_KIND {
+        if *seen > most(kind) {
             continue;
         }
         match about(kind, number, &destroy) {
@@ -247,13 +248,17 @@ fn known_objects(objects: &ObjectLog, dump: &mut Dump, questions: &mut Vec<Quest
     }
     let notes = &mut dump.section_mut(SectionName::Objects).notes;
     for (kind, seen) in seen {
-        if seen > PER_KIND {
-            notes.push(format!("{} of {seen} objects are left out: {kind}", seen - PER_KIND));
+        if seen > most(kind) {
+            notes.push(format!("{kind}: the first {} of {seen} are shown", most(kind)));
         }
     }
     if objects.unknown() != 0 {
         notes.push(format!("{} creations got no answer: such an object may exist", objects.unknown()));
     }
+}
+
+fn most(kind: ObjectKind) -> usize {
+    if kind == ObjectKind::Mkey { MKEYS } else { PER_KIND }
 }
 
 /// The command that asks about an object. What it belongs to is in the command that would destroy it.

@@ -78,7 +78,7 @@ impl Reading {
         }
         self.words.is_empty().then(|| Item {
             unread: std::mem::take(&mut self.unread),
-            ..Item::new(self.name, self.layout, 0, &self.bytes)
+            ..Item::new(self.name, self.layout, self.bytes.len(), &self.bytes)
         })
     }
 }

@@ -246,6 +246,7 @@ impl Question {
             (Answer::Statistics(snapshot), _) => ("statistics", snapshot_json(&snapshot)),
             (Answer::Events(events, ring), _) => {
                 object["events_forgotten"] = ring.forgotten.into();
+                object["lines"] = events.iter().map(ToString::to_string).collect();
                 ("events", events.iter().map(|event| event_json(SHARD, event)).collect())
             }
             (Answer::Dump(dump), _) => ("dump", serde_json::to_value(&*dump).map_err(|error| error.to_string())?),

@@ -330,6 +330,7 @@ impl<P: Platform> Session<P> {
     }
 
     /// The shard, while the function is up, for whoever looks at it between two polls.
+    #[cfg(feature = "demo")]
     pub(crate) fn shard_mut(&mut self) -> Option<&mut Shard<P>> {
         match &mut self.function {
             Function::Up(shard) => Some(shard),

@@ -131,7 +131,7 @@ pub fn elf_kernel(debian: &Debian, kernel: &Kernel, cache: &Path) -> Result<Path
 /// What busybox is called.
 const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkdir rmdir poweroff grep sed hexdump dd ln awk cut \
                        head tail wc tr seq basename readlink sync tar kill ps rm cp mv test uname timeout touch chmod cmp \
-                       md5sum sha256sum true false printf expr date find sort ulimit stat pidof";
+                       md5sum sha256sum true false printf expr date find sort ulimit stat pidof chown";
 /// The first process.
 const INIT: &str = include_str!("../guest/init");
 

@@ -92,6 +92,10 @@ fn main() -> ExitCode {
 pub struct Programs {
     /// The driver's binary, for the guest.
     pub cxddp: PathBuf,
+    /// What shows all that can be read of a function, for the guest.
+    pub regdump: PathBuf,
+    /// The operator's tool, for the guest.
+    pub bind: PathBuf,
     /// The virtual ConnectX, for this machine.
     pub vnic: PathBuf,
 }
@@ -112,10 +116,16 @@ fn build() -> Result<Programs, Error> {
         }
     };
     // A target that is named keeps build scripts ordinary.
-    build(&["--target", TARGET, "--bin", "cxddp"], "-C target-feature=+crt-static")?;
+    let tools = ["cxddp", "cxddp-regdump", "cxddp-bind"];
+    let mut guest = vec!["--target", TARGET];
+    for (package, tool) in ["connectx-ddp", "cxddp-regdump", "cxddp-bind"].into_iter().zip(tools) {
+        guest.extend(["-p", package, "--bin", tool]);
+    }
+    build(&guest, "-C target-feature=+crt-static")?;
     build(&["--package", "cxddp-vnic"], "")?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    Ok(Programs { cxddp: target.join(TARGET).join("release/cxddp"), vnic: target.join("release/cxddp-vnic") })
+    let [cxddp, regdump, bind] = tools.map(|tool| target.join(TARGET).join("release").join(tool));
+    Ok(Programs { cxddp, regdump, bind, vnic: target.join("release/cxddp-vnic") })
 }
 
 fn run(options: &Options) -> Result<u32, Error> {

@@ -19,6 +19,7 @@ const MODULES: &[&str] = &[
     "null_blk",
     "nvmet",
     "nvmet-tcp",
+    "uio_pci_generic",
 ];
 
 /// Binds functions to vfio-pci with the kernel's own files, and lets it take those that no IOMMU is in front of.
@@ -68,6 +69,17 @@ read_linux() {
     cxddp read --device $PF --vfio group --ip 192.168.44.10/24 --target 192.168.44.20 --mtu ${MTU:-1500} \
         --nqn nqn.2026-01.io.connectx-ddp:linux --json "$@"
 }
+"#;
+
+/// What an operator does: gives the function a driver that is not VFIO's, asks for its driver, and works as a user without
+/// rights.
+const OPERATOR: &str = r#"
+other_driver() {
+    echo uio_pci_generic > /sys/bus/pci/devices/$1/driver_override && echo $1 > /sys/bus/pci/drivers_probe
+}
+driver_of() { basename $(readlink /sys/bus/pci/devices/$1/driver); }
+echo 'op:x:1000:1000::/tmp:/bin/sh' > /etc/passwd
+as_user() { /bin/busybox su op -c "$*"; }
 "#;
 
 /// On which kernels a scenario runs.
@@ -137,6 +149,45 @@ pub const ALL: &[Scenario] = &[
         on: On::Own,
         script: "bind $PF && cxddp probe --device $PF --vfio cdev && RUST_LOG=info cxddp probe --device $PF --json",
         expects: &["iommufd and cdev", "\"link_up\":true", "\"why_not\":[]"],
+        ..BASIC
+    },
+    Scenario {
+        name: "regdump",
+        about: "everything that can be read of the function is shown through group and container, before and after a probe",
+        on: On::Every,
+        script: "bind $PF && cxddp-regdump --device $PF --vfio group --save /a && cxddp probe --device $PF && \
+                 cxddp-regdump --device $PF --vfio group --save /b && cxddp-regdump diff /a /b --section pci,caps,ports && \
+                 cxddp-regdump /b --json",
+        expects: &[
+            r#""format":"connectx-ddp regdump""#,
+            r#""problems":[]"#,
+            "MSI-X (capability 0x11",
+            r#""meanings":{"admin_status":"UP","oper_status":"UP"}"#,
+            r#""zerocopy":1"#,
+        ],
+        ..BASIC
+    },
+    Scenario {
+        name: "regdump-cdev",
+        about: "the same through iommufd and its device cdev",
+        on: On::Own,
+        script: "bind $PF && cxddp-regdump --device $PF --vfio cdev --json",
+        expects: &[r#""problems":[]"#, "MSI-X (capability 0x11", r#""zerocopy":1"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "regdump-running",
+        about: "a driver that has the function, and sleeps on its interrupts, shows it through its socket and goes on",
+        script: "bind $PF; read_it $PF --interrupts --passes 1000 --stats-socket /tmp/s > /tmp/o & traffic; \
+                 cxddp-regdump --device socket:/tmp/s && cxddp stats --from /tmp/s; kill $(pidof cxddp); wait $!; cat /tmp/o",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[
+            "told by the driver that runs on it",
+            "nvmeotcp_zero_copy_en=1",
+            "RESP_SEND",
+            "session 0: live",
+            r#""bytes_wrong":0"#,
+        ],
         ..BASIC
     },
     Scenario {
@@ -315,6 +366,84 @@ pub const ALL: &[Scenario] = &[
         expects: &[r#""verified":true"#],
         ..BASIC
     },
+    Scenario {
+        name: "bind",
+        about: "cxddp-bind: status, doctor, bind, use, restore; what it had before is what it has again, on every kernel",
+        on: On::Every,
+        script: "set -e; other_driver $PF; cxddp-bind status; ! cxddp-bind doctor $PF; cxddp-bind bind --dry-run $PF; \
+                 [ $(driver_of $PF) = uio_pci_generic ]; cxddp-bind bind $PF; cxddp-bind bind $PF; cxddp-bind status; \
+                 cxddp-bind doctor $PF; cxddp probe --device $PF --vfio group --json; cxddp-bind unbind $PF; \
+                 cxddp-bind bind --json $PF; cxddp-bind restore $PF; [ $(driver_of $PF) = uio_pci_generic ]; \
+                 ls /run/cxddp-bind; cxddp-bind restore --json $PF",
+        expects: &[
+            "problem      driver         the kernel's uio_pci_generic has it",
+            ": vfio-pci, IOMMU group ",
+            ": vfio-pci already, IOMMU group ",
+            "(before: driver uio_pci_generic, driver_override uio_pci_generic)",
+            "no problems",
+            r#""vendor_id":"0x15b3""#,
+            ": no driver",
+            ": uio_pci_generic\n",
+        ],
+        ..BASIC
+    },
+    Scenario {
+        name: "three-commands",
+        about: "what the operator's guide says, as a new user types it: doctor, bind, read; and restore",
+        script: "other_driver $PF; cxddp-bind doctor $PF; cxddp-bind bind $PF && \
+                 cxddp read --device $PF --ip 192.168.44.10/24 --target 192.168.44.20 \
+                 --nqn nqn.2026-01.io.connectx-ddp:target --pattern 1 --data-digest --interrupts --offload require && \
+                 cxddp-bind restore $PF",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[
+            "mend: cxddp-bind bind 0000:01:00.0",
+            "0000:01:00.0: vfio-pci, IOMMU group",
+            "every byte verified",
+            "0000:01:00.0: uio_pci_generic",
+        ],
+        ..BASIC
+    },
+    Scenario {
+        name: "bind-in-use",
+        about: "a function that a driver has open is not taken from it: the kernel would wait without end",
+        script: "cxddp-bind bind $PF && { read_it $PF --interrupts --passes 1000 > /dev/null & } && traffic && \
+                 ! cxddp-bind restore $PF && cxddp-bind doctor $PF > /tmp/o; cat /tmp/o; \
+                 $(sed -n 's/^ *mend: \\(kill [0-9]*\\)$/\\1/p' /tmp/o) && sleep 2 && cxddp-bind restore $PF",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &["(cxddp) has it open (/dev/vfio/", "(cxddp) has the function open already", ": no driver"],
+        ..BASIC
+    },
+    Scenario {
+        name: "doctor-no-iommu",
+        about: "without an IOMMU doctor says so and how to turn it on, and bind refuses",
+        iommu: false,
+        script: "cxddp-bind doctor --json; cxddp-bind bind $PF; cxddp-bind doctor",
+        expects: &[
+            r#""check":"iommu","found":"off, by intel_iommu=off on the kernel's command line""#,
+            "mend: take intel_iommu=off off the kernel's command line",
+            "it is in no IOMMU group: the IOMMU is off",
+        ],
+        status: 1,
+        ..BASIC
+    },
+    Scenario {
+        name: "doctor-memlock",
+        about: "a user with little memory to lock and no rights: doctor names both, and with what it says mended the driver runs",
+        script: "cxddp-bind bind $PF || exit 9; G=$(basename $(readlink /sys/bus/pci/devices/$PF/iommu_group)); \
+                 (ulimit -l 1024; as_user cxddp-bind doctor $PF; as_user cxddp-bind restore $PF; \
+                  chown 1000 /dev/vfio/$G; as_user cxddp probe --device $PF --vfio group) 2>&1; \
+                 K=$(as_user 'ulimit -l 1024; cxddp-bind doctor --json' | sed -n 's/.*\"ulimit -l \\([0-9]*\\) .*/\\1/p'); \
+                 (ulimit -l $K; as_user cxddp-bind doctor $PF && as_user cxddp probe --device $PF --vfio group --json)",
+        expects: &[
+            "problem      memlock        this process may lock 1 MiB",
+            "problem      permissions    this user may not read and write /dev/vfio/",
+            "it takes root: run it with sudo",
+            "memlock",
+            "no problems",
+            r#""why_not":[]"#,
+        ],
+        ..BASIC
+    },
 ];
 
 /// Everything that the scenarios share.
@@ -391,8 +520,12 @@ impl Bench {
             let guest = Guest {
                 kernel: elf,
                 base,
-                programs: &[("cxddp", &ready.programs.cxddp)],
-                script: &format!("{BIND}{READ}{TRAFFIC}{NVMET}{}\n", scenario.script),
+                programs: &[
+                    ("cxddp", &ready.programs.cxddp),
+                    ("cxddp-regdump", &ready.programs.regdump),
+                    ("cxddp-bind", &ready.programs.bind),
+                ],
+                script: &format!("{BIND}{READ}{TRAFFIC}{NVMET}{OPERATOR}{}\n", scenario.script),
                 vnic: scenario.vnic,
                 vfs: scenario.vfs,
                 iommu: scenario.iommu,

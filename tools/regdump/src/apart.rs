@@ -2,8 +2,9 @@
 
 use crate::{entries, meaning, pci};
 use connectx_ddp::inspect::Item;
+use firmware_iface::command::flow::QueryFteOut;
 use hw_regs::decode::{Content, Decoded, Unnamed, Value, decode};
-use hw_regs::layout::LayoutInfo;
+use hw_regs::layout::{Layout, LayoutInfo};
 use std::net::Ipv4Addr;
 
 /// A field and what is known of its value.
@@ -49,10 +50,15 @@ pub fn parts(item: &Item) -> Vec<Part> {
         ("", _) if bytes.is_empty() => Vec::new(),
         ("pci", _) => pci::parts(bytes),
         ("wqe", _) => entries::send_queue(item),
+        (QueryFteOut::NAME, _) => vec![entries::flow_table_entry(bytes)],
         (layout, Some(stride)) => entries::ring(item, layout, *stride),
         (layout, None) => {
             let mut part = part(layout, bytes);
             part.fields.retain(|field| !is_unread(item, &field.name));
+            // The list behind a receive queue table is one of two kinds.
+            let both =
+                part.fields.iter().any(|field| field.name.ends_with(".rq_vhca_id_format") && field.content.is_zero());
+            part.fields.retain(|field| !both || !field.name.ends_with(".rq_vhca"));
             if let Some(maximum) = &item.maximum {
                 add_maximum(&mut part, layout, &maximum.0);
             }

@@ -1,6 +1,7 @@
 //! What changed between two dumps, by the names of fields.
 
 use crate::apart::{Part, parts};
+use crate::entries::UNWRITTEN;
 use crate::{json, text};
 use connectx_ddp::inspect::{Dump, Item, SectionName};
 use hw_regs::decode::Content;
@@ -119,12 +120,41 @@ fn items(section: SectionName, before: &Item, after: &Item, found: &mut Vec<Diff
     compare(section, name, "", &own_fields(before), &own_fields(after), found);
     let (a, b) = (parts(before), parts(after));
     let (a, b) = (by_key(&a), by_key(&b));
+    let (mut gone, mut new) = (Vec::new(), Vec::new());
     for key in keys(&a, &b) {
         match (a.get(key), b.get(key)) {
+            (Some(a), Some(b)) if a.title.ends_with(UNWRITTEN) || b.title.ends_with(UNWRITTEN) => {
+                let side = |part: &Part| Side { text: rest(&part.title).into(), value: rest(&part.title).into() };
+                let titles = [a, b].map(|part| [("entry".to_owned(), side(part))].into());
+                compare(section, name, key, &titles[0], &titles[1], found);
+            }
             (Some(a), Some(b)) => compare(section, name, key, &part_fields(a), &part_fields(b), found),
-            // Entries of a ring come into view and go out of it.
-            (a, b) => found.push(once(section, name, key, a.is_some(), b.is_some())),
+            (Some(_), None) => gone.push(key),
+            _ => new.push(key),
         }
+    }
+    // Entries of a ring come into view and go out of it; other parts are told one by one.
+    let is_ring = before.facts.contains_key("stride");
+    for (keys, is_before) in [(gone, true), (new, false)] {
+        match is_ring && !keys.is_empty() {
+            true => found.push(once(section, name, &range(&keys), is_before, !is_before)),
+            false => found.extend(keys.iter().map(|key| once(section, name, key, is_before, !is_before))),
+        }
+    }
+}
+
+/// A title without the number that it begins with.
+fn rest(title: &str) -> &str {
+    title.find([',', ':']).map_or("", |at| title[at..].trim_start_matches([',', ':', ' ']))
+}
+
+/// `entries 7 to 12`.
+fn range(keys: &[&str]) -> String {
+    let numbers = keys.iter().filter_map(|key| key.parse::<u64>().ok());
+    match (numbers.clone().min(), numbers.max()) {
+        (Some(first), Some(last)) if first < last => format!("entries {first} to {last}"),
+        (Some(first), _) => format!("entry {first}"),
+        _ => format!("{} entries", keys.len()),
     }
 }
 
@@ -145,8 +175,10 @@ fn own_fields(item: &Item) -> Fields {
 fn part_fields(part: &Part) -> Fields {
     let mut fields = Fields::new();
     for field in &part.fields {
-        let side =
-            |content: &Content, meaning| Side { text: text::content(content, meaning), value: json::content(content) };
+        let side = |content: &Content, meaning| Side {
+            text: text::content(content, meaning, &field.name),
+            value: json::content(content),
+        };
         fields.insert(field.name.clone(), side(&field.content, field.meaning.as_deref()));
         if let Some(maximum) = &field.maximum {
             fields.insert(format!("{}, maximum", field.name), side(maximum, None));
@@ -159,7 +191,7 @@ fn part_fields(part: &Part) -> Fields {
     }
     if part.fields.is_empty() && !part.bytes.is_empty() {
         let content = Content::Bytes(part.bytes.clone());
-        fields.insert("bytes".into(), Side { text: text::content(&content, None), value: json::content(&content) });
+        fields.insert("bytes".into(), Side { text: text::content(&content, None, ""), value: json::content(&content) });
     }
     fields
 }
@@ -186,5 +218,66 @@ fn compare(section: SectionName, item: &str, part: &str, a: &Fields, b: &Fields,
             before: before.cloned(),
             after: after.cloned(),
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | fields that changed are named, unknown bits too, and what is there once; nothing else is | `what_changed_is_named` |
+    //! | entries that come into view or go out of it are told together, and one that was written by its kind | `entries_of_rings_are_told_together` |
+    use super::*;
+
+    fn dump(items: &str) -> Dump {
+        let text = format!(
+            r#"{{"format":"connectx-ddp dump","version":1,"taken_by":"a test","source":"idle","device":"x","vendor_id":1,
+                "device_id":2,"sections":[{{"section":"ports","items":[{items}]}}]}}"#
+        );
+        Dump::from_json(text.as_bytes()).expect("a dump")
+    }
+
+    fn told(before: &str, after: &str) -> Vec<String> {
+        differences(&dump(before), &dump(after)).iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn what_changed_is_named() {
+        let paos = |bytes: &str| format!(r#"{{"name":"PAOS","layout":"paos_reg","bytes":"{bytes}"}}"#);
+        let up = paos("00010101000000000000000000000000");
+        assert_eq!(told(&up, &up), [""; 0]);
+        assert_eq!(
+            told(&up, &paos("00010102000000000000000000000000")),
+            ["ports / PAOS / oper_status: 1  UP -> 2  DOWN"]
+        );
+        assert_eq!(
+            told(&up, &paos("00010101000000000000000000000300")),
+            ["ports / PAOS / unknown @0xc.9:8: only in the second"]
+        );
+        let more = format!(r#"{up},{{"name":"PTYS","problem":"refused"}}"#);
+        assert_eq!(told(&up, &more), ["ports / PTYS: only in the second"]);
+        let refused = r#"{"name":"PAOS","problem":"refused"}"#;
+        assert!(told(&up, refused).contains(&"ports / PAOS / not read: only in the second".to_owned()));
+    }
+
+    #[test]
+    fn entries_of_rings_are_told_together() {
+        let ring = |first: u32, last: &str| {
+            let entry = format!("{}20", "00".repeat(63));
+            format!(
+                r#"{{"name":"CQ 0x1","layout":"hw_cqe64","bytes":"{entry}{entry}{}{last}",
+                    "facts":{{"stride":64,"first":{first},"entries":16,"consumer":3}}}}"#,
+                "00".repeat(63)
+            )
+        };
+        assert_eq!(
+            told(&ring(1, "f1"), &ring(3, "20")),
+            [
+                "ports / CQ 0x1 / first: 1 -> 3",
+                "ports / CQ 0x1 / 3 / entry: not written in this lap -> next: RESP_SEND",
+                "ports / CQ 0x1 / entries 1 to 2: only in the first",
+                "ports / CQ 0x1 / entries 4 to 5: only in the second",
+            ]
+        );
     }
 }

@@ -6,6 +6,8 @@
 use crate::apart::{Field, Part, part_of};
 use crate::meaning;
 use connectx_ddp::inspect::Item;
+use firmware_iface::command::flow::QueryFteOut;
+use firmware_iface::steering::{DestFormat, FlowContext};
 use hw_regs::cqe::{Cqe64, CqeOpcode, ErrCqe, OffloadCqe};
 use hw_regs::decode::Unnamed;
 use hw_regs::eqe::{
@@ -24,6 +26,9 @@ const DS: usize = 16;
 const UMR_STATIC: u32 = 2;
 /// Bytes of a packet's headers that the Ethernet segment itself has room for.
 const INLINE_START: usize = 2;
+
+/// How the title of an entry ends that the device has not written since the ring began anew: what is there is old.
+pub const UNWRITTEN: &str = "not written in this lap";
 
 /// Whose an entry is, as far as the driver's counters tell.
 fn state(item: &Item, index: u32) -> &'static str {
@@ -55,7 +60,7 @@ pub fn ring(item: &Item, layout: &str, stride: u64) -> Vec<Part> {
             let mut part = entry(layout, bytes);
             part.title = format!("{index}{}{}", state(item, index), part.title);
             if matches!(layout, Cqe64::NAME | OffloadCqe::NAME | Eqe::NAME) && !is_written(bytes, index, entries) {
-                part.title = format!("{index}, not written in this lap");
+                part.title = format!("{index}, {UNWRITTEN}");
             }
             part
         })
@@ -134,6 +139,21 @@ fn name_of(set: &str, value: u8) -> String {
 
 fn moved(field: Field, prefix: &str, offset: u32) -> Field {
     Field { name: format!("{prefix}{}", field.name), offset: field.offset + offset, ..field }
+}
+
+/// The answer about a flow table entry: its context, and behind it where packets go.
+pub fn flow_table_entry(bytes: &[u8]) -> Part {
+    let (context, _) = bytes.split_at(bytes.len().min(QueryFteOut::SIZE));
+    let mut whole = Composite::new(QueryFteOut::NAME, bytes);
+    whole.add("", 0, &QueryFteOut::INFO, context.len());
+    let listed = QueryFteOut::from_prefix(context).nested(QueryFteOut::FLOW_CONTEXT);
+    let listed = listed.get(FlowContext::DESTINATION_LIST_SIZE) as usize;
+    let there = (bytes.len() - context.len()) / DestFormat::SIZE;
+    for n in 0..listed.min(there) {
+        let at = QueryFteOut::SIZE + n * DestFormat::SIZE;
+        whole.add(&format!("destination[{n}]."), at, &DestFormat::INFO, DestFormat::SIZE);
+    }
+    whole.end()
 }
 
 /// A part that is made of several structures.
@@ -234,6 +254,10 @@ fn work_request(bytes: &[u8], control: &WqeCtrlSeg) -> Part {
         WqeOpcode::SEND | WqeOpcode::SEND_IMM | WqeOpcode::SEND_INVAL | WqeOpcode::LSO => {
             let eth = WqeEthSeg::from_prefix(bytes.get(at..).unwrap_or_default());
             at = whole.add("eth.", at, &WqeEthSeg::INFO, WqeEthSeg::SIZE);
+            // The same bits are headers, or a tag that is put in, or a trailer.
+            let tag = eth.is_set(WqeEthSeg::INSERT_VLAN_VLAN_INSERT_ENABLE);
+            let others = if tag { ["eth.inline_", "eth.trailer"] } else { ["eth.insert_vlan", "eth.trailer"] };
+            whole.part.fields.retain(|field| !others.iter().any(|other| field.name.starts_with(other)));
             let inline = eth.get(WqeEthSeg::INLINE_HDR_SZ_SZ_10) as usize;
             let headers = inline.saturating_sub(INLINE_START).next_multiple_of(DS);
             at = whole.bytes("inline_headers", at, at + headers);

@@ -1,10 +1,9 @@
 //! `cxddp-regdump`: everything that can be read of a ConnectX function.
 
-use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
 use connectx_ddp::inspect::{COMMANDS, Client, Dump, SectionName, take};
 use connectx_ddp::platform::Platform;
-use connectx_ddp::platform::device::{Device, VfioChoice, Work};
+use connectx_ddp::platform::device::{Device, VfioArgs, Work};
 use cxddp_regdump::text::Style;
 use cxddp_regdump::{diff, json, meaning, text, trace};
 use serde_json::Value;
@@ -39,18 +38,17 @@ struct Cli {
 #[derive(Args)]
 struct Show {
     /// A dump that --save made, to be shown in place of a function.
-    #[arg(value_name = "FILE", conflicts_with_all = ["device", "vfio", "load"])]
+    #[arg(value_name = "FILE", conflicts_with_all = ["device", "vfio", "unsafe_noiommu", "load"])]
     file: Option<PathBuf>,
     /// Which function: `virtual` (the ConnectX inside this process), `vfio-user:PATH` (one that `cxddp-vnic serve` has), the PCI
     /// address of one that vfio-pci has, such as 0000:3b:00.0, or `socket:PATH` (the one that a running driver has, by its
     /// --stats-socket).
     #[arg(long, value_name = "DEVICE", default_value = "virtual")]
     device: From,
-    /// Which of the kernel's VFIO interfaces, for a PCI address.
-    #[arg(long, value_enum, default_value_t = VfioChoice::Auto)]
-    vfio: VfioChoice,
+    #[command(flatten)]
+    vfio: VfioArgs,
     /// Show a dump that --save made, in place of a function.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "vfio"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "vfio", "unsafe_noiommu"])]
     load: Option<PathBuf>,
     /// Only these sections.
     #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
@@ -91,7 +89,7 @@ enum What {
 }
 
 #[derive(Args)]
-#[group(required = true, multiple = false, args = ["trace", "layout", "list"])]
+#[command(group(ArgGroup::new("what").required(true).args(["trace", "layout", "list"])))]
 struct Decode {
     /// Recorded commands: a kernel log of mlx5_core with its debugging messages on (dyndbg="module mlx5_core +p"), or a
     /// record of this driver; gzip is unpacked. `-` is standard input.
@@ -120,6 +118,24 @@ struct Decode {
     json: bool,
 }
 
+/// What `--help` says around the commands.
+const BEFORE_COMMANDS: &str = "
+To read caps, ports, vport and counters of a function that nobody drives, these commands are
+executed and no others (ACCESS_REG only reads):
+";
+const AFTER_COMMANDS: &str = "
+Pages are given to firmware and taken back. No object is created, no setting of the function or
+its port is changed. For pci, init and health no command is executed. Whoever opens a function
+through VFIO resets it (FLR), and the kernel does so anyway.
+
+A running driver executes the QUERY commands of these and those of its own objects, a few at a
+time between its polls.
+
+Exit status: 0; 1 if the function could not be asked, or if `diff` found something; 2 if nothing
+could be done.
+
+`cxddp-regdump --man DIR` writes manual pages, `--completions bash|zsh|fish` prints completions.";
+
 /// Sections, and which commands are executed.
 fn after_help() -> String {
     let mut help = String::from("Sections:\n");
@@ -127,16 +143,8 @@ fn after_help() -> String {
         help.push_str(&format!("  {:<11}{}\n", section.name(), section.about()));
     }
     let names: Vec<&str> = COMMANDS.iter().filter_map(|opcode| opcode.name()).collect();
-    let lines: Vec<String> = names.chunks(5).map(|names| format!("  {}", names.join(", "))).collect();
-    help.push_str(&format!(
-        "\nTo read caps, ports, vport and counters of a function that nobody drives, these commands are executed and no others \
-         (ACCESS_REG reads only):\n{}\nPages are given to firmware and taken back; no object is created; no setting of the \
-         function or its port is changed. pci, init and health execute no command. Opening a function through VFIO resets it \
-         (FLR): the kernel does so anyway.\n\nA running driver executes the QUERY commands of the above and those of its own \
-         objects, a few at a time between its polls.\n\nStatus: 0; 1 if anything could not be read, or if `diff` found \
-         something; 2 if nothing could be done.",
-        lines.join(",\n")
-    ));
+    let lines: Vec<String> = names.chunks(4).map(|names| format!("  {}", names.join(", "))).collect();
+    help.push_str(&format!("{BEFORE_COMMANDS}{}{AFTER_COMMANDS}", lines.join(",\n")));
     help
 }
 
@@ -180,9 +188,12 @@ impl<T: std::fmt::Display> std::convert::From<T> for Failure {
 }
 
 fn main() -> ExitCode {
+    if let Some(code) = cxddp_manual::answer(Cli::command()) {
+        return code;
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return refuse(error),
+        Err(error) => return cxddp_manual::refuse("cxddp-regdump", &error),
     };
     let level = ["warn", "info", "debug"][usize::from(cli.verbose).min(2)];
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
@@ -195,19 +206,6 @@ fn main() -> ExitCode {
         eprintln!("cxddp-regdump: {why}");
         ExitCode::from(2)
     })
-}
-
-/// Help and version as they are; a bad option as one line that names the option, the value and what is allowed.
-fn refuse(error: clap::Error) -> ExitCode {
-    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let _ = error.print();
-        return if error.use_stderr() { ExitCode::from(2) } else { ExitCode::SUCCESS };
-    }
-    let text = error.to_string();
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("For more information"));
-    let lines: Vec<_> = lines.filter(|line| !line.is_empty() && !line.starts_with("Usage:")).collect();
-    eprintln!("cxddp-regdump: {}", lines.join("; ").trim_start_matches("error: "));
-    ExitCode::from(2)
 }
 
 /// All sections, if none is named; each once, in their order.

@@ -25,6 +25,13 @@ const SETS: &[(&str, &str, &str)] = &[
     ("tirc", "rx_hash_fn", "mlx5_rx_hash_fn"),
     ("paos_reg", "admin_status", "paos_status"),
     ("paos_reg", "oper_status", "paos_status"),
+    ("ptys_reg", "eth_proto_capability", "mlx5e_link_mode"),
+    ("ptys_reg", "eth_proto_admin", "mlx5e_link_mode"),
+    ("ptys_reg", "eth_proto_oper", "mlx5e_link_mode"),
+    ("ptys_reg", "eth_proto_lp_advertise", "mlx5e_link_mode"),
+    ("ptys_reg", "ext_eth_proto_capability", "mlx5e_ext_link_mode"),
+    ("ptys_reg", "ext_eth_proto_admin", "mlx5e_ext_link_mode"),
+    ("ptys_reg", "ext_eth_proto_oper", "mlx5e_ext_link_mode"),
     ("ppcnt_reg", "grp", "ppcnt_group"),
     ("query_vport_state_out", "state", "vport_state"),
     ("dest_format", "destination_type", "flow_destination_type"),
@@ -41,6 +48,8 @@ const SETS: &[(&str, &str, &str)] = &[
 ];
 /// Sets whose numbers are bits.
 const BITS: &[&str] = &["mlx5_flow_context_action", "match_criteria_enable"];
+/// Sets whose numbers are those of bits.
+const POSITIONS: &[&str] = &["mlx5e_link_mode", "mlx5e_ext_link_mode"];
 
 type Set = &'static [(&'static str, u64)];
 
@@ -70,8 +79,11 @@ pub fn named(name: &str, value: u64) -> Option<String> {
     let values = set(name)?;
     let prefix = prefix(values);
     let short = |name: &'static str| name.strip_prefix(prefix).unwrap_or(name).to_owned();
-    if BITS.contains(&name) {
-        let bits: Vec<_> = values.iter().filter(|(_, bit)| value & bit != 0).map(|(name, _)| short(name)).collect();
+    if BITS.contains(&name) || POSITIONS.contains(&name) {
+        let mask =
+            |number: u64| if BITS.contains(&name) { number } else { 1u64.checked_shl(number as u32).unwrap_or(0) };
+        let bits: Vec<_> =
+            values.iter().filter(|(_, bit)| value & mask(*bit) != 0).map(|(name, _)| short(name)).collect();
         return (!bits.is_empty()).then(|| bits.join("|"));
     }
     values.iter().find(|(_, number)| *number == value).map(|(name, _)| short(name))
@@ -115,7 +127,7 @@ mod tests {
             assert!(info.fields.iter().any(|other| other.name == *field), "no field {of}.{field}");
             assert!(set(values).is_some_and(|set| !set.is_empty()), "no set {values}");
         }
-        for values in BITS {
+        for values in BITS.iter().chain(POSITIONS) {
             assert!(set(values).is_some(), "no set {values}");
         }
     }
@@ -129,6 +141,7 @@ mod tests {
         is("hw_cqe64", "op_own.opcode", 2, "RESP_SEND");
         is("flow_context", "action", 0xc, "FWD_DEST|COUNT");
         is("paos_reg", "oper_status", 1, "UP");
+        is("ptys_reg", "eth_proto_oper", 0x10_0000, "100GBASE_CR4");
         is("rqc", "state", 1, "RDY");
         assert_eq!(of("hw_health_buffer", "synd", 0xee), None);
         assert_eq!(of("cqc", "cqe_sz", 2), None);

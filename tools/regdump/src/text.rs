@@ -4,8 +4,11 @@
 //! each. `zeros` shows all of it; `raw` shows where each field is and the word that it is in.
 
 use crate::apart::{Field, Part, parts};
+use crate::entries::UNWRITTEN;
 use connectx_ddp::inspect::{Dump, Item, SectionDump, SectionName, Source};
 use hw_regs::decode::Content;
+use hw_regs::init_segment::InitSegment;
+use hw_regs::layout::{Access, Layout};
 use std::fmt::Write;
 
 /// Columns of a line.
@@ -83,6 +86,13 @@ fn item(out: &mut String, section: SectionName, item: &Item, style: Style) {
     {
         out.push_str("    no syndrome: firmware says that it is well\n");
     }
+    if item.layout == InitSegment::NAME {
+        let segment = InitSegment::from_prefix(&item.bytes.0);
+        let [major, minor, sub] =
+            [InitSegment::FW_REV_MAJOR, InitSegment::FW_REV_MINOR, InitSegment::CMDIF_REV_FW_SUB_FW_REV_SUBMINOR]
+                .map(|field| segment.get(field));
+        let _ = writeln!(out, "    firmware {major}.{minor}.{sub:04}");
+    }
     let parts = parts(item);
     let mut at = 0;
     while at < parts.len() {
@@ -106,6 +116,11 @@ fn item(out: &mut String, section: SectionName, item: &Item, style: Style) {
     }
 }
 
+/// The name of the structure that a field is in.
+fn inside(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(place, _)| place)
+}
+
 fn index(title: &str) -> &str {
     title.split([',', ':']).next().unwrap_or_default()
 }
@@ -114,7 +129,7 @@ fn index(title: &str) -> &str {
 fn run_of_unwritten(parts: &[Part]) -> usize {
     let kind = |part: &Part| {
         let zero = part.bytes.iter().all(|byte| *byte == 0);
-        if part.title.ends_with("not written in this lap") {
+        if part.title.ends_with(UNWRITTEN) {
             1
         } else if part.title.ends_with("never written") && zero {
             2
@@ -138,21 +153,30 @@ pub fn part(out: &mut String, part: &Part, style: Style) {
     let flags: Vec<_> = shown.iter().filter(is_flag).map(|field| &field.name[..]).collect();
     let together = flags.len() >= FEW_FLAGS;
     if together {
-        wrapped(out, "    set: ", "         ", flags.into_iter());
+        // Those of one structure in it stand together.
+        for group in flags.chunk_by(|a, b| inside(a) == inside(b)) {
+            let (place, skip) = match inside(group[0]) {
+                "" => (String::new(), 0),
+                place => (format!(" in {place}"), place.len() + 1),
+            };
+            wrapped(out, &format!("    set{place}: "), "         ", group.iter().map(|name| &name[skip..]));
+        }
     }
     let rest: Vec<_> = shown.iter().filter(|field| !together || !is_flag(field)).collect();
     let width = rest.iter().map(|field| field.name.len()).max().unwrap_or_default().min(NAME);
     for field in rest {
         let place = if style.raw { raw(part, field) } else { String::new() };
         let head = format!("    {place}{:width$}  ", field.name);
-        let maximum = field.maximum.as_ref().map(|maximum| format!("(maximum {})", content(maximum, None)));
-        let text = content(&field.content, field.meaning.as_deref());
+        let maximum = field.maximum.as_ref().map(|maximum| format!("(maximum {})", content(maximum, None, "").trim()));
+        let text = content(&field.content, field.meaning.as_deref(), &field.name);
         wrapped(out, &head, "            ", text.split(' ').chain(maximum.iter().flat_map(|text| text.split(' '))));
     }
     rest_of(out, part, style);
-    let hidden = part.fields.len() - shown.len();
-    if hidden > 0 {
-        let _ = writeln!(out, "    {hidden} more are 0");
+    match part.fields.len() - shown.len() {
+        0 => {}
+        hidden if hidden == part.fields.len() => _ = writeln!(out, "    all {hidden} are 0"),
+        1 => out.push_str("    1 more is 0\n"),
+        hidden => _ = writeln!(out, "    {hidden} more are 0"),
     }
 }
 
@@ -163,8 +187,13 @@ fn compact(out: &mut String, part: &Part, style: Style) {
     let words: Vec<String> = shown
         .map(|field| {
             let place = if style.raw { raw(part, field) } else { String::new() };
-            let text = content(&field.content, field.meaning.as_deref()).replace("  ", "/");
-            format!("{place}{}={text}", &field.name[prefix..])
+            let text = match (&field.content, &field.meaning) {
+                (Content::Number(_), Some(meaning)) => meaning.clone(),
+                (Content::Number(n), None) if is_quantity(&field.name) => n.to_string(),
+                (content, meaning) => self::content(content, meaning.as_deref(), "").replace("  ", "/"),
+            };
+            let name = prefix.as_ref().and_then(|prefix| field.name.strip_prefix(&prefix[..])).unwrap_or(&field.name);
+            format!("{place}{name}={text}")
         })
         .collect();
     let head = match &part.title[..] {
@@ -202,16 +231,14 @@ fn is_of_interest(field: &Field) -> bool {
     !field.content.is_zero() || field.maximum.is_some()
 }
 
-/// Bytes of the dotted prefix that all fields of an answer have: what is inside of its only structure.
-fn common_prefix(part: &Part) -> usize {
-    let mut shown = part.fields.iter().filter(|field| is_of_interest(field));
-    let Some(first) = shown.next() else { return 0 };
-    let prefix = first.name.split_once('.').map_or("", |(prefix, _)| prefix);
-    let inside = |field: &Field| field.name.strip_prefix(prefix).is_some_and(|rest| rest.starts_with('.'));
-    match part.layout.starts_with("query_") && !prefix.is_empty() && shown.all(inside) {
-        true => prefix.len() + 1,
-        false => 0,
-    }
+/// The dotted prefix of the context in an answer, if names are told apart without it.
+fn common_prefix(part: &Part) -> Option<String> {
+    let (prefix, _) = part.fields.iter().find_map(|field| field.name.split_once('.'))?;
+    let prefix = format!("{prefix}.");
+    let bare = part.fields.iter().filter(|field| is_of_interest(field) && !field.name.starts_with(&prefix));
+    let bare: Vec<&str> = bare.map(|field| &field.name[..]).collect();
+    let clash = |field: &Field| field.name.strip_prefix(&prefix[..]).is_some_and(|name| bare.contains(&name));
+    (part.layout.starts_with("query_") && !part.fields.iter().any(clash)).then_some(prefix)
 }
 
 /// Where a field is, and the word: `@0x1c.31:24 00000540 `.
@@ -231,8 +258,42 @@ fn raw(part: &Part, field: &Field) -> String {
     format!("{:<13} {value:08x}  ", format!("@{word:#x}.{bits}"))
 }
 
-/// A value: hexadecimal, decimal where that differs, and its meaning.
-pub fn content(content: &Content, meaning: Option<&str>) -> String {
+/// True for what people count; numbers of things, keys, addresses and masks are read in hexadecimal.
+fn is_quantity(name: &str) -> bool {
+    const WORDS: [&str; 26] = [
+        "log",
+        "size",
+        "sz",
+        "count",
+        "counter",
+        "max",
+        "min",
+        "mtu",
+        "len",
+        "length",
+        "hlen",
+        "cclen",
+        "level",
+        "index",
+        "entries",
+        "octets",
+        "frames",
+        "pkts",
+        "errors",
+        "bytes",
+        "width",
+        "ci",
+        "time",
+        "timestamp",
+        "cnt",
+        "vfs",
+    ];
+    let last = name.rsplit('.').next().unwrap_or(name);
+    last.starts_with("num_") || last.split(['_', '|']).any(|word| WORDS.contains(&word))
+}
+
+/// A value: hexadecimal, decimal where that says more, and its meaning.
+pub fn content(content: &Content, meaning: Option<&str>, name: &str) -> String {
     let text = match content {
         Content::Number(n @ 0..=9) => format!("{n}"),
         Content::Number(n) => format!("{n:#x}"),
@@ -241,7 +302,7 @@ pub fn content(content: &Content, meaning: Option<&str>) -> String {
     };
     match (meaning, content) {
         (Some(meaning), _) => format!("{text}  {meaning}"),
-        (None, Content::Number(n @ 10..=0xffff_ffff)) => format!("{text}  {n}"),
+        (None, Content::Number(n @ 10..)) if is_quantity(name) => format!("{text}  {n}"),
         (None, _) => text,
     }
 }
@@ -263,6 +324,7 @@ fn bytes_text(bytes: &[u8]) -> String {
         bytes[..used].chunks(BYTES).map(|line| line.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
     match bytes.len() - used {
         0 => hex.join(" "),
+        _ if bytes.len() <= 8 => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
         zeros => format!("{} {zeros} zeros", hex.join(" ")).trim_start().to_owned(),
     }
 }

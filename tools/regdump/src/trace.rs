@@ -254,7 +254,11 @@ impl Exchange {
         let mut out = String::new();
         let _ = writeln!(out, "{}", self.name());
         let mut side = |name: &str, bytes: &[u8], len: usize, is_output: bool| {
-            let _ = writeln!(out, "  {name}, {len} bytes");
+            let status = match is_output {
+                true => format!(": {}", OutHeader::from_prefix(bytes).status()),
+                false => String::new(),
+            };
+            let _ = writeln!(out, "  {name}, {len} bytes{status}");
             for part in self.parts(bytes, is_output) {
                 text::part(&mut out, &part, style);
             }
@@ -318,4 +322,80 @@ pub fn structure(layout: &str, text: &str) -> Result<Item, String> {
         return Err("there are no bytes".into());
     }
     Ok(Item { name: format!("{} bytes", bytes.0.len()), layout: info.name.into(), bytes, ..Item::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | a kernel log and the driver's own record of the same command read the same, other lines between notwithstanding | `both_kinds_of_records_are_read` |
+    //! | a record that is cut anywhere is read as far as it goes, or refused | `torn_records_are_no_trouble` |
+    //! | hexadecimal is read in whatever grouping | `hexadecimal_is_read` |
+    use super::*;
+
+    /// QUERY_ISSI, whose answer of 112 bytes is in a mailbox.
+    fn log() -> String {
+        let mut mailbox = vec![0u8; BLOCK];
+        mailbox[112 - 16 - 1] = 2;
+        let mut text = String::from("[ +0.1] mlx5_core 0000:02:00.0: dump command QUERY_ISSI(0x10a) INPUT\n");
+        let entry = |out: bool| {
+            let mut entry = [0u8; ENTRY];
+            (entry[0], entry[7], entry[16], entry[17], entry[59]) = (7, 16, 0x01, 0x0a, 112);
+            entry[63] = u8::from(!out);
+            entry
+        };
+        let dump = |text: &mut String, bytes: &[u8]| {
+            for (n, line) in bytes.chunks(16).enumerate() {
+                let words: Vec<String> =
+                    line.chunks(4).map(|word| word.iter().map(|byte| format!("{byte:02x}")).collect()).collect();
+                let _ = writeln!(text, "[ +0.000001] {:03x}: {}", n * 16, words.join(" "));
+            }
+        };
+        dump(&mut text, &entry(false));
+        text.push_str(
+            "\n[ +0.2] mlx5_core: writing 0x1 to command doorbell\n[ +0.1] dump command QUERY_ISSI(0x10a) OUTPUT\n",
+        );
+        dump(&mut text, &[&entry(true)[..], &mailbox].concat());
+        text
+    }
+
+    #[test]
+    fn both_kinds_of_records_are_read() {
+        let logged = read(&log()).expect("a log");
+        assert_eq!(logged.len(), 1);
+        assert_eq!((logged[0].name(), logged[0].output_len), ("QUERY_ISSI".to_owned(), 112));
+        let text = logged[0].text(Style::default());
+        assert!(text.contains("output, 112 bytes: OK") && text.contains("supported_issi_dw0  2"), "{text}");
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let output = logged[0].output.as_ref().expect("it has one");
+        let record = format!("# ours\n> 112 {}\n< {}\n", hex(&logged[0].input), hex(output));
+        assert_eq!(read(&record).expect("a record"), logged);
+        let lost = read("> 16 01040000000000000000000000000000\n! no completion within 60s\n").expect("a record");
+        assert!(lost[0].text(Style::default()).contains("no completion within 60s"));
+    }
+
+    #[test]
+    fn torn_records_are_no_trouble() {
+        let log = log();
+        for end in 0..log.len() {
+            if let Ok(exchanges) = read(&log[..end]) {
+                for exchange in exchanges {
+                    exchange.text(Style { raw: true, zeros: true });
+                    exchange.to_json();
+                }
+            }
+        }
+        assert_eq!(read(""), Err(BadTrace::Nothing));
+        assert_eq!(read("no record\nat all"), Err(BadTrace::Nothing));
+        assert!(matches!(read("> 16 01\nx"), Err(BadTrace::Record(_))));
+    }
+
+    #[test]
+    fn hexadecimal_is_read() {
+        let item = structure("pmtu_reg", "0000: 0001 0000, 0x27100000 # max\n0008: 05f20000\n").expect("bytes");
+        assert_eq!(item.bytes.0, [0, 1, 0, 0, 0x27, 0x10, 0, 0, 5, 0xf2, 0, 0]);
+        for (layout, text, word) in [("x", "00", "no layout"), ("pmtu_reg", "", "no bytes"), ("pmtu_reg", "0g", "0g")] {
+            assert!(structure(layout, text).expect_err(text).contains(word));
+        }
+    }
 }
