@@ -131,15 +131,23 @@ pub fn elf_kernel(debian: &Debian, kernel: &Kernel, cache: &Path) -> Result<Path
 /// What busybox is called.
 const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkdir rmdir poweroff grep sed hexdump dd ln awk cut \
                        head tail wc tr seq basename readlink sync tar kill ps rm cp mv test uname timeout touch chmod cmp \
-                       md5sum sha256sum true false printf expr date find sort ulimit stat pidof";
+                       md5sum sha256sum true false printf expr date find sort ulimit stat pidof nc unshare nsenter rmmod \
+                       lsmod ifconfig vconfig uniq xargs";
 /// The first process.
 const INIT: &str = include_str!("../guest/init");
 
-/// The first file system of a guest: busybox, the modules with what they need, in the order in which they load.
-pub fn base(debian: &Debian, kernel: &Kernel, modules: &[&str], cache: &Path) -> Result<PathBuf, Error> {
+/// The first file system of a guest: busybox, the modules with what they need, in the order in which they load. Those of
+/// `later` wait for a script that loads what `/later.load` lists.
+pub fn base(
+    debian: &Debian,
+    kernel: &Kernel,
+    modules: &[&str],
+    later: &[&str],
+    cache: &Path,
+) -> Result<PathBuf, Error> {
     // What it was made of is in its name, so that an old one is not taken for it.
     let mut made_of = std::hash::DefaultHasher::new();
-    (modules, APPLETS, INIT).hash(&mut made_of);
+    (modules, later, APPLETS, INIT).hash(&mut made_of);
     let out = cache.join(format!("{}-{:016x}.base.cpio", kernel.version, made_of.finish()));
     if out.exists() {
         return Ok(out);
@@ -153,12 +161,14 @@ pub fn base(debian: &Debian, kernel: &Kernel, modules: &[&str], cache: &Path) ->
     let library =
         ["usr/lib/modules", "lib/modules"].map(|at| kernel.folder.join(at)).into_iter().find(|at| at.is_dir());
     let library = library.ok_or_else(|| Error::of(format!("no modules in {}", kernel.folder.display())))?;
-    let mut load = String::new();
     let mut seen = HashSet::new();
-    for module in modules {
-        add_module(debian, &library, module, &mut seen, &mut archive, &mut load)?;
+    for (list, modules) in [("modules.load", modules), ("later.load", later)] {
+        let mut load = String::new();
+        for module in modules {
+            add_module(debian, &library, module, &mut seen, &mut archive, &mut load)?;
+        }
+        archive.file(list, false, load.as_bytes());
     }
-    archive.file("modules.load", false, load.as_bytes());
     archive.file("init", true, INIT.as_bytes());
     fs::write(&out, archive.finish())?;
     Ok(out)
