@@ -132,7 +132,14 @@ pub fn elf_kernel(debian: &Debian, kernel: &Kernel, cache: &Path) -> Result<Path
 const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkdir rmdir poweroff grep sed hexdump dd ln awk cut \
                        head tail wc tr seq basename readlink sync tar kill ps rm cp mv test uname timeout touch chmod cmp \
                        md5sum sha256sum true false printf expr date find sort ulimit stat pidof nc unshare nsenter rmmod \
-                       lsmod ifconfig vconfig uniq xargs";
+                       lsmod ifconfig vconfig arp uniq xargs";
+/// Programs of the guest that are not static, with their libraries and loader: where the packages have them.
+const DYNAMIC: &[(&str, &str)] = &[
+    ("usr/sbin/ethtool", "bin/ethtool"),
+    ("usr/lib/x86_64-linux-gnu/libmnl.so.0", "lib/x86_64-linux-gnu/libmnl.so.0"),
+    ("usr/lib/x86_64-linux-gnu/libc.so.6", "lib/x86_64-linux-gnu/libc.so.6"),
+    ("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"),
+];
 /// The first process.
 const INIT: &str = include_str!("../guest/init");
 
@@ -147,7 +154,7 @@ pub fn base(
 ) -> Result<PathBuf, Error> {
     // What it was made of is in its name, so that an old one is not taken for it.
     let mut made_of = std::hash::DefaultHasher::new();
-    (modules, later, APPLETS, INIT).hash(&mut made_of);
+    (modules, later, APPLETS, DYNAMIC, INIT).hash(&mut made_of);
     let out = cache.join(format!("{}-{:016x}.base.cpio", kernel.version, made_of.finish()));
     if out.exists() {
         return Ok(out);
@@ -158,6 +165,9 @@ pub fn base(
     }
     archive.file("bin/busybox", true, &fs::read(debian.file("usr/bin/busybox"))?);
     APPLETS.split_whitespace().for_each(|applet| archive.link(&format!("bin/{applet}"), "busybox"));
+    for (from, to) in DYNAMIC {
+        archive.file(to, true, &fs::read(debian.file(from))?);
+    }
     let library =
         ["usr/lib/modules", "lib/modules"].map(|at| kernel.folder.join(at)).into_iter().find(|at| at.is_dir());
     let library = library.ok_or_else(|| Error::of(format!("no modules in {}", kernel.folder.display())))?;

@@ -22,7 +22,7 @@ const MODULES: &[&str] = &[
 ];
 
 /// The stock driver, which a script loads when it wants it.
-const STOCK: &[&str] = &["mlx5_core"];
+const STOCK: &[&str] = &["mlx5_core", "8021q"];
 
 /// Binds the first function to vfio-pci with the kernel's own files.
 const BIND: &str = r#"
@@ -113,11 +113,24 @@ tcp() {
     while [ ! -e /tmp/done.$4 ] && [ $t -lt 600 ]; do sleep 0.1; t=$((t + 1)); done
     cmp /tmp/in /tmp/out.$4 && rm /tmp/out.$4 && echo "tcp $1 to $3 ok"
 }
+again() { interface && ip addr add 10.1.0.1/24 dev $MLX && sleep 1 && ping -c 1 10.1.0.2 && echo came again; }
+counted() { awk -v name="$1:" '$1 == name { n = $2 } END { exit !(n > 0) }' /tmp/s || { echo "$1 is 0"; return 1; }; }
+vlan() {
+    vconfig add $MLX 7 && far vconfig add $ETH 7 && ip addr add 10.7.0.1/24 dev $MLX.7 && ip link set $MLX.7 up && \
+        far ip addr add 10.7.0.2/24 dev $ETH.7 && far ip link set $ETH.7 up && sleep 1 && ping -c 2 -s 1400 10.7.0.2 && \
+        tcp far near 10.7.0.1 6200 && vconfig rem $MLX.7 && echo vlan ok
+}
+promiscuous() {
+    n=$(cat /sys/class/net/$MLX/statistics/rx_packets)
+    far arp -s 10.1.0.77 02:00:00:00:77:77 && ip link set $MLX promisc on && sleep 0.5 && \
+        { far ping -c 20 -A -W 1 10.1.0.77 > /dev/null; ip link set $MLX promisc off; } && sleep 1 && \
+        [ $(($(cat /sys/class/net/$MLX/statistics/rx_packets) - n)) -ge 20 ] && echo promiscuous ok
+}
 clean() {
     dmesg | grep -iE 'mlx5|warning|bug:|csum|timed out|call trace' > /tmp/log
     ! grep -vE "$KNOWN" /tmp/log
 }
-KNOWN='firmware version|available PCIe bandwidth|MLX5E: StrdRq|Link (up|down)'
+KNOWN='firmware version|Flow counters bulk query buffer size increased|available PCIe bandwidth|MLX5E: StrdRq|Link (up|down)'
 # The model has no vendor-specific capability and no precision time measurement.
 KNOWN="$KNOWN|Failed to get valid vendor specific ID|PTM is not supported"
 "#;
@@ -319,6 +332,47 @@ pub const ALL: &[Scenario] = &[
                  tcp far near 10.1.0.1 5004; s=$?; clean && exit $s",
         iommu: false,
         peer: true,
+        expects: &["tcp near to 10.1.0.2 ok", "tcp far to 10.1.0.1 ok"],
+        ..BASIC
+    },
+    Scenario {
+        name: "mlx5-offloads",
+        about: "the kernel's own driver: checksums by the device both ways, TSO, receive side scaling over its channels, VLANs, \
+                promiscuous mode, an MTU that is undone, the link taken down and up, moderation",
+        script: "mlx5 && peer && ethtool -i $MLX && ethtool -k $MLX > /tmp/k && ethtool -l $MLX && ethtool -g $MLX && \
+                 ethtool -T $MLX && ethtool -C $MLX rx-usecs 16 && ethtool $MLX && \
+                 dd if=/dev/urandom of=/tmp/in bs=1M count=2 2>/dev/null && \
+                 for n in 1 2 3 4 5 6 7 8; do tcp far near 10.1.0.1 600$n || exit 1; tcp near far 10.1.0.2 610$n || exit 1; done && \
+                 ethtool -S $MLX > /tmp/s && grep -E '(csum|tso|rx[01]_packets)' /tmp/s && counted rx_csum_complete && \
+                 counted tx_csum_partial && counted tx_tso_packets && counted rx0_packets && counted rx1_packets && \
+                 vlan && promiscuous && ip link set $MLX down && ip link set $MLX up && carrier 1 && sleep 1 && \
+                 ping -c 2 10.1.0.2 && mtu 9000 && mtu 1500 && ping -c 2 10.1.0.2; s=$?; clean && exit $s",
+        iommu: false,
+        peer: true,
+        expects: &["tcp far to 10.1.0.1 ok", "driver: mlx5_core", "vlan ok", "promiscuous ok"],
+        ..BASIC
+    },
+    Scenario {
+        name: "mlx5-life",
+        about: "the kernel's own driver is unloaded and loaded, and the function reset by the kernel between two drivers' times",
+        on: On::Every,
+        script: "mlx5 && peer && ping -c 1 10.1.0.2 && rmmod mlx5_core && insmod /mods/mlx5_core.ko && again && \
+                 d=/sys/bus/pci/drivers/mlx5_core && echo $PF > $d/unbind && echo 1 > /sys/bus/pci/devices/$PF/reset && \
+                 echo $PF > $d/bind && again; s=$?; clean && exit $s",
+        peer: true,
+        expects: &["came again"],
+        ..BASIC
+    },
+    Scenario {
+        name: "mlx5-vf",
+        about: "the kernel's own driver has a virtual function too, and talks through it",
+        on: On::Every,
+        script: "PF=$VF && mlx5 && peer && ping -c 2 10.1.0.2 && \
+                 dd if=/dev/urandom of=/tmp/in bs=1M count=8 2>/dev/null && tcp near far 10.1.0.2 5001 && \
+                 tcp far near 10.1.0.1 5002; s=$?; clean && exit $s",
+        iommu: false,
+        peer: true,
+        vfs: 1,
         expects: &["tcp near to 10.1.0.2 ok", "tcp far to 10.1.0.1 ok"],
         ..BASIC
     },
