@@ -4,6 +4,7 @@
 //! what was resolved is printed. Programs of a newer Debian run on an older one through their own loader.
 
 use crate::Error;
+use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,6 +14,10 @@ const STABLE: &str = "trixie";
 pub const STABLE_BACKPORTS: &str = "trixie-backports";
 /// The kernel without drivers for hardware that a virtual machine does not have: small, and all that is needed.
 const FLAVOUR: &str = "cloud-amd64";
+
+/// What is fetched besides kernels: for this machine, and for the guest.
+const MACHINE: &[&str] = &["qemu-system-x86", "seabios"];
+const TOOLS: &[&str] = &["busybox-static", "kmod", "xz-utils", "zstd", "lz4", "ethtool"];
 
 /// A kernel package, unpacked.
 #[derive(Clone, Debug)]
@@ -77,15 +82,18 @@ fn mirror() -> Result<String, Error> {
 impl Debian {
     /// Fetches into `folder` what is not there yet.
     pub fn fetch(folder: &Path) -> Result<Debian, Error> {
-        let stamp = folder.join("resolved");
+        // What was asked for is in its name, so that a folder that lacks something is filled up.
+        let mut asked_for = std::hash::DefaultHasher::new();
+        (MACHINE, TOOLS, [OLD, STABLE, STABLE_BACKPORTS]).hash(&mut asked_for);
+        let stamp = folder.join(format!("resolved-{:016x}", asked_for.finish()));
         if let Ok(resolved) = std::fs::read_to_string(&stamp) {
             return Debian::found(folder, resolved);
         }
         let apt = Apt::new(folder)?;
         apt.get(&["update"])?;
         let into = |suite| ["-y", "--no-install-recommends", "--download-only", "-t", suite, "install"];
-        apt.get(&[&into(STABLE_BACKPORTS)[..], &["qemu-system-x86", "seabios"]].concat())?;
-        apt.get(&[&into(STABLE)[..], &["busybox-static", "kmod", "xz-utils", "zstd", "lz4"]].concat())?;
+        apt.get(&[&into(STABLE_BACKPORTS)[..], MACHINE].concat())?;
+        apt.get(&[&into(STABLE)[..], TOOLS].concat())?;
         for suite in [OLD, STABLE, STABLE_BACKPORTS] {
             let version = apt.kernel(suite)?;
             // From 7.2 on image and modules are packages of their own.

@@ -131,16 +131,31 @@ pub fn elf_kernel(debian: &Debian, kernel: &Kernel, cache: &Path) -> Result<Path
 /// What busybox is called.
 const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkdir rmdir poweroff grep sed hexdump dd ln awk cut \
                        head tail wc tr seq basename readlink sync tar kill ps rm cp mv test uname timeout touch chmod cmp \
-                       md5sum sha256sum true false printf expr date find sort ulimit stat pidof chown";
+                       md5sum sha256sum true false printf expr date find sort ulimit stat pidof chown nc unshare nsenter rmmod \
+                       lsmod ifconfig vconfig arp uniq xargs";
+/// Programs of the guest that are not static, with their libraries and loader: where the packages have them.
+const DYNAMIC: &[(&str, &str)] = &[
+    ("usr/sbin/ethtool", "bin/ethtool"),
+    ("usr/lib/x86_64-linux-gnu/libmnl.so.0", "lib/x86_64-linux-gnu/libmnl.so.0"),
+    ("usr/lib/x86_64-linux-gnu/libc.so.6", "lib/x86_64-linux-gnu/libc.so.6"),
+    ("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"),
+];
 /// The first process.
 const INIT: &str = include_str!("../guest/init");
 
-/// The first file system of a guest: busybox, the modules with what they need, in the order in which they load. A kernel
-/// without modules needs none.
-pub fn base(debian: &Debian, kernel: &Kernel, modules: &[&str], cache: &Path) -> Result<PathBuf, Error> {
+/// The first file system of a guest: busybox, the modules with what they need, in the order in which they load. Those of
+/// `later` wait for a script that loads what `/later.load` lists. A kernel without modules needs none.
+pub fn base(
+    debian: &Debian,
+    kernel: &Kernel,
+    modules: &[&str],
+    later: &[&str],
+    cache: &Path,
+) -> Result<PathBuf, Error> {
     // What it was made of is in its name, so that an old one is not taken for it.
-    let content = fingerprint([INIT, APPLETS, &modules.join(" ")].concat().as_bytes());
-    let out = cache.join(format!("{}-{content:016x}.base.cpio", kernel.version));
+    let dynamic: String = DYNAMIC.iter().flat_map(|(from, to)| [*from, *to]).collect();
+    let made_of = [INIT, APPLETS, &dynamic, &modules.join(" "), &later.join(" ")].join("\n");
+    let out = cache.join(format!("{}-{:016x}.base.cpio", kernel.version, fingerprint(made_of.as_bytes())));
     if out.exists() {
         return Ok(out);
     }
@@ -150,17 +165,22 @@ pub fn base(debian: &Debian, kernel: &Kernel, modules: &[&str], cache: &Path) ->
     }
     archive.file("bin/busybox", true, &fs::read(debian.file("usr/bin/busybox"))?);
     APPLETS.split_whitespace().for_each(|applet| archive.link(&format!("bin/{applet}"), "busybox"));
-    let mut load = String::new();
-    if !modules.is_empty() {
-        let library =
-            ["usr/lib/modules", "lib/modules"].map(|at| kernel.folder.join(at)).into_iter().find(|at| at.is_dir());
-        let library = library.ok_or_else(|| Error::of(format!("no modules in {}", kernel.folder.display())))?;
-        let mut seen = HashSet::new();
-        for module in modules {
-            add_module(debian, &library, module, &mut seen, &mut archive, &mut load)?;
-        }
+    for (from, to) in DYNAMIC {
+        archive.file(to, true, &fs::read(debian.file(from))?);
     }
-    archive.file("modules.load", false, load.as_bytes());
+    let mut seen = HashSet::new();
+    for (list, modules) in [("modules.load", modules), ("later.load", later)] {
+        let mut load = String::new();
+        if !modules.is_empty() {
+            let library =
+                ["usr/lib/modules", "lib/modules"].map(|at| kernel.folder.join(at)).into_iter().find(|at| at.is_dir());
+            let library = library.ok_or_else(|| Error::of(format!("no modules in {}", kernel.folder.display())))?;
+            for module in modules {
+                add_module(debian, &library, module, &mut seen, &mut archive, &mut load)?;
+            }
+        }
+        archive.file(list, false, load.as_bytes());
+    }
     archive.file("init", true, INIT.as_bytes());
     fs::write(&out, archive.finish())?;
     Ok(out)

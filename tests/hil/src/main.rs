@@ -64,6 +64,12 @@ struct Options {
     /// Keep the folder of every scenario, not only of those that failed.
     #[arg(long)]
     keep: bool,
+    /// Run only on the kernel of this version, as in 6.12.
+    #[arg(long, value_name = "VERSION")]
+    kernel: Option<String>,
+    /// Take the programs as they were built last.
+    #[arg(long)]
+    built: bool,
 }
 
 /// What else can be done.
@@ -101,7 +107,7 @@ pub struct Programs {
 }
 
 /// Builds what runs in the guest (static: it has no libraries) and what runs here.
-fn build() -> Result<Programs, Error> {
+fn build(as_they_are: bool) -> Result<Programs, Error> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let build = |arguments: &[&str], flags: &str| -> Result<(), Error> {
@@ -115,14 +121,16 @@ fn build() -> Result<Programs, Error> {
             false => Err(Error::of(format!("{command:?} failed"))),
         }
     };
-    // A target that is named keeps build scripts ordinary.
     let tools = ["cxddp", "cxddp-regdump", "cxddp-bind"];
-    let mut guest = vec!["--target", TARGET];
-    for (package, tool) in ["connectx-ddp", "cxddp-regdump", "cxddp-bind"].into_iter().zip(tools) {
-        guest.extend(["-p", package, "--bin", tool]);
+    if !as_they_are {
+        // A target that is named keeps build scripts ordinary.
+        let mut guest = vec!["--target", TARGET];
+        for (package, tool) in ["connectx-ddp", "cxddp-regdump", "cxddp-bind"].into_iter().zip(tools) {
+            guest.extend(["-p", package, "--bin", tool]);
+        }
+        build(&guest, "-C target-feature=+crt-static")?;
+        build(&["--package", "cxddp-vnic"], "")?;
     }
-    build(&guest, "-C target-feature=+crt-static")?;
-    build(&["--package", "cxddp-vnic"], "")?;
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let [cxddp, regdump, bind] = tools.map(|tool| target.join(TARGET).join("release").join(tool));
     Ok(Programs { cxddp, regdump, bind, vnic: target.join("release/cxddp-vnic") })
@@ -141,11 +149,11 @@ fn run(options: &Options) -> Result<u32, Error> {
         println!("{} ({:.1} s)", kernel.display(), began.elapsed().as_secs_f64());
         return Ok(0);
     }
-    bench.prepare(build)?;
+    bench.prepare(|| build(options.built))?;
     println!("{} ({:.1} s to prepare)", bench.resolved(), began.elapsed().as_secs_f64());
     let mut failed = 0;
     for scenario in scenarios::ALL.iter().filter(|scenario| chosen(scenario.name)) {
-        failed += bench.run(scenario, options.keep)?;
+        failed += bench.run(scenario, options.kernel.as_deref(), options.keep)?;
     }
     println!("{:.1} s in all", began.elapsed().as_secs_f64());
     Ok(failed)

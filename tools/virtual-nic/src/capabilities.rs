@@ -41,6 +41,9 @@ struct Images {
     current: Vec<u8>,
 }
 
+/// Rate of the free-running clock: its ticks are nanoseconds.
+const TIMESTAMP_KHZ: u32 = 1_000_000;
+
 /// All groups of a function.
 #[derive(Clone, Debug)]
 pub struct Capabilities {
@@ -195,6 +198,9 @@ fn general() -> CmdHcaCap {
         .with(CmdHcaCap::LOG_MAX_CURRENT_MC_LIST, 11)
         .with(CmdHcaCap::LOG_MAX_VLAN_LIST, 12)
         .with(CmdHcaCap::CQ_OI, 1)
+        .with(CmdHcaCap::CQ_MODERATION, 1)
+        .with(CmdHcaCap::CQ_PERIOD_MODE_MODIFY, 1)
+        .with(CmdHcaCap::DEVICE_FREQUENCY_KHZ, TIMESTAMP_KHZ)
         .with(CmdHcaCap::CMDIF_CHECKSUM, 3)
         .with(CmdHcaCap::PKEY_TABLE_SIZE, 0)
         .with(CmdHcaCap::UAR_4K, 1)
