@@ -137,6 +137,7 @@ const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkd
 const DYNAMIC: &[(&str, &str)] = &[
     ("usr/sbin/ethtool", "bin/ethtool"),
     ("usr/lib/x86_64-linux-gnu/libmnl.so.0", "lib/x86_64-linux-gnu/libmnl.so.0"),
+    ("usr/lib/x86_64-linux-gnu/libm.so.6", "lib/x86_64-linux-gnu/libm.so.6"),
     ("usr/lib/x86_64-linux-gnu/libc.so.6", "lib/x86_64-linux-gnu/libc.so.6"),
     ("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"),
 ];
