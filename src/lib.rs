@@ -23,6 +23,8 @@ pub mod ddp;
 pub mod demo;
 pub mod dma;
 pub mod frame;
+#[cfg(feature = "demo")]
+pub mod inspect;
 pub mod net;
 pub mod nvme;
 pub mod observe;

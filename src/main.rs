@@ -2,8 +2,7 @@
 
 mod cli;
 
-use clap::Parser;
-use clap::error::ErrorKind;
+use clap::FromArgMatches;
 use cli::options::{Cli, Command};
 use std::process::ExitCode;
 
@@ -11,9 +10,14 @@ use std::process::ExitCode;
 static ALLOCATOR: cli::allocator::Counting = cli::allocator::Counting;
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let options = cli::help::taught();
+    if let Some(code) = cxddp_manual::answer(options.clone()) {
+        return code;
+    }
+    let matches = options.try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match matches {
         Ok(cli) => cli,
-        Err(error) => return refuse(error),
+        Err(error) => return cxddp_manual::refuse("cxddp", &error),
     };
     let level = match (cli.verbose, &cli.command) {
         // What a simulation breaks on purpose is not worth a message.
@@ -33,21 +37,4 @@ fn main() -> ExitCode {
         Command::Stats(args) => cli::stats::run(args),
         Command::Simulate(args) => cli::simulate::run(args),
     }
-}
-
-/// Help and version as they are; a bad option as one line that names the option, the value and what is allowed.
-fn refuse(error: clap::Error) -> ExitCode {
-    if !error.use_stderr() {
-        print!("{error}");
-        return ExitCode::SUCCESS;
-    }
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        eprint!("{error}");
-        return ExitCode::from(2);
-    }
-    let text = error.to_string();
-    let lines = text.lines().map(str::trim).take_while(|line| !line.starts_with("For more information"));
-    let lines: Vec<_> = lines.filter(|line| !line.is_empty() && !line.starts_with("Usage:")).collect();
-    eprintln!("cxddp: {}", lines.join("; ").trim_start_matches("error: "));
-    ExitCode::from(2)
 }

@@ -15,8 +15,10 @@
 //! | `stats` prints the numbers for people and for programs, and every number that there is | `stats_prints_the_numbers` |
 //! | events come with a run's result when asked for, and only then | `events_come_when_asked_for` |
 //! | `--metrics` serves while and after a run | `metrics_are_served` |
+//! | `--stats-socket` lets another process look at a run, for people and for programs, and goes with it | `a_run_can_be_looked_at` |
 //! | `simulate` tells sums, what was drawn and what was reached, for people and for programs | `simulate_tells_what_was_reached` |
 //! | help and version are no errors | `help_and_version_succeed` |
+//! | manual pages and completions are written, for every command and option | `pages_and_completions` |
 
 #![cfg(feature = "demo")]
 
@@ -89,6 +91,12 @@ fn bad_options_get_one_line() {
             "demo --metrics 192.0.2.1:1",
             &["--metrics", "192.0.2.1:1", "choose another port, or an address of this machine"],
         ),
+        (
+            "demo --stats-socket /nonexistent/socket",
+            &["--stats-socket /nonexistent/socket", "no socket can be made there"],
+        ),
+        ("stats --from /nonexistent/socket", &["--from /nonexistent/socket", "--stats-socket"]),
+        ("stats --from x --interval 1", &["--from", "--interval"]),
         ("demo --metrics-linger 5", &["--metrics"]),
         ("demo --metrics 1 --metrics-linger 99999", &["--metrics-linger", "0 to 86400"]),
         ("stats --interval 0", &["--interval", "0.1 to 86400"]),
@@ -365,10 +373,20 @@ fn probe_tells_what_the_function_is() {
     let output = cxddp("probe");
     assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
     let people = text(&output.stdout);
-    assert!(people.contains("15b3:1021") && people.contains("28.39.1002") && people.contains("possible"), "{people}");
+    for words in [
+        "15b3:1021",
+        "ConnectX-7; this driver was tested on a virtual one only",
+        "28.39.1002",
+        "possible",
+        "none of it on huge",
+    ] {
+        assert!(people.contains(words), "{words}: {people}");
+    }
     let function = json("probe --device virtual");
     assert_eq!((&function["vendor_id"], &function["device_id"]), (&"0x15b3".into(), &"0x1021".into()));
     assert_eq!((&function["firmware"], &function["link_up"]), (&"28.39.1002".into(), &true.into()));
+    assert_eq!((&function["model"], &function["tested"]), (&"ConnectX-7".into(), &"virtual".into()));
+    assert!(number(&function, "dma_bytes") >= 1 << 20 && number(&function, "dma_huge_bytes") == 0);
     let offload = &function["offload"];
     assert_eq!((&offload["possible"], &offload["why_not"]), (&true.into(), &Value::Array(Vec::new())));
     assert_eq!((number(offload, "max_queue_size"), number(offload, "max_sgl_entries")), (1024, 128));
@@ -418,6 +436,34 @@ fn events_come_when_asked_for() {
 }
 
 #[test]
+fn a_run_can_be_looked_at() {
+    let socket = std::env::temp_dir().join(format!("cxddp-cli-stats-{}.sock", std::process::id()));
+    let name = socket.to_str().expect("UTF-8");
+    let mut child = command(&format!("demo --size 8GiB --json --stats-socket {name}"))
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the binary runs");
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let look = |arguments: &str| loop {
+        let output = cxddp(&format!("stats --from {name} {arguments}"));
+        if output.status.success() || std::time::Instant::now() > patience {
+            break output;
+        }
+    };
+    let (people, programs) = (look("--events"), look("--json --events"));
+    child.kill().expect("it was there");
+    child.wait().expect("it ends");
+    let people_text = text(&people.stdout);
+    assert!(people_text.starts_with("function virtual, firmware ") && people_text.contains("\nevents\n"), "{people:?}");
+    let numbers: Value = serde_json::from_slice(&programs.stdout).expect("one JSON object");
+    assert_eq!((&numbers["version"], numbers["events"].is_array()), (&1.into(), true), "{numbers}");
+    // A process that was killed leaves its socket: the next one takes it.
+    assert!(socket.exists());
+    assert!(cxddp(&format!("demo --size 1MiB --stats-socket {name}")).status.success());
+    assert!(!socket.exists());
+}
+
+#[test]
 fn metrics_are_served() {
     let mut child = command("demo --size 1MiB --metrics 127.0.0.1:0 --metrics-linger 600")
         .stdout(Stdio::piped())
@@ -452,4 +498,25 @@ fn help_and_version_succeed() {
     let output = cxddp("");
     assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""));
     assert!(text(&output.stderr).contains("Usage"));
+}
+
+#[test]
+fn pages_and_completions() {
+    let folder = std::env::temp_dir().join(format!("cxddp-cli-man-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let output = cxddp(&format!("--man {}", folder.display()));
+    assert!(output.status.success(), "{output:?}");
+    let page = |name: &str| std::fs::read_to_string(folder.join(name)).expect("a page");
+    assert!(page("cxddp.1").contains(".TH cxddp 1"));
+    for command in ["ceiling", "demo", "explain", "probe", "read", "scale", "simulate", "stats"] {
+        assert!(page(&format!("cxddp-{command}.1")).contains("$ cxddp"), "{command} has an example");
+    }
+    assert!(page("cxddp-demo.1").contains("offload\\-threshold"));
+    std::fs::remove_dir_all(&folder).expect("ours");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = cxddp(&format!("--completions {shell}"));
+        assert!(output.status.success() && text(&output.stdout).contains("offload-threshold"), "{shell}");
+    }
+    let arguments = "--completions tcsh";
+    assert_refused(arguments, &cxddp(arguments), &["bash, zsh or fish"]);
 }

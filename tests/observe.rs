@@ -51,7 +51,7 @@ struct Watch {
 impl Tap for Watch {
     fn frame(&mut self, _: Duration, _: Direction, _: &[u8]) {}
 
-    fn session(&mut self, session: &Session<VirtualPlatform>, moment: Moment) {
+    fn session(&mut self, session: &mut Session<VirtualPlatform>, moment: Moment) {
         match moment {
             Moment::Polled => {
                 self.polls += 1;

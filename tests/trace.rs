@@ -24,7 +24,6 @@ use firmware_iface::context::Eqc;
 use firmware_iface::{Opcode, Status};
 use hw_regs::command_queue::{CommandEntry, Mailbox};
 use hw_regs::layout::{Access, Layout, LayoutInfo};
-use std::collections::BTreeMap;
 use std::process::Command;
 
 const ENTRY: usize = CommandEntry::SIZE;
@@ -145,42 +144,13 @@ fn recorded(test: &str) -> Option<Vec<Recorded>> {
     Some(commands)
 }
 
-/// Bits of a structure of `len` bytes that some field names, one byte per byte.
-fn named(info: &LayoutInfo, layouts: &BTreeMap<&str, &'static LayoutInfo>, len: usize) -> Vec<u8> {
-    let mut mask = vec![0; len];
-    for field in info.fields {
-        // A tail takes the rest.
-        let count = if field.count == 0 { u32::MAX / field.width.max(1) } else { field.count };
-        match layouts.get(field.nested).filter(|_| field.count != 0) {
-            Some(inner) => {
-                let inner_mask = named(inner, layouts, field.width as usize / 8 / field.count.max(1) as usize);
-                let at = field.offset as usize / 8;
-                for index in 0..field.count as usize {
-                    for (n, byte) in inner_mask.iter().enumerate() {
-                        if let Some(into) = mask.get_mut(at + index * inner_mask.len() + n) {
-                            *into |= byte;
-                        }
-                    }
-                }
-            }
-            None => {
-                let bits = u64::from(field.width) * u64::from(count);
-                let end = (u64::from(field.offset) + bits).min(len as u64 * 8);
-                (u64::from(field.offset)..end).for_each(|bit| mask[bit as usize / 8] |= 0x80 >> (bit % 8));
-            }
-        }
-    }
-    mask
+fn find(name: &str) -> Option<&'static LayoutInfo> {
+    hw_regs::layouts().chain(firmware_iface::layouts()).find(|info| info.name == name)
 }
 
-fn layouts_by_name() -> BTreeMap<&'static str, &'static LayoutInfo> {
-    hw_regs::layouts().chain(firmware_iface::layouts()).map(|info| (info.name, info)).collect()
-}
-
-/// Offsets of bytes with bits that no field names.
-fn unnamed(info: &LayoutInfo, bytes: &[u8]) -> Vec<usize> {
-    let mask = named(info, &layouts_by_name(), bytes.len());
-    bytes.iter().zip(mask).enumerate().filter(|(_, (byte, mask))| *byte & !mask != 0).map(|(at, _)| at).collect()
+/// Set bits that no field names.
+fn unnamed(info: &LayoutInfo, bytes: &[u8]) -> Vec<hw_regs::decode::Unnamed> {
+    hw_regs::decode::unnamed(info, bytes, &find)
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! | a server that is gone is a function that is gone: an error with its name, no hang | `a_server_that_is_gone_is_a_function_that_is_gone` |
 //! | a namespace is written and read, polling and sleeping, with and without digests, and placed; the function that vanishes in the middle is reset and the reads go on | `a_namespace_is_read` |
 //! | what is not as it should be ends with what it is: a subsystem, a namespace, an address, a port that are not there | `what_is_not_there_is_named` |
+//! | memory that has no file cannot be lent to another process: it is refused, comes back, and what to do is said | `memory_without_a_file_is_refused` |
 //! | a path where nobody listens is refused with what to do | `nobody_listens` |
 
 use connectx_ddp::adapter::{Adapter, Config, Report};
@@ -122,6 +123,20 @@ fn a_server_that_is_gone_is_a_function_that_is_gone() {
 }
 
 #[test]
+fn memory_without_a_file_is_refused() {
+    let serving = Serving::start(&[0x1021]);
+    let platform = VfioUserPlatform::open(&serving.paths[0]).expect("it listens");
+    let heap = platform.dma_heap();
+    let refused = heap.pin(vec![7; 5000]).expect_err("refused");
+    assert_eq!(refused.memory, [7; 5000]);
+    assert!(refused.error.to_string().contains("DmaHeap::allocate"), "{refused}");
+    assert!(heap.allocate(5000, 64).is_ok(), "as it says");
+    assert_eq!(heap.pinned(), 0);
+    drop((heap, platform));
+    assert_eq!(report::dma_violations(&mut serving.end()), 0);
+}
+
+#[test]
 fn nobody_listens() {
     let error = VfioUserPlatform::open("/nonexistent/nic.sock".as_ref()).err().expect("nobody").to_string();
     assert!(error.contains("vfio-user:/nonexistent/nic.sock") && error.contains("cxddp-vnic serve"), "{error}");
@@ -195,6 +210,8 @@ fn a_namespace_is_read() {
         assert!(outcome.bytes_placed * 10 > reads * 9, "{} of {reads} placed", outcome.bytes_placed);
         assert_eq!(outcome.sleeps != 0, config.interrupts.is_some());
         let mut hub = serving.end();
+        let misuse = hub.functions().next().expect("one").nic.counters().misuse.clone();
+        assert_eq!(misuse, Default::default(), "what a driver never should");
         assert_eq!(report::dma_violations(&mut hub), 0, "{}", report::text(&mut hub));
     }
     let wrong = {

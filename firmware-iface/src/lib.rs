@@ -12,6 +12,7 @@ pub mod caps;
 pub mod command;
 pub mod context;
 pub mod opcode;
+pub mod port_counters;
 pub mod register;
 pub mod status;
 pub mod steering;
@@ -31,6 +32,7 @@ pub fn layouts() -> impl Iterator<Item = &'static hw_regs::layout::LayoutInfo> {
         command::queue::LAYOUTS,
         command::vport::LAYOUTS,
         context::LAYOUTS,
+        port_counters::LAYOUTS,
         register::LAYOUTS,
         steering::LAYOUTS,
         vport::LAYOUTS,
@@ -46,6 +48,7 @@ pub fn codes() -> impl Iterator<Item = &'static (&'static str, &'static [(&'stat
         command::device::CODES,
         context::CODES,
         opcode::CODES,
+        port_counters::CODES,
         register::CODES,
         status::CODES,
         steering::CODES,

@@ -114,46 +114,45 @@ layout! {
         "fcs_chk" FCS_CHK: bits(94, 1);
     }
 
-    /// `eth_802_3_cntrs_grp_data_layout`, 248 bytes.
-    pub struct Eth8023CntrsGrpDataLayout("eth_802_3_cntrs_grp_data_layout", 248) {
-        "a_frames_transmitted_ok_high" A_FRAMES_TRANSMITTED_OK_HIGH: bits(0, 32);
-        "a_frames_transmitted_ok_low" A_FRAMES_TRANSMITTED_OK_LOW: bits(32, 32);
-        "a_frames_received_ok_high" A_FRAMES_RECEIVED_OK_HIGH: bits(64, 32);
-        "a_frames_received_ok_low" A_FRAMES_RECEIVED_OK_LOW: bits(96, 32);
-        "a_frame_check_sequence_errors_high" A_FRAME_CHECK_SEQUENCE_ERRORS_HIGH: bits(128, 32);
-        "a_frame_check_sequence_errors_low" A_FRAME_CHECK_SEQUENCE_ERRORS_LOW: bits(160, 32);
-        "a_alignment_errors_high" A_ALIGNMENT_ERRORS_HIGH: bits(192, 32);
-        "a_alignment_errors_low" A_ALIGNMENT_ERRORS_LOW: bits(224, 32);
-        "a_octets_transmitted_ok_high" A_OCTETS_TRANSMITTED_OK_HIGH: bits(256, 32);
-        "a_octets_transmitted_ok_low" A_OCTETS_TRANSMITTED_OK_LOW: bits(288, 32);
-        "a_octets_received_ok_high" A_OCTETS_RECEIVED_OK_HIGH: bits(320, 32);
-        "a_octets_received_ok_low" A_OCTETS_RECEIVED_OK_LOW: bits(352, 32);
-        "a_multicast_frames_xmitted_ok_high" A_MULTICAST_FRAMES_XMITTED_OK_HIGH: bits(384, 32);
-        "a_multicast_frames_xmitted_ok_low" A_MULTICAST_FRAMES_XMITTED_OK_LOW: bits(416, 32);
-        "a_broadcast_frames_xmitted_ok_high" A_BROADCAST_FRAMES_XMITTED_OK_HIGH: bits(448, 32);
-        "a_broadcast_frames_xmitted_ok_low" A_BROADCAST_FRAMES_XMITTED_OK_LOW: bits(480, 32);
-        "a_multicast_frames_received_ok_high" A_MULTICAST_FRAMES_RECEIVED_OK_HIGH: bits(512, 32);
-        "a_multicast_frames_received_ok_low" A_MULTICAST_FRAMES_RECEIVED_OK_LOW: bits(544, 32);
-        "a_broadcast_frames_received_ok_high" A_BROADCAST_FRAMES_RECEIVED_OK_HIGH: bits(576, 32);
-        "a_broadcast_frames_received_ok_low" A_BROADCAST_FRAMES_RECEIVED_OK_LOW: bits(608, 32);
-        "a_in_range_length_errors_high" A_IN_RANGE_LENGTH_ERRORS_HIGH: bits(640, 32);
-        "a_in_range_length_errors_low" A_IN_RANGE_LENGTH_ERRORS_LOW: bits(672, 32);
-        "a_out_of_range_length_field_high" A_OUT_OF_RANGE_LENGTH_FIELD_HIGH: bits(704, 32);
-        "a_out_of_range_length_field_low" A_OUT_OF_RANGE_LENGTH_FIELD_LOW: bits(736, 32);
-        "a_frame_too_long_errors_high" A_FRAME_TOO_LONG_ERRORS_HIGH: bits(768, 32);
-        "a_frame_too_long_errors_low" A_FRAME_TOO_LONG_ERRORS_LOW: bits(800, 32);
-        "a_symbol_error_during_carrier_high" A_SYMBOL_ERROR_DURING_CARRIER_HIGH: bits(832, 32);
-        "a_symbol_error_during_carrier_low" A_SYMBOL_ERROR_DURING_CARRIER_LOW: bits(864, 32);
-        "a_mac_control_frames_transmitted_high" A_MAC_CONTROL_FRAMES_TRANSMITTED_HIGH: bits(896, 32);
-        "a_mac_control_frames_transmitted_low" A_MAC_CONTROL_FRAMES_TRANSMITTED_LOW: bits(928, 32);
-        "a_mac_control_frames_received_high" A_MAC_CONTROL_FRAMES_RECEIVED_HIGH: bits(960, 32);
-        "a_mac_control_frames_received_low" A_MAC_CONTROL_FRAMES_RECEIVED_LOW: bits(992, 32);
-        "a_unsupported_opcodes_received_high" A_UNSUPPORTED_OPCODES_RECEIVED_HIGH: bits(1024, 32);
-        "a_unsupported_opcodes_received_low" A_UNSUPPORTED_OPCODES_RECEIVED_LOW: bits(1056, 32);
-        "a_pause_mac_ctrl_frames_received_high" A_PAUSE_MAC_CTRL_FRAMES_RECEIVED_HIGH: bits(1088, 32);
-        "a_pause_mac_ctrl_frames_received_low" A_PAUSE_MAC_CTRL_FRAMES_RECEIVED_LOW: bits(1120, 32);
-        "a_pause_mac_ctrl_frames_transmitted_high" A_PAUSE_MAC_CTRL_FRAMES_TRANSMITTED_HIGH: bits(1152, 32);
-        "a_pause_mac_ctrl_frames_transmitted_low" A_PAUSE_MAC_CTRL_FRAMES_TRANSMITTED_LOW: bits(1184, 32);
+    /// `pddr_reg`, 256 bytes.
+    pub struct PddrReg("pddr_reg", 256) {
+        "local_port" LOCAL_PORT: bits(8, 8);
+        "pnat" PNAT: bits(16, 2);
+        "page_select" PAGE_SELECT: bits(56, 8);
+        "page_data" PAGE_DATA: blob(64, 1984);
+    }
+
+    /// `pddr_troubleshooting_page`, 248 bytes.
+    pub struct PddrTroubleshootingPage("pddr_troubleshooting_page", 248) {
+        "group_opcode" GROUP_OPCODE: bits(16, 16);
+        "status_opcode" STATUS_OPCODE: bits(32, 32);
+        "status_message" STATUS_MESSAGE: array(96, 32, 59);
+    }
+
+    /// `mcia_reg`, 144 bytes.
+    pub struct MciaReg("mcia_reg", 144) {
+        "l" L: bits(0, 1);
+        "module" MODULE: bits(8, 8);
+        "status" STATUS: bits(24, 8);
+        "i2c_device_address" I2C_DEVICE_ADDRESS: bits(32, 8);
+        "page_number" PAGE_NUMBER: bits(40, 8);
+        "device_address" DEVICE_ADDRESS: bits(48, 16);
+        "size" SIZE: bits(80, 16);
+        "dwords" DWORDS: blob(128, 1024);
+    }
+
+    /// `mtmp_reg`, 32 bytes.
+    pub struct MtmpReg("mtmp_reg", 32) {
+        "sensor_index" SENSOR_INDEX: bits(20, 12);
+        "temperature" TEMPERATURE: bits(48, 16);
+        "mte" MTE: bits(64, 1);
+        "mtr" MTR: bits(65, 1);
+        "max_temperature" MAX_TEMPERATURE: bits(80, 16);
+        "tee" TEE: bits(96, 2);
+        "temp_threshold_hi" TEMP_THRESHOLD_HI: bits(112, 16);
+        "temp_threshold_lo" TEMP_THRESHOLD_LO: bits(144, 16);
+        "sensor_name_hi" SENSOR_NAME_HI: bits(192, 32);
+        "sensor_name_lo" SENSOR_NAME_LO: bits(224, 32);
     }
 }
 
@@ -237,6 +236,63 @@ codes! {
         "UP_ONCE" UP_ONCE = 0x3;
         "DISABLED_BY_SYSTEM" DISABLED_BY_SYSTEM = 0x4;
     }
+
+    /// Bits of `PtysReg::ETH_PROTO_CAPABILITY` and its kin, by their number.
+    pub struct LinkMode(u8, "mlx5e_link_mode") {
+        "MLX5E_1000BASE_CX_SGMII" M1000BASE_CX_SGMII = 0;
+        "MLX5E_1000BASE_KX" M1000BASE_KX = 1;
+        "MLX5E_10GBASE_CX4" M10GBASE_CX4 = 2;
+        "MLX5E_10GBASE_KX4" M10GBASE_KX4 = 3;
+        "MLX5E_10GBASE_KR" M10GBASE_KR = 4;
+        "MLX5E_20GBASE_KR2" M20GBASE_KR2 = 5;
+        "MLX5E_40GBASE_CR4" M40GBASE_CR4 = 6;
+        "MLX5E_40GBASE_KR4" M40GBASE_KR4 = 7;
+        "MLX5E_56GBASE_R4" M56GBASE_R4 = 8;
+        "MLX5E_10GBASE_CR" M10GBASE_CR = 0xc;
+        "MLX5E_10GBASE_SR" M10GBASE_SR = 0xd;
+        "MLX5E_10GBASE_ER" M10GBASE_ER = 0xe;
+        "MLX5E_40GBASE_SR4" M40GBASE_SR4 = 0xf;
+        "MLX5E_40GBASE_LR4" M40GBASE_LR4 = 0x10;
+        "MLX5E_50GBASE_SR2" M50GBASE_SR2 = 0x12;
+        "MLX5E_100GBASE_CR4" M100GBASE_CR4 = 0x14;
+        "MLX5E_100GBASE_SR4" M100GBASE_SR4 = 0x15;
+        "MLX5E_100GBASE_KR4" M100GBASE_KR4 = 0x16;
+        "MLX5E_100GBASE_LR4" M100GBASE_LR4 = 0x17;
+        "MLX5E_100BASE_TX" M100BASE_TX = 0x18;
+        "MLX5E_1000BASE_T" M1000BASE_T = 0x19;
+        "MLX5E_10GBASE_T" M10GBASE_T = 0x1a;
+        "MLX5E_25GBASE_CR" M25GBASE_CR = 0x1b;
+        "MLX5E_25GBASE_KR" M25GBASE_KR = 0x1c;
+        "MLX5E_25GBASE_SR" M25GBASE_SR = 0x1d;
+        "MLX5E_50GBASE_CR2" M50GBASE_CR2 = 0x1e;
+        "MLX5E_50GBASE_KR2" M50GBASE_KR2 = 0x1f;
+        "MLX5E_LINK_MODES_NUMBER" LINK_MODES_NUMBER = 0x20;
+    }
+
+    /// Bits of `PtysReg::EXT_ETH_PROTO_CAPABILITY` and its kin, by their number.
+    pub struct ExtendedLinkMode(u8, "mlx5e_ext_link_mode") {
+        "MLX5E_SGMII_100M" SGMII_100M = 0;
+        "MLX5E_1000BASE_X_SGMII" M1000BASE_X_SGMII = 1;
+        "MLX5E_5GBASE_R" M5GBASE_R = 3;
+        "MLX5E_10GBASE_XFI_XAUI_1" M10GBASE_XFI_XAUI_1 = 4;
+        "MLX5E_40GBASE_XLAUI_4_XLPPI_4" M40GBASE_XLAUI_4_XLPPI_4 = 5;
+        "MLX5E_25GAUI_1_25GBASE_CR_KR" M25GAUI_1_25GBASE_CR_KR = 6;
+        "MLX5E_50GAUI_2_LAUI_2_50GBASE_CR2_KR2" M50GAUI_2_LAUI_2_50GBASE_CR2_KR2 = 7;
+        "MLX5E_50GAUI_1_LAUI_1_50GBASE_CR_KR" M50GAUI_1_LAUI_1_50GBASE_CR_KR = 8;
+        "MLX5E_CAUI_4_100GBASE_CR4_KR4" CAUI_4_100GBASE_CR4_KR4 = 9;
+        "MLX5E_100GAUI_2_100GBASE_CR2_KR2" M100GAUI_2_100GBASE_CR2_KR2 = 0xa;
+        "MLX5E_100GAUI_1_100GBASE_CR_KR" M100GAUI_1_100GBASE_CR_KR = 0xb;
+        "MLX5E_200GAUI_4_200GBASE_CR4_KR4" M200GAUI_4_200GBASE_CR4_KR4 = 0xc;
+        "MLX5E_200GAUI_2_200GBASE_CR2_KR2" M200GAUI_2_200GBASE_CR2_KR2 = 0xd;
+        "MLX5E_200GAUI_1_200GBASE_CR1_KR1" M200GAUI_1_200GBASE_CR1_KR1 = 0xe;
+        "MLX5E_400GAUI_8_400GBASE_CR8" M400GAUI_8_400GBASE_CR8 = 0xf;
+        "MLX5E_400GAUI_4_400GBASE_CR4_KR4" M400GAUI_4_400GBASE_CR4_KR4 = 0x10;
+        "MLX5E_400GAUI_2_400GBASE_CR2_KR2" M400GAUI_2_400GBASE_CR2_KR2 = 0x11;
+        "MLX5E_800GAUI_8_800GBASE_CR8_KR8" M800GAUI_8_800GBASE_CR8_KR8 = 0x13;
+        "MLX5E_800GAUI_4_800GBASE_CR4_KR4" M800GAUI_4_800GBASE_CR4_KR4 = 0x14;
+        "MLX5E_1600GAUI_8_1600GBASE_CR8_KR8" M1600GAUI_8_1600GBASE_CR8_KR8 = 0x17;
+        "MLX5E_EXT_LINK_MODES_NUMBER" EXT_LINK_MODES_NUMBER = 0x18;
+    }
 }
 
 /// Tables of this module.
@@ -251,8 +307,12 @@ pub(crate) const LAYOUTS: &[LayoutInfo] = &[
     PcapReg::INFO,
     PfccReg::INFO,
     PcmrReg::INFO,
-    Eth8023CntrsGrpDataLayout::INFO,
+    PddrReg::INFO,
+    PddrTroubleshootingPage::INFO,
+    MciaReg::INFO,
+    MtmpReg::INFO,
 ];
 
 /// Number sets of this module.
-pub(crate) const CODES: &[(&str, &[(&str, u64)])] = &[RegisterId::TABLE, PortAdminStatus::TABLE];
+pub(crate) const CODES: &[(&str, &[(&str, u64)])] =
+    &[RegisterId::TABLE, PortAdminStatus::TABLE, LinkMode::TABLE, ExtendedLinkMode::TABLE];

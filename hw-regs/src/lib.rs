@@ -16,6 +16,7 @@
 pub mod barrier;
 pub mod command_queue;
 pub mod cqe;
+pub mod decode;
 pub mod doorbell;
 pub mod eqe;
 pub mod init_segment;

@@ -6,7 +6,7 @@ use super::objects::{Creation, Logged, Objects};
 use super::pages::{PageError, PageStore};
 use super::{AdapterError, Config};
 use crate::command::{
-    CommandError, CommandPort, CommandQueue, Function, Output, Request, call, field_of, register, wait_ready,
+    CommandError, CommandPort, CommandQueue, Failures, Function, Output, Request, call, field_of, register, wait_ready,
 };
 use crate::dma::DmaHeap;
 use crate::platform::{Deadline, Platform};
@@ -87,8 +87,9 @@ impl fmt::Display for Teardown {
                 self.objects_unknown
             )?;
         }
-        for refused in &self.refused {
-            write!(f, "\n{refused}")?;
+        if !self.refused.is_empty() {
+            let errors = self.refused.iter().map(|refused| &refused.error);
+            write!(f, "\n{} objects not destroyed: {}", self.refused.len(), Failures::of(errors))?;
         }
         for error in &self.page_errors {
             write!(f, "\n{error}")?;
@@ -176,6 +177,19 @@ impl<P: Platform> Base<P> {
             self.log.forget();
             if report.pages_kept == 0 {
                 self.stage = Stage::Down;
+            }
+        }
+        report
+    }
+
+    /// Undoes everything, by a reset of the function if it cannot be done in order.
+    pub fn undo(&mut self, config: &Config) -> Teardown {
+        let report = self.teardown(Deadline::after(&*self.platform, config.command_timeout));
+        if !report.is_clean() {
+            log::error!("{}: undoing the bring-up: {report}; resetting the function", self.function());
+            // Firmware then has nothing of ours, and the memory is free.
+            if let Err(error) = self.reset(Deadline::after(&*self.platform, config.ready_timeout)) {
+                log::error!("{error}");
             }
         }
         report

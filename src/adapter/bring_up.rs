@@ -28,8 +28,6 @@ use std::sync::Arc;
 
 /// Interface step that this driver speaks.
 const ISSI: u32 = 1;
-/// Device ids of virtual functions; the device itself does not say what it is (`mlx5-numbers.md`).
-const VIRTUAL_FUNCTIONS: [u16; 8] = [0x1012, 0x1014, 0x1016, 0x1018, 0x101a, 0x101c, 0x101e, 0xa2d3];
 /// First UAR that lies behind the initialization segment.
 const FIRST_UAR: u32 = 2;
 /// Low byte of the data mkey; the driver chooses it (`mlx5-bringup.md` §4).
@@ -56,7 +54,7 @@ const ASYNC_EVENTS: [EventType; 7] = [
 ];
 
 pub(super) fn is_virtual_function(device: u16) -> bool {
-    VIRTUAL_FUNCTIONS.contains(&device)
+    super::model::of(device).is_some_and(|model| model.virtual_function)
 }
 
 /// Steps 1 to 27. On failure everything done so far is undone, by a reset if it cannot be done in order.
@@ -66,14 +64,7 @@ pub(super) fn bring_up<P: Platform>(platform: Arc<P>, config: Config) -> Result<
         Ok(parts) => Ok(Adapter { base, parts, monitor: Monitor::default(), config }),
         Err(error) => {
             log::warn!("{error}: undoing the bring-up");
-            let report = base.teardown(Deadline::after(&*base.platform, config.command_timeout));
-            if !report.is_clean() {
-                log::error!("{}: undoing the bring-up: {report}; resetting the function", base.function());
-                // Firmware then has nothing of ours, and the memory is free.
-                if let Err(error) = base.reset(Deadline::after(&*base.platform, config.ready_timeout)) {
-                    log::error!("{error}");
-                }
-            }
+            base.undo(&config);
             Err(error)
         }
     }
@@ -100,24 +91,7 @@ fn steps<P: Platform>(base: &mut Base<P>, config: &Config) -> Result<Parts, Adap
     let deadline = || Deadline::after(&*platform, config.command_timeout);
     let virtual_function = is_virtual_function(platform.identity().device);
 
-    // 5. ENABLE_HCA: the function becomes ours.
-    let input = EnableHcaIn::zeroed().with(EnableHcaIn::EMBEDDED_CPU_FUNCTION, u32::from(base.embedded_cpu()));
-    call(&mut base.firmware, &input, deadline())?;
-    base.stage = Stage::Enabled;
-
-    // 6. ISSI: which revision of the interface is spoken.
-    let issi: QueryIssiOut = call(&mut base.firmware, &QueryIssiIn::zeroed(), deadline())?;
-    if issi.get(QueryIssiOut::SUPPORTED_ISSI_DW0) & 1 << ISSI == 0 {
-        return Err(AdapterError::Unsupported {
-            function: base.function(),
-            what: format!("interface step {ISSI} is not supported"),
-            advice: "update the firmware",
-        });
-    }
-    call(&mut base.firmware, &SetIssiIn::zeroed().with(SetIssiIn::CURRENT_ISSI, ISSI), deadline())?;
-
-    // 7. Boot pages.
-    startup_pages(base, QueryPagesOpMod::BOOT_PAGES, deadline())?;
+    enable(base, &deadline)?;
 
     // 8. Host byte order: registers that firmware writes for us. Only a physical function may say.
     if !virtual_function {
@@ -142,19 +116,7 @@ fn steps<P: Platform>(base: &mut Base<P>, config: &Config) -> Result<Parts, Adap
     page[..CmdHcaCap::SIZE].copy_from_slice(general.bytes());
     call(&mut base.firmware, &input, deadline())?;
 
-    // 12. Init pages.
-    startup_pages(base, QueryPagesOpMod::INIT_PAGES, deadline())?;
-
-    // 13. INIT_HCA. Objects may exist from here on, even if its completion is lost.
-    base.stage = Stage::Initialized;
-    call(&mut base.firmware, &InitHcaIn::zeroed(), deadline()).inspect_err(|error| {
-        if !error.may_still_run() {
-            base.stage = Stage::Enabled;
-        }
-    })?;
-
-    // 14. Regular pages.
-    startup_pages(base, QueryPagesOpMod::REGULAR_PAGES, deadline())?;
+    initialize(base, &deadline)?;
 
     // 15. Capabilities as they are now, and who made the card.
     let capabilities = query_all_caps(base, &deadline)?;
@@ -250,6 +212,45 @@ fn steps<P: Platform>(base: &mut Base<P>, config: &Config) -> Result<Parts, Adap
         mac,
         max_mtu,
     })
+}
+
+/// Steps 5 to 7: the function becomes ours, and firmware has what it needs to answer.
+pub(super) fn enable<P: Platform>(base: &mut Base<P>, deadline: &dyn Fn() -> Deadline) -> Result<(), AdapterError> {
+    // 5. ENABLE_HCA: the function becomes ours.
+    let input = EnableHcaIn::zeroed().with(EnableHcaIn::EMBEDDED_CPU_FUNCTION, u32::from(base.embedded_cpu()));
+    call(&mut base.firmware, &input, deadline())?;
+    base.stage = Stage::Enabled;
+
+    // 6. ISSI: which revision of the interface is spoken.
+    let issi: QueryIssiOut = call(&mut base.firmware, &QueryIssiIn::zeroed(), deadline())?;
+    if issi.get(QueryIssiOut::SUPPORTED_ISSI_DW0) & 1 << ISSI == 0 {
+        return Err(AdapterError::Unsupported {
+            function: base.function(),
+            what: format!("interface step {ISSI} is not supported"),
+            advice: "update the firmware",
+        });
+    }
+    call(&mut base.firmware, &SetIssiIn::zeroed().with(SetIssiIn::CURRENT_ISSI, ISSI), deadline())?;
+
+    // 7. Boot pages.
+    startup_pages(base, QueryPagesOpMod::BOOT_PAGES, deadline())
+}
+
+/// Steps 12 to 14: the function runs; objects may exist.
+pub(super) fn initialize<P: Platform>(base: &mut Base<P>, deadline: &dyn Fn() -> Deadline) -> Result<(), AdapterError> {
+    // 12. Init pages.
+    startup_pages(base, QueryPagesOpMod::INIT_PAGES, deadline())?;
+
+    // 13. INIT_HCA. Objects may exist from here on, even if its completion is lost.
+    base.stage = Stage::Initialized;
+    call(&mut base.firmware, &InitHcaIn::zeroed(), deadline()).inspect_err(|error| {
+        if !error.may_still_run() {
+            base.stage = Stage::Enabled;
+        }
+    })?;
+
+    // 14. Regular pages.
+    startup_pages(base, QueryPagesOpMod::REGULAR_PAGES, deadline())
 }
 
 /// A page of doorbell registers.

@@ -28,6 +28,15 @@ impl<P: Platform> Control<P> {
         }
     }
 
+    /// The adapter, if it is this owner's, to execute commands.
+    #[cfg(feature = "demo")]
+    pub(crate) fn own_mut(&mut self) -> Option<&mut Adapter<P>> {
+        match self {
+            Control::Own(adapter) => Some(adapter),
+            Control::Shared(_) => None,
+        }
+    }
+
     /// The adapter, if it is this owner's.
     pub fn into_own(self) -> Option<Adapter<P>> {
         match self {

@@ -3,6 +3,7 @@
 use crate::command::Request;
 use crate::dma::{DmaBuf, DmaError, DmaHeap};
 use crate::platform::Platform;
+use crate::queue::{RingKind, RingView};
 use firmware_iface::command::object::{CreateEqIn, DestroyEqIn};
 use firmware_iface::context::Eqc;
 use hw_regs::barrier;
@@ -80,6 +81,19 @@ impl EventQueue {
         barrier::dma_read();
         self.consumed = self.consumed.wrapping_add(1);
         Some(Eqe(self.ring.read_array(at)))
+    }
+
+    /// The ring, for whoever looks at it.
+    pub fn view(&self) -> RingView<'_> {
+        RingView {
+            kind: RingKind::Eq,
+            number: self.number.into(),
+            memory: &self.ring,
+            stride: EQE_BYTES,
+            producer: None,
+            consumer: self.consumed,
+            record: None,
+        }
     }
 
     /// Number of entries.

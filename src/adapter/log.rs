@@ -235,6 +235,13 @@ impl ObjectLog {
         self.entries.is_empty()
     }
 
+    /// Every object: what it is, its number, and the command that would destroy it, which names all that it belongs to.
+    pub fn iter(&self) -> impl Iterator<Item = (ObjectKind, u32, Request)> + '_ {
+        self.entries
+            .values()
+            .flat_map(|entry| entry.numbers.iter().map(|number| (entry.kind, *number, entry.destroy(*number))))
+    }
+
     /// Number of objects of each kind, in the order of kinds.
     pub fn by_kind(&self) -> Vec<(ObjectKind, usize)> {
         let mut counts = BTreeMap::new();

@@ -22,7 +22,9 @@ mod error;
 mod event;
 mod firmware;
 mod health;
+mod inspection;
 mod log;
+pub mod model;
 mod objects;
 mod pages;
 mod port;
@@ -37,6 +39,7 @@ pub use control::Control;
 pub use error::AdapterError;
 pub use event::{Event, EventCounters};
 pub use health::{Ailment, AilmentKind, HealthCounters};
+pub use inspection::Inspection;
 pub use log::{Handle, ObjectLog, Refused};
 pub use objects::{Creation, Logged, Objects};
 pub use pages::{PAGE_BYTES, PageError};
@@ -49,6 +52,7 @@ use crate::dma::DmaHeap;
 use crate::observe::FunctionStats;
 use crate::observe::counter::gauges;
 use crate::platform::{Deadline, Platform};
+use crate::queue::RingView;
 use base::Base;
 use bring_up::Parts;
 use std::ops::AddAssign;
@@ -370,6 +374,23 @@ impl<P: Platform> Adapter<P> {
                 host: HostCounters::default(),
             },
         }
+    }
+
+    /// The rings of the event queues, each with what it is for.
+    pub fn event_rings(&self) -> impl Iterator<Item = (&'static str, RingView<'_>)> {
+        let firmware = &self.base.firmware;
+        let own = [("commands", firmware.command_eq.as_ref()), ("pages", firmware.pages_eq.as_ref())];
+        let own = own.into_iter().filter_map(|(what, eq)| Some((what, eq?)));
+        let completions = self.parts.completion_eqs.iter().map(|eq| ("completions", eq));
+        own.chain([("asynchronous events", &self.parts.async_eq)])
+            .chain(completions)
+            .map(|(what, eq)| (what, eq.view()))
+    }
+
+    /// Looks at commands whose completion no event tells; for whoever holds tickets and does not wait.
+    #[cfg(feature = "demo")]
+    pub(crate) fn look_at_commands(&mut self) {
+        self.base.firmware.queue.poll();
     }
 
     /// Pages that firmware holds.

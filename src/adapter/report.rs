@@ -1,6 +1,7 @@
 //! What a function is and whether it can offload NVMe/TCP, as a plain value.
 
 use super::capabilities::{OffloadCaps, Reason};
+use super::model::{self, Model, Tested};
 use super::{Adapter, AdapterError};
 use crate::command::FirmwareVersion;
 use crate::platform::{Deadline, Identity, Platform};
@@ -11,6 +12,10 @@ use std::fmt;
 pub struct Report {
     /// Which function.
     pub identity: Identity,
+    /// What it is, if its id is known.
+    pub model: Option<&'static Model>,
+    /// How far this driver was tried on such a device.
+    pub tested: Tested,
     /// True for a virtual function.
     pub virtual_function: bool,
     /// Its firmware.
@@ -29,6 +34,10 @@ pub struct Report {
     pub vectors: u16,
     /// Pages of 4 KiB that firmware holds.
     pub firmware_pages: usize,
+    /// Bytes of DMA memory.
+    pub dma_bytes: usize,
+    /// Bytes of it that are on huge pages.
+    pub dma_huge_bytes: usize,
     /// Commands that the bring-up took, and those since.
     pub commands: u64,
     /// What matters for the offload.
@@ -42,7 +51,13 @@ impl Report {
         let link_up = adapter.link_is_up(deadline)?;
         let offload = adapter.capabilities().offload();
         let identity = adapter.platform().identity().clone();
+        let heap = adapter.heap();
+        let (dma_bytes, dma_huge_bytes) = (heap.usage().0, heap.huge());
         Ok(Report {
+            model: model::of(identity.device),
+            tested: Tested::of(identity.device),
+            dma_bytes,
+            dma_huge_bytes,
             virtual_function: super::bring_up::is_virtual_function(identity.device),
             identity,
             firmware: adapter.firmware_version(),
@@ -65,6 +80,8 @@ impl fmt::Display for Report {
         let [a, b, c, d, e, g] = self.mac;
         let kind = if self.virtual_function { "virtual function" } else { "physical function" };
         writeln!(f, "function  {} ({kind})", self.identity)?;
+        let name = self.model.map_or("unknown to this driver", |model| model.name);
+        writeln!(f, "device    {name}; {}", self.tested)?;
         writeln!(f, "firmware  {}, PSID {}", self.firmware, if self.psid.is_empty() { "none" } else { &self.psid })?;
         writeln!(
             f,
@@ -78,6 +95,12 @@ impl fmt::Display for Report {
             "resources {} vectors, {} firmware pages, {} commands",
             self.vectors, self.firmware_pages, self.commands
         )?;
+        let huge = match (self.dma_huge_bytes, self.dma_bytes) {
+            (0, _) => "none".to_owned(),
+            (huge, all) if huge == all => "all".to_owned(),
+            (huge, _) => format!("{} MiB", huge >> 20),
+        };
+        writeln!(f, "memory    {} MiB for DMA, {huge} of it on huge pages", self.dma_bytes >> 20)?;
         if self.why_not.is_empty() {
             let caps = &self.offload;
             let digest = if caps.crc_rx { "hardware" } else { "software" };

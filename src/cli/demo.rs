@@ -129,7 +129,7 @@ pub fn carry_out(
     let mut watch = match Watch::new(args, interval) {
         Ok(watch) => watch,
         Err(error) => {
-            eprintln!("cxddp {name}: --metrics: {error}");
+            eprintln!("cxddp {name}: {error}");
             return ExitCode::from(2);
         }
     };

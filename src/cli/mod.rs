@@ -5,6 +5,7 @@ pub mod ceiling;
 pub mod demo;
 pub mod device;
 pub mod explain;
+pub mod help;
 pub mod options;
 pub mod probe;
 pub mod read;

@@ -1,6 +1,6 @@
 //! Command-line options, and the one clear line that a bad value gets.
 
-use super::device::{Device, VfioChoice};
+use super::device::{Device, VfioArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use connectx_ddp::ddp::policy::{Costs, Threshold};
 use connectx_ddp::demo::Injection;
@@ -8,9 +8,13 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::str::FromStr;
 
+const INSTALLATION: &str = "\
+Begin with `cxddp demo`: it needs no card. `cxddp COMMAND --help` has an example of each.
+`cxddp --man DIR` writes manual pages, `cxddp --completions bash|zsh|fish` prints completions.";
+
 /// NVMe/TCP direct data placement on a ConnectX, from user space.
 #[derive(Debug, Parser)]
-#[command(name = "cxddp", version, about, arg_required_else_help = true)]
+#[command(name = "cxddp", version, about, arg_required_else_help = true, after_help = INSTALLATION)]
 pub struct Cli {
     /// More messages: -v information, -vv debugging (RUST_LOG overrides).
     #[arg(short, long, action = clap::ArgAction::Count, global = true)]
@@ -128,6 +132,10 @@ pub struct DemoArgs {
     /// Also print what happened, one by one: connections, offload, resync, failures, recovery.
     #[arg(long)]
     pub events: bool,
+    /// Let `cxddp stats --from` and `cxddp-regdump --device socket:PATH` look at the driver while it runs, through a unix
+    /// socket of this name that only its owner can use. Nothing can be changed through it.
+    #[arg(long, value_name = "PATH")]
+    pub stats_socket: Option<PathBuf>,
     /// Metrics.
     #[command(flatten)]
     pub serve: MetricsArgs,
@@ -150,6 +158,9 @@ pub struct StatsArgs {
     /// What is done meanwhile.
     #[command(flatten)]
     pub demo: DemoArgs,
+    /// Do nothing but print the numbers of a driver that runs with --stats-socket PATH, as they are now.
+    #[arg(long, value_name = "PATH", conflicts_with_all = ["interval", "list", "stats_socket"])]
+    pub from: Option<PathBuf>,
     /// Print the numbers each time that so many seconds have passed, not only at the end. With --json, an object a line.
     #[arg(long, value_name = "SECONDS", value_parser = interval)]
     pub interval: Option<f64>,
@@ -196,12 +207,21 @@ pub struct ProbeArgs {
     /// the PCI address of one that vfio-pci has, such as 0000:3b:00.0.
     #[arg(long, value_name = "DEVICE", default_value = "virtual")]
     pub device: Device,
-    /// Which of the kernel's VFIO interfaces, for a PCI address.
-    #[arg(long, value_enum, default_value_t = VfioChoice::Auto)]
-    pub vfio: VfioChoice,
+    #[command(flatten)]
+    pub vfio: VfioArgs,
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,
+}
+
+/// `--buffers`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum BuffersChoice {
+    /// Memory of the driver.
+    #[default]
+    Own,
+    /// Memory of this process.
+    Pinned,
 }
 
 /// Options of `cxddp read`.
@@ -211,9 +231,8 @@ pub struct ReadArgs {
     /// 0000:3b:00.0.
     #[arg(long, value_name = "DEVICE")]
     pub device: Device,
-    /// Which of the kernel's VFIO interfaces, for a PCI address.
-    #[arg(long, value_enum, default_value_t = VfioChoice::Auto)]
-    pub vfio: VfioChoice,
+    #[command(flatten)]
+    pub vfio: VfioArgs,
     /// IPv4 address that the function is to have on its wire, with the length of the prefix: nobody else may have it.
     #[arg(long, value_name = "ADDRESS/PREFIX", value_parser = interface)]
     pub ip: (Ipv4Addr, u8),
@@ -262,6 +281,10 @@ pub struct ReadArgs {
     /// Reads of fewer bytes are copied; `auto` follows what binding and copying cost on this machine.
     #[arg(long, value_name = "BYTES|auto", value_parser = parse_threshold, default_value = "0")]
     pub offload_threshold: Threshold,
+    /// Where reads are placed: in the driver's own memory, or in memory of this process that is lent to the device, in pieces
+    /// that begin and end anywhere (not over vfio-user, and not without an IOMMU).
+    #[arg(long, value_enum, default_value_t = BuffersChoice::Own)]
+    pub buffers: BuffersChoice,
     /// Sleep on interrupts when there is nothing to do. Without it a CPU polls all the time.
     #[arg(long)]
     pub interrupts: bool,
@@ -287,6 +310,10 @@ pub struct ReadArgs {
     /// Identifier of this host; without it, the one in /etc/nvme/hostid, or a random one.
     #[arg(long, value_name = "UUID")]
     pub host_id: Option<String>,
+    /// Let `cxddp stats --from` and `cxddp-regdump --device socket:PATH` look at the driver while it runs, through a unix
+    /// socket of this name that only its owner can use. Nothing can be changed through it.
+    #[arg(long, value_name = "PATH")]
+    pub stats_socket: Option<PathBuf>,
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,

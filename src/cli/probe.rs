@@ -2,6 +2,7 @@
 
 use super::device::Work;
 use super::options::ProbeArgs;
+use connectx_ddp::adapter::model::Tested;
 use connectx_ddp::adapter::{Adapter, AdapterError, Config, Report};
 use connectx_ddp::platform::Platform;
 use serde_json::{Value, json};
@@ -59,6 +60,11 @@ fn as_json(report: &Report) -> Value {
         "device": report.identity.address,
         "vendor_id": format!("{:#06x}", report.identity.vendor),
         "device_id": format!("{:#06x}", report.identity.device),
+        "model": report.model.map(|model| model.name),
+        "tested": match report.tested {
+            Tested::Model => "virtual",
+            Tested::Nowhere => "no",
+        },
         "virtual_function": report.virtual_function,
         "firmware": report.firmware.to_string(),
         "psid": report.psid,
@@ -68,6 +74,8 @@ fn as_json(report: &Report) -> Value {
         "link_up": report.link_up,
         "vectors": report.vectors,
         "firmware_pages": report.firmware_pages,
+        "dma_bytes": report.dma_bytes,
+        "dma_huge_bytes": report.dma_huge_bytes,
         "commands": report.commands,
         "offload": {
             "possible": report.why_not.is_empty(),

@@ -1,15 +1,16 @@
 //! `cxddp read`: reads a namespace of an NVMe/TCP controller through a function, into buffers where the NIC places it.
 
 use super::device::Work;
-use super::options::{OffloadChoice, ReadArgs};
+use super::options::{BuffersChoice, OffloadChoice, ReadArgs};
 use super::text::{bytes, count, share};
 use connectx_ddp::adapter;
 use connectx_ddp::demo::Expected;
-use connectx_ddp::dma::IoBuf;
+use connectx_ddp::dma::{DmaError, DmaHeap, IoBuf};
+use connectx_ddp::inspect::{self, Desk};
 use connectx_ddp::nvme::controller::ControllerConfig;
 use connectx_ddp::nvme::fabrics::{HostIdentity, Nqn};
 use connectx_ddp::platform::{Identity, Platform};
-use connectx_ddp::session;
+use connectx_ddp::session::{self, Session};
 use connectx_ddp::shard::{self, OffloadPolicy};
 use connectx_ddp::transfer::{self, Config, Content, Ends, Outcome, Progress, Sink, Watch};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -50,21 +51,27 @@ impl Sink for Output {
 struct Show {
     bar: ProgressBar,
     total: Option<(bool, u64)>,
+    /// The stats socket.
+    socket: Option<(inspect::Server, Desk)>,
 }
 
 impl Show {
-    fn new(visible: bool) -> Show {
+    fn new(visible: bool, socket: Option<(inspect::Server, Desk)>) -> Show {
         let target = if visible { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(Some(0), target);
         let style = "{prefix:>7} [{bar:32}] {percent:>3} %  {binary_bytes_per_sec:>12}  {msg}";
         if let Ok(style) = ProgressStyle::with_template(style) {
             bar.set_style(style.progress_chars("=> "));
         }
-        Show { bar, total: None }
+        Show { bar, total: None, socket }
     }
 }
 
 impl<P: Platform> Watch<P> for Show {
+    fn polled(&mut self, session: &mut Session<P>) -> bool {
+        self.socket.as_mut().is_some_and(|(_, desk)| desk.poll(session))
+    }
+
     fn progress(&mut self, progress: Progress) {
         let phase = (progress.writing, progress.total);
         if self.total != Some(phase) {
@@ -91,6 +98,7 @@ struct Transfer<'a> {
     expected: Option<Expected>,
     output: Option<Output>,
     stop: &'a AtomicBool,
+    socket: Option<(inspect::Server, Desk)>,
 }
 
 impl Work for Transfer<'_> {
@@ -98,17 +106,37 @@ impl Work for Transfer<'_> {
 
     fn on<P: Platform + 'static>(mut self, platform: Arc<P>) -> Self::Outcome {
         let identity = platform.identity().clone();
-        let mut show = Show::new(!self.args.json && io::stderr().is_terminal());
+        let mut show = Show::new(!self.args.json && io::stderr().is_terminal(), self.socket.take());
+        let mut pinned = pinned;
         let ends = Ends {
             content: self.expected.as_mut().map(|content| content as &mut dyn Content),
             sink: self.output.as_mut().map(|sink| sink as &mut dyn Sink),
-            buffers: None,
+            buffers: match self.args.buffers {
+                BuffersChoice::Own => None,
+                BuffersChoice::Pinned => Some(&mut pinned),
+            },
             stop: self.stop,
         };
         let outcome = transfer::run(platform, &self.config, ends, &mut show);
         show.bar.finish_and_clear();
         (identity, outcome)
     }
+}
+
+/// A buffer of pieces of this process's memory, of which none begins or ends with a page or a cache line.
+fn pinned(heap: &DmaHeap, len: usize) -> Result<IoBuf, DmaError> {
+    const PIECES: usize = 3;
+    let mut pieces = Vec::new();
+    let mut left = len;
+    for n in 0..PIECES {
+        let take = if n + 1 == PIECES { left } else { (len / PIECES + 13 * n).min(left) };
+        // What is behind and before stays ours, and nobody's of the device.
+        let before = 1 + 7 * n;
+        let (memory, _) = heap.pin(vec![0; before + take + 1]).map_err(|refused| refused.error)?;
+        pieces.push(memory.split_at(before).1.split_at(take).0);
+        left -= take;
+    }
+    Ok(IoBuf::new(pieces))
 }
 
 /// Reads, and tells what came of it.
@@ -134,7 +162,11 @@ pub fn run(args: &ReadArgs) -> ExitCode {
             return refuse(format!("signal {signal}: {error}"));
         }
     }
-    let transfer = Transfer { args, config, expected, output, stop: &stop };
+    let socket = match args.stats_socket.as_deref().map(inspect::Server::start).transpose() {
+        Ok(socket) => socket,
+        Err(error) => return refuse(format!("--stats-socket {error}")),
+    };
+    let transfer = Transfer { args, config, expected, output, stop: &stop, socket };
     let (identity, outcome) = match args.device.open(args.vfio, transfer) {
         Ok(done) => done,
         Err(error) => return refuse(format!("--device {error}")),

@@ -2,6 +2,7 @@
 
 use super::options::{DemoArgs, MetricsArgs};
 use connectx_ddp::demo::{Moment, Tap};
+use connectx_ddp::inspect::{self, Desk};
 use connectx_ddp::observe::{
     Collector, Direction, Event, Publisher, RingCounters, ServeError, Server, Snapshot, event_json,
 };
@@ -58,6 +59,8 @@ impl Serving {
 pub struct Watch {
     publisher: Option<Publisher>,
     serving: Serving,
+    /// The stats socket.
+    socket: Option<(inspect::Server, Desk)>,
     interval: Option<Interval>,
     done: Option<Snapshot>,
     /// They are to be told.
@@ -67,12 +70,14 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Starts the metrics server if there is to be one.
-    pub fn new(args: &DemoArgs, interval: Option<Interval>) -> Result<Watch, ServeError> {
-        let (serving, mut ends) = Serving::start(&args.serve, 1)?;
+    /// Starts the metrics server and the stats socket if there are to be any. An error names the option.
+    pub fn new(args: &DemoArgs, interval: Option<Interval>) -> Result<Watch, String> {
+        let (serving, mut ends) = Serving::start(&args.serve, 1).map_err(|error| format!("--metrics: {error}"))?;
+        let socket = args.stats_socket.as_deref().map(inspect::Server::start).transpose();
+        let socket = socket.map_err(|error| format!("--stats-socket {error}"))?;
         let (publisher, wants_events) = (ends.pop(), args.events);
         let (events, ring) = (Vec::new(), RingCounters::default());
-        Ok(Watch { publisher, serving, interval, done: None, wants_events, events, ring })
+        Ok(Watch { publisher, serving, socket, interval, done: None, wants_events, events, ring })
     }
 
     /// The numbers when the last request was done, with those of each connection.
@@ -109,11 +114,14 @@ impl Watch {
 impl Tap for Watch {
     fn frame(&mut self, _: Duration, _: Direction, _: &[u8]) {}
 
-    fn session(&mut self, session: &Session<VirtualPlatform>, moment: Moment) {
+    fn session(&mut self, session: &mut Session<VirtualPlatform>, moment: Moment) {
         match moment {
             Moment::Polled => {
                 if let Some(publisher) = &mut self.publisher {
                     publisher.poll(|| session.snapshot());
+                }
+                if let Some((_, desk)) = &mut self.socket {
+                    desk.poll(session);
                 }
                 if let Some(Interval { every, last, then }) = &mut self.interval
                     && last.elapsed() >= *every
@@ -126,6 +134,7 @@ impl Tap for Watch {
             Moment::Closing => {
                 self.events = session.event_log().events().cloned().collect();
                 self.ring = session.event_log().counters();
+                self.socket = None;
                 if let Some(publisher) = self.publisher.take() {
                     publisher.finish(session.snapshot());
                 }

@@ -86,6 +86,9 @@ pub enum Fault {
     /// Every register of the function reads all ones.
     #[error("the function is gone: its registers read all ones")]
     DeviceGone,
+    /// The command was not sent, because the function was found to be out of order before; that was told then.
+    #[error("not sent: the function had failed before")]
+    Abandoned,
     /// The answer carries the token of another command.
     #[error("{place} carries token {found:#04x} instead of {expected:#04x}: it belongs to another command")]
     Token {
@@ -163,6 +166,8 @@ reasons! {
         TimedOut "timed-out",
         /// Every register of the function reads all ones.
         DeviceGone "device-gone",
+        /// The command was not sent, because the function had failed before.
+        Abandoned "abandoned",
         /// The answer carries the token of another command.
         Token "token",
         /// The answer claims another length than was asked for.
@@ -192,6 +197,7 @@ impl Fault {
             Fault::Delivery(_) => FaultKind::Delivery,
             Fault::TimedOut { .. } => FaultKind::TimedOut,
             Fault::DeviceGone => FaultKind::DeviceGone,
+            Fault::Abandoned => FaultKind::Abandoned,
             Fault::Token { .. } => FaultKind::Token,
             Fault::Length { .. } => FaultKind::Length,
             Fault::Mailbox { .. } => FaultKind::Mailbox,
@@ -232,13 +238,14 @@ impl CommandError {
         }
     }
 
-    /// True if the command may still be executed later: its memory must stay.
+    /// True if the command may still be executed later, or nobody knows what its function does: its memory must stay.
     pub fn may_still_run(&self) -> bool {
         matches!(
             self.fault,
             Fault::TimedOut { .. }
                 | Fault::NoAnswer { .. }
                 | Fault::DeviceGone
+                | Fault::Abandoned
                 | Fault::Token { .. }
                 | Fault::Length { .. }
                 | Fault::Mailbox { .. }
@@ -269,7 +276,7 @@ impl CommandError {
             Fault::NotServed | Fault::NoAnswer { .. } => {
                 Some("poll the adapter's host more often, or give the commands of other shards shorter deadlines")
             }
-            Fault::TooLong { .. } | Fault::Memory(_) | Fault::Record { .. } => None,
+            Fault::Abandoned | Fault::TooLong { .. } | Fault::Memory(_) | Fault::Record { .. } => None,
         }
     }
 }
@@ -332,5 +339,91 @@ impl fmt::Display for CommandError {
             write!(f, "; {advice}")?;
         }
         Ok(())
+    }
+}
+
+/// Commands that failed, for a person: each cause is told once, with what the first of its commands was for, then how many others
+/// it had and what they were for. Where a function dies there are hundreds.
+pub struct Failures<'a>(Vec<(&'a CommandError, Vec<&'a CommandError>)>);
+
+impl<'a> Failures<'a> {
+    /// Objects that are named besides the first one of a cause.
+    const NAMED: usize = 3;
+
+    /// Of these, in their order.
+    pub fn of(errors: impl IntoIterator<Item = &'a CommandError>) -> Failures<'a> {
+        let mut causes: Vec<(&CommandError, Vec<&CommandError>)> = Vec::new();
+        for error in errors {
+            match causes.iter_mut().find(|(first, _)| first.fault.is_like(&error.fault)) {
+                Some((_, others)) => others.push(error),
+                None => causes.push((error, Vec::new())),
+            }
+        }
+        Failures(causes)
+    }
+}
+
+impl Fault {
+    /// True if a person would call it the same cause.
+    fn is_like(&self, other: &Fault) -> bool {
+        let refusal = |fault: &Fault| match fault {
+            Fault::Status { status, syndrome } => Some((*status, *syndrome)),
+            _ => None,
+        };
+        self.kind() == other.kind() && refusal(self) == refusal(other)
+    }
+}
+
+impl fmt::Display for Failures<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, (first, others)) in self.0.iter().enumerate() {
+            write!(f, "{}{first}", if i == 0 { "" } else { "; " })?;
+            if others.is_empty() {
+                continue;
+            }
+            write!(f, " (and {} more for the same reason:", others.len())?;
+            for (i, other) in others.iter().take(Self::NAMED).enumerate() {
+                f.write_str(if i == 0 { " " } else { ", " })?;
+                match other.object {
+                    Some(object) => write!(f, "{object}")?,
+                    None => write!(f, "{}", other.opcode)?,
+                }
+            }
+            f.write_str(if others.len() > Self::NAMED { " …)" } else { ")" })?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | many failures with few causes are a few words: each cause once, what else it had by name and number | `a_cause_is_told_once` |
+    use super::*;
+    use crate::command::ObjectKind;
+
+    fn failed(kind: ObjectKind, number: u32, fault: Fault) -> CommandError {
+        let identity = Identity { address: "0000:3b:00.0".into(), vendor: 0x15b3, device: 0x1021 };
+        let function = Arc::new(Function { identity, firmware: FirmwareVersion::default() });
+        let object = Some(Object { kind, number: Some(number) });
+        CommandError { function, opcode: Opcode::DESTROY_MKEY, op_mod: 0, object, fault }
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let late = |waited| Fault::TimedOut { waited: Duration::from_secs(waited), slot: 1, busy: 2 };
+        let refused = |syndrome| Fault::Status { status: Status::NO_RES_ERR, syndrome };
+        let mut errors = vec![failed(ObjectKind::Tir, 1, late(3)), failed(ObjectKind::Sq, 2, refused(7))];
+        errors.extend((0..200).map(|key| failed(ObjectKind::Mkey, key, late(0))));
+        errors.push(failed(ObjectKind::Cq, 9, refused(8)));
+        errors.push(failed(ObjectKind::Rq, 10, refused(7)));
+        let text = Failures::of(&errors).to_string();
+        let times = |what: &str| text.matches(what).count();
+        assert_eq!((times("firmware hangs"), times("0x00000007"), times("0x00000008")), (1, 1, 1), "{text}");
+        assert!(text.contains("for TIR 0x1: no completion within 3s"), "{text}");
+        assert!(text.contains("(and 200 more for the same reason: mkey 0x0, mkey 0x1, mkey 0x2 …)"), "{text}");
+        assert!(text.contains("(and 1 more for the same reason: RQ 0xa)"), "{text}");
+        assert!(text.len() < 1200 && Failures::of([]).to_string().is_empty(), "{text}");
     }
 }

@@ -25,7 +25,7 @@ mod request;
 mod tests;
 pub mod wire;
 
-pub use error::{CommandError, Fault, FaultKind, FirmwareVersion, Function, Place, op_mod_name};
+pub use error::{CommandError, Failures, Fault, FaultKind, FirmwareVersion, Function, Place, op_mod_name};
 pub use queue::{CMDIF_REVISION, CommandCounters, CommandQueue, StartError};
 pub(crate) use queue::{field_of, is_gone, register, wait_ready};
 pub use record::{Exchange, Record, RecordError, Recorder, Replayer};

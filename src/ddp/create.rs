@@ -20,7 +20,7 @@ use super::tags::{INDEX_SHIFT, Quiesced, Released, TagTable};
 use super::why::WhyNoOffload;
 use super::wqe::{self, ConnectionParams, KLMS_PER_BLOCK};
 use crate::adapter::{Creation, Handle, Objects, OffloadCaps, Refused};
-use crate::command::{CommandError, ObjectKind, Request};
+use crate::command::{CommandError, Failures, ObjectKind, Request};
 use crate::platform::{Deadline, Platform};
 use crate::queue::{Base, CompletionQueue, ErrorCompletion, QueueError, SendParams, SendRing, UnknownCq, UnknownSq};
 use crate::steering::{OffloadFields, Target, TirParams};
@@ -625,6 +625,9 @@ impl fmt::Display for Removed {
         if let Some(tags) = &self.quarantined {
             write!(f, ", {} kept because the device may still write them", tags.held())?;
         }
-        self.errors.iter().try_for_each(|error| write!(f, "; {error}"))
+        match self.errors.is_empty() {
+            true => Ok(()),
+            false => write!(f, "; {}", Failures::of(&self.errors)),
+        }
     }
 }

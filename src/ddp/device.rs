@@ -277,6 +277,11 @@ impl Offloads {
         Some(&self.queues.get(queue)?.created.queue)
     }
 
+    /// Every queue and its number.
+    pub fn queues(&self) -> impl Iterator<Item = (u32, &OffloadQueue)> {
+        self.queues.iter().map(|entry| (entry.id.flow_tag(), &entry.created.queue))
+    }
+
     /// Number of queues.
     pub fn len(&self) -> usize {
         self.queues.iter().count()

@@ -13,7 +13,7 @@ use super::wqe::{self, ConnectionParams, Extent, Place, Room};
 use crate::adapter::Handle;
 use crate::dma::LIST_GROUP;
 use crate::platform::Platform;
-use crate::queue::{BadCompletion, CompletionFault, CompletionQueue, ErrorCompletion, SendRing, Wqe};
+use crate::queue::{BadCompletion, CompletionFault, CompletionQueue, ErrorCompletion, RingView, SendRing, Wqe};
 use hw_regs::cqe::Cqe64;
 use hw_regs::wqe::Klm;
 
@@ -139,6 +139,11 @@ impl Icosq {
     /// Number of the send queue.
     pub fn sqn(&self) -> u32 {
         self.ring.sqn()
+    }
+
+    /// The control ring and its completion ring, for whoever looks at them.
+    pub fn views(&self) -> [RingView<'_>; 2] {
+        [self.ring.view(), self.cq.view()]
     }
 
     /// Number of its completion queue.

@@ -350,7 +350,7 @@ impl Job<'_> {
     }
 
     fn show(&mut self, moment: Moment) {
-        if let Some(session) = &self.session {
+        if let Some(session) = &mut self.session {
             self.tap.session(session, moment);
         }
     }

@@ -51,8 +51,8 @@ pub trait Tap {
         let _ = nic;
     }
 
-    /// The driver as it is now: the place to look at its numbers.
-    fn session(&mut self, session: &Session<VirtualPlatform>, moment: Moment) {
+    /// The driver as it is now, between two polls: the place to look at its numbers.
+    fn session(&mut self, session: &mut Session<VirtualPlatform>, moment: Moment) {
         let _ = (session, moment);
     }
 }
@@ -99,7 +99,7 @@ impl Tap for Both<'_, '_> {
         self.0.device(nic);
         self.1.device(nic);
     }
-    fn session(&mut self, session: &Session<VirtualPlatform>, moment: Moment) {
+    fn session(&mut self, session: &mut Session<VirtualPlatform>, moment: Moment) {
         self.0.session(session, moment);
         self.1.session(session, moment);
     }

@@ -2,7 +2,7 @@
 
 use super::Iova;
 use super::span::Span;
-use crate::dma::heap::Allocation;
+use crate::dma::heap::Keeper;
 use std::cell::Cell;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -24,17 +24,18 @@ pub struct DmaBuf {
 /// Keeps memory allocated and mapped without giving access to it: what a firmware object still holds while its owner may
 /// already be gone.
 #[derive(Clone, Debug)]
-pub struct DmaHold(#[expect(dead_code, reason = "held, never used")] Arc<Allocation>);
+pub struct DmaHold(#[expect(dead_code, reason = "held, never used")] Arc<Keeper>);
 
 impl DmaBuf {
-    /// Keeps the allocation that this buffer is a part of from being reused before the hold is dropped.
+    /// Keeps the memory that this buffer is a part of from being reused, or given back to who lent it, before the hold is
+    /// dropped.
     pub fn hold(&self) -> DmaHold {
         DmaHold(Arc::clone(self.span.keeper()))
     }
 
-    pub(super) fn new(allocation: Arc<Allocation>, offset: usize, len: usize) -> DmaBuf {
-        let iova = allocation.iova().offset(offset as u64);
-        DmaBuf { span: Span::new(allocation, offset, len), iova, _not_sync: PhantomData }
+    pub(super) fn new(keeper: Arc<Keeper>, offset: usize, len: usize) -> DmaBuf {
+        let iova = keeper.iova().offset(offset as u64);
+        DmaBuf { span: Span::new(keeper, offset, len), iova, _not_sync: PhantomData }
     }
 
     /// Address of the first byte as the device sees it.

@@ -16,6 +16,11 @@ impl Iova {
         self.0
     }
 
+    /// Memory of this process where the device sees it without an IOMMU.
+    pub(in crate::dma) const fn physical(address: u64) -> Iova {
+        Iova(address)
+    }
+
     pub(in crate::dma) const fn offset(self, bytes: u64) -> Iova {
         Iova(self.0 + bytes)
     }
@@ -121,7 +126,30 @@ mod tests {
     //! | page 0 and the MSI window are never handed out | `reserved_addresses_are_never_handed_out` |
     //! | what is given back can be had again | `released_ranges_merge` |
     //! | a full space says so | `a_full_space_says_so` |
+    //! | whatever is handed out lies in the ranges that the platform reports, aligned, and nobody else has it | `addresses_lie_in_the_ranges` |
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn addresses_lie_in_the_ranges(
+            bounds in prop::collection::btree_set(0u64..1 << 40, 2..10),
+            asked in prop::collection::vec((1u64..1 << 34, 0u32..22), 1..20),
+        ) {
+            let bounds: Vec<u64> = bounds.into_iter().collect();
+            let ranges: Vec<_> = bounds.chunks_exact(2).map(|pair| pair[0]..=pair[1]).collect();
+            let mut space = IovaAllocator::new(&ranges);
+            let mut taken: Vec<(u64, u64)> = Vec::new();
+            for (len, shift) in asked {
+                let Some(iova) = space.allocate(len, 1 << shift) else { continue };
+                let (first, last) = (iova.get(), iova.get() + len - 1);
+                prop_assert!(first.is_multiple_of(1 << shift));
+                prop_assert!(ranges.iter().any(|range| range.contains(&first) && range.contains(&last)));
+                prop_assert!(taken.iter().all(|(a, b)| last < *a || first > *b));
+                taken.push((first, last));
+            }
+        }
+    }
 
     #[test]
     fn reserved_addresses_are_never_handed_out() {

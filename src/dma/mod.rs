@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! Arena        memfd + mapping, a few MiB, mapped for the device once at one IOVA
-//!  └ DmaBuf    an exclusive piece of an arena (rings, mailboxes, receive buffers)
+//! Lease        memory of a caller, wherever it is, mapped for the device while it is lent
+//!  └ DmaBuf    an exclusive piece of either (rings, mailboxes, receive buffers; a caller's data)
 //!     ├ DmaRing  the same as entries of a ring, one check for each
 //!     └ IoBuf  a scatter list of pieces: the destination of a read or the source of a write
 //! ```
@@ -13,9 +14,12 @@
 
 mod arena;
 mod buffer;
+#[cfg(not(miri))]
+mod contiguous;
 mod heap;
 mod io;
 mod iova;
+mod pin;
 mod ring;
 mod span;
 
@@ -24,6 +28,7 @@ pub use buffer::{DmaBuf, DmaHold};
 pub use heap::{DmaHeap, DmaMapper};
 pub use io::{IoBuf, LIST_GROUP};
 pub use iova::{Iova, IovaAllocator};
+pub use pin::{Lease, LeaseError, Pages, PinError};
 pub use ring::{BLOCK, DmaRing, Entries, Entry, Window};
 
 /// Why DMA memory could not be had.
@@ -53,6 +58,14 @@ pub enum DmaError {
         /// What the platform said.
         cause: String,
         /// What to do about it.
+        advice: &'static str,
+    },
+    /// The platform cannot let the device use memory where it is.
+    #[error("cannot lend memory to the device where it is: {cause}; {advice}")]
+    NotLendable {
+        /// Why.
+        cause: &'static str,
+        /// What to do instead.
         advice: &'static str,
     },
     /// A request that no memory could satisfy.

@@ -1,24 +1,24 @@
-//! A piece of an arena by its address in this process: every access to DMA memory goes through here.
+//! A piece of DMA memory by its address in this process: every access goes through here.
 #![allow(unsafe_code)] // Raw access to shared memory: every access below is bounds-checked first and copies.
 
-use super::heap::Allocation;
+use super::heap::Keeper;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-/// A piece of an arena, and the allocation that keeps the arena mapped. The address is kept with the piece, so that an
-/// access on the hot path is one comparison and one load or store.
+/// A piece of an arena or of memory that a caller lent, and what keeps that memory. The address is kept with the piece, so
+/// that an access on the hot path is one comparison and one load or store.
 ///
-/// Invariant: `[base, base + len)` lies inside the mapping of `keeper`'s arena, which exists at least as long as `keeper`.
+/// Invariant: `[base, base + len)` lies inside `keeper`'s memory, which is valid at least as long as `keeper`.
 #[derive(Debug)]
 pub(super) struct Span {
     base: NonNull<u8>,
     len: usize,
-    keeper: Arc<Allocation>,
+    keeper: Arc<Keeper>,
 }
 
-// SAFETY: `base` makes this not `Send` by default. It points into a shared mapping (`MmapRegion`, itself `Send` and `Sync`)
-// that no thread owns and that `keeper`, which moves along, keeps mapped; so it means the same on every thread. `Span` stays
+// SAFETY: `base` makes this not `Send` by default. It points into memory that no thread owns (a shared mapping, or what a
+// caller gave away) and that `keeper`, which moves along, keeps; so it means the same on every thread. `Span` stays
 // without `Sync`: two threads cannot access one piece at the same time, and pieces do not overlap (`DmaBuf` is exclusive).
 unsafe impl Send for Span {}
 
@@ -36,20 +36,20 @@ fn not_aligned(offset: usize) -> ! {
 }
 
 impl Span {
-    /// The piece `[offset, offset + len)` of the arena that `keeper` is a part of.
-    pub(super) fn new(keeper: Arc<Allocation>, offset: usize, len: usize) -> Span {
-        let arena = keeper.arena();
-        if len > arena.len() || offset > arena.len() - len {
-            outside(offset, len, arena.len());
+    /// The piece `[offset, offset + len)` of `keeper`'s memory.
+    pub(super) fn new(keeper: Arc<Keeper>, offset: usize, len: usize) -> Span {
+        let (start, size) = keeper.memory();
+        if len > size || offset > size - len {
+            outside(offset, len, size);
         }
-        let start = NonNull::new(arena.address()).expect("a mapping has an address");
-        // SAFETY: inside the mapping, as checked.
+        let start = NonNull::new(start).expect("memory has an address");
+        // SAFETY: inside the memory, as checked.
         let base = unsafe { start.add(offset) };
         Span { base, len, keeper }
     }
 
     /// What keeps the memory.
-    pub(super) fn keeper(&self) -> &Arc<Allocation> {
+    pub(super) fn keeper(&self) -> &Arc<Keeper> {
         &self.keeper
     }
 
@@ -64,7 +64,7 @@ impl Span {
         if at > self.len {
             outside(at, 0, self.len);
         }
-        // SAFETY: inside the mapping by the invariant, as checked.
+        // SAFETY: inside the memory by the invariant, as checked.
         let base = unsafe { self.base.add(at) };
         let rest = Span { base, len: self.len - at, keeper: Arc::clone(&self.keeper) };
         (Span { len: at, ..self }, rest)
@@ -75,7 +75,7 @@ impl Span {
         if len > self.len || offset > self.len - len {
             outside(offset, len, self.len);
         }
-        // SAFETY: inside the mapping by the invariant, as checked.
+        // SAFETY: inside the memory by the invariant, as checked.
         unsafe { self.base.as_ptr().add(offset) }
     }
 

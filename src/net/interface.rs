@@ -107,6 +107,8 @@ counters! {
         pub arp_unsolicited: Packets,
         /// Neighbours forgotten because others came and the cache was full.
         pub neighbors_evicted: Events,
+        /// Neighbours that were asked again before it was time, because TCP heard nothing from beyond them.
+        pub neighbors_doubted: Events,
         /// Frames that went no further.
         pub dropped: Packets by DropReason,
     }
@@ -378,19 +380,30 @@ impl Interface {
         right
     }
 
-    /// The MAC address of the next hop to `destination`. If it is not known it is asked for.
-    pub fn resolve(&mut self, now: Duration, destination: IpAddr) -> Resolution {
-        let IpAddr::V4(destination) = destination else {
-            return Resolution::Unreachable;
-        };
+    /// The next hop to `destination`: itself, or the gateway.
+    fn hop(&self, destination: IpAddr) -> Option<IpAddr> {
+        let IpAddr::V4(destination) = destination else { return None };
         let hop = match self.on_link(destination) {
             true => Some(destination),
             false => self.config.gateway,
         };
-        let Some(hop) = hop.filter(|hop| is_host(*hop) && *hop != self.config.ip) else {
+        hop.filter(|hop| is_host(*hop) && *hop != self.config.ip).map(IpAddr::V4)
+    }
+
+    /// Nothing is heard from `destination` any more although it was sent to: the next hop is asked for its MAC address again
+    /// (RFC 1122 §3.3.1.4, negative advice), at most once a second.
+    pub fn doubt(&mut self, now: Duration, destination: IpAddr) {
+        if let Some(hop) = self.hop(destination) {
+            self.counters.neighbors_doubted += u64::from(self.neighbors.doubt(hop, now));
+        }
+    }
+
+    /// The MAC address of the next hop to `destination`. If it is not known it is asked for.
+    pub fn resolve(&mut self, now: Duration, destination: IpAddr) -> Resolution {
+        let Some(hop) = self.hop(destination) else {
             return Resolution::Unreachable;
         };
-        let found = self.neighbors.resolve(hop.into(), now);
+        let found = self.neighbors.resolve(hop, now);
         self.counters.neighbors_evicted = self.neighbors.evicted;
         match found {
             Lookup::Known(mac) => Resolution::Ready(mac),

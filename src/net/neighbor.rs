@@ -7,6 +7,10 @@
 //!                         └────► failed, for HOLD ◄──────────────────────────────────┘
 //! ```
 //!
+//! Who is doubted ([`Neighbors::doubt`]) is asked again before its lifetime is over: TCP hears nothing from beyond it, so it may
+//! have moved to another MAC address (RFC 1122 §2.3.2.1 item 4 and §3.3.1.4: advice from the layer above; RFC 4861 §7.3 says the
+//! same of IPv6).
+//!
 //! Only neighbours that we asked for, or that asked for us, get an entry, so others on the link cannot fill the cache.
 
 use std::net::IpAddr;
@@ -43,6 +47,11 @@ impl Entry {
     /// unreachable now.
     fn retry(&mut self, now: Duration) -> bool {
         if self.requests == 0 || self.ask || now < self.asked_at + RETRY {
+            return false;
+        }
+        if self.requests >= REQUESTS && now < self.until {
+            // It was only doubted: silence may be that of a wire that loses everything, and proves nothing.
+            self.requests = 0;
             return false;
         }
         if self.requests >= REQUESTS {
@@ -126,6 +135,18 @@ impl Neighbors {
         true
     }
 
+    /// The layer above has no answer from beyond a neighbour: it is asked again, unless that is under way. What is known of it
+    /// serves on for its lifetime if there is no answer. True if it is asked because of this.
+    pub(super) fn doubt(&mut self, address: IpAddr, now: Duration) -> bool {
+        let Some(entry) = self.find(address) else { return false };
+        let idle = entry.mac.is_some() && entry.requests == 0 && !entry.ask;
+        if !idle || now < entry.asked_at + RETRY {
+            return false;
+        }
+        entry.ask = true;
+        true
+    }
+
     /// The address to ask for next, if a request is due.
     pub(super) fn next_request(&mut self, now: Duration) -> Option<IpAddr> {
         for entry in &mut self.entries {
@@ -152,6 +173,7 @@ mod tests {
     //! | unknown: asked three times a second apart, then failed for a while, then asked again | `an_unknown_neighbor_is_asked_three_times` |
     //! | requests go on, and end, without anybody who waits for the answer | `requests_end_by_themselves` |
     //! | an answer is believed for its lifetime and used while it is renewed | `an_old_answer_serves_while_it_is_renewed` |
+    //! | who is doubted is asked at once, at most once a second, and used meanwhile and if it is silent; then it is where it says | `a_doubted_neighbor_is_asked_again` |
     //! | who was not asked for gets no entry; the cache does not grow | `strangers_get_no_entry_and_the_cache_is_bounded` |
     use super::*;
     use std::net::Ipv4Addr;
@@ -205,6 +227,35 @@ mod tests {
         for i in 61..64 {
             assert_eq!(all.resolve(A, i * S), Lookup::Known(MAC));
             assert_eq!(all.next_request(i * S), Some(A));
+        }
+        assert_eq!(all.resolve(A, 64 * S), Lookup::Failed);
+    }
+
+    #[test]
+    fn a_doubted_neighbor_is_asked_again() {
+        let mut all = Neighbors::new(4);
+        assert!(!all.doubt(A, S), "nobody knows it");
+        all.learn(A, MAC, true, S);
+        assert!(!all.doubt(A, S + S / 2), "not more than one question a second");
+        assert!(all.doubt(A, 2 * S) && !all.doubt(A, 2 * S));
+        assert_eq!(all.resolve(A, 2 * S), Lookup::Known(MAC));
+        assert_eq!((all.next_request(2 * S), all.next_deadline()), (Some(A), Some(3 * S)));
+        assert!(!all.doubt(A, 2 * S), "it is being asked");
+        let moved = MacAddr([2, 0, 0, 0, 0, 10]);
+        all.learn(A, moved, false, 2 * S);
+        assert_eq!((all.resolve(A, 3 * S), all.next_deadline()), (Lookup::Known(moved), None));
+        assert!(all.doubt(A, 10 * S));
+        for i in 10..13 {
+            assert_eq!((all.resolve(A, i * S), all.next_request(i * S)), (Lookup::Known(moved), Some(A)));
+        }
+        assert_eq!((all.next_request(13 * S), all.next_deadline()), (None, None));
+        assert_eq!(all.resolve(A, 13 * S), Lookup::Known(moved), "silence proves nothing");
+        assert!(all.doubt(A, 13 * S));
+        all.next_request(13 * S);
+        // The lifetime ends as ever.
+        for i in 62..64 {
+            assert_eq!(all.resolve(A, i * S), Lookup::Known(moved));
+            all.next_request(i * S);
         }
         assert_eq!(all.resolve(A, 64 * S), Lookup::Failed);
     }

@@ -147,6 +147,13 @@ pub enum What {
         /// Attempts.
         attempts: u32,
     },
+    /// A namespace is not what it was before the loss: its requests fail.
+    NamespaceChanged {
+        /// Its number.
+        nsid: u32,
+        /// What is different.
+        why: Box<str>,
+    },
     /// Recovery was given up: every request ends.
     SessionEnded {
         /// Why.
@@ -215,6 +222,7 @@ impl What {
             What::AttemptFailed { .. } => "attempt-failed",
             What::FunctionReset => "function-reset",
             What::Recovered { .. } => "recovered",
+            What::NamespaceChanged { .. } => "namespace-changed",
             What::SessionEnded { .. } => "session-ended",
             What::PortUp { .. } => "port-up",
             What::PortDown { .. } => "port-down",
@@ -250,6 +258,10 @@ impl What {
             | What::PagesFailed { why }
             | What::AttemptFailed { why }
             | What::SessionEnded { why } => {
+                each("why", Value::Text(why));
+            }
+            What::NamespaceChanged { nsid, why } => {
+                each("nsid", Value::Number((*nsid).into()));
                 each("why", Value::Text(why));
             }
             What::Quarantined { queue, buffers } => {

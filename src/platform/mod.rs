@@ -3,6 +3,8 @@
 //! Everything above runs unchanged on every platform. Dispatch is static: a doorbell compiles to the platform's own
 //! store.
 
+#[cfg(feature = "demo")]
+pub mod device;
 mod interrupts;
 pub mod vfio;
 pub mod vfio_user;
@@ -58,6 +60,12 @@ pub trait Platform {
 
     /// Device addresses that the IOMMU translates.
     fn iova_ranges(&self) -> Vec<RangeInclusive<u64>>;
+
+    /// Reads PCI configuration space; what the system does not show reads all ones. `Unsupported` of a function without one.
+    fn read_config(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let _ = (offset, out);
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
 
     /// Function-level reset. Firmware forgets everything; wait for `initializing` afterwards.
     fn reset(&self) -> Result<(), PlatformError>;

@@ -164,6 +164,11 @@ impl Platform for VfioUserPlatform {
         self.heap.clone()
     }
 
+    fn read_config(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let read = self.link.client().read(region::CONFIG, offset, out);
+        read.map_err(std::io::Error::other)
+    }
+
     fn reset(&self) -> Result<(), PlatformError> {
         let mut client = self.link.client();
         let reset = client.reset().and_then(|()| enable(&mut client));

@@ -9,13 +9,14 @@
 //! order in which threads reach the device is the machine's, so such a run is not repeatable to the packet.
 
 use super::{Identity, Platform, PlatformError};
-use crate::dma::{Arena, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator};
+use crate::dma::{Arena, DmaError, DmaHeap, DmaMapper, Iova, IovaAllocator, Pages};
 use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 use virtual_nic::VirtualNic;
+use virtual_nic::pci::ConfigSpace;
 
 /// How much time one look of a waiting loop takes.
 const STEP: Duration = Duration::from_micros(1);
@@ -26,6 +27,9 @@ const SHARED_STEP: Duration = Duration::from_micros(10);
 /// Device addresses that this platform's IOMMU translates: 48 bits, as common IOMMUs do.
 const IOVA: RangeInclusive<u64> = 0..=(1 << 48) - 1;
 const VENDOR: u16 = 0x15b3;
+/// The command register in configuration space, and the bits that let a function answer and access memory.
+const COMMAND: usize = 0x04;
+const MEMORY_AND_BUS_MASTER: u16 = 0x6;
 
 thread_local! {
     static IN_DEVICE: Cell<bool> = const { Cell::new(false) };
@@ -283,6 +287,14 @@ impl Platform for VirtualPlatform {
         self.heap.clone()
     }
 
+    /// That of the function after power-on, with its BAR and its memory enabled: nobody has put it on a bus.
+    fn read_config(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        let mut space = ConfigSpace::new(self.nic().config());
+        space.write(COMMAND, &MEMORY_AND_BUS_MASTER.to_le_bytes());
+        space.read(usize::try_from(offset).unwrap_or(usize::MAX), out);
+        Ok(())
+    }
+
     fn reset(&self) -> Result<(), PlatformError> {
         let mut nic = self.nic();
         if nic.faults().is_gone() {
@@ -349,6 +361,16 @@ impl DmaMapper for Mapper {
         })
     }
 
+    fn map_pages(&self, iova: Iova, pages: &Pages) -> Result<(), DmaError> {
+        let mapped = inside(|| lock(&self.0).dma_map_region(iova.get(), Arc::clone(pages.region())));
+        mapped.map_err(|error| DmaError::Map {
+            iova,
+            bytes: pages.len() as u64,
+            cause: error.to_string(),
+            advice: "the range is in use",
+        })
+    }
+
     fn unmap(&self, iova: Iova, len: u64) -> Result<(), DmaError> {
         lock(&self.0).dma_unmap(iova.get(), len).map_err(|error| DmaError::Map {
             iova,
@@ -364,6 +386,7 @@ mod tests {
     //! | property | test |
     //! |---|---|
     //! | device and driver see the same memory while it is mapped | `memory_is_shared_while_mapped` |
+    //! | memory of the caller is the device's while it is lent | `memory_is_lent_to_the_device` |
     //! | waiting lets time pass, never further than what is due next | `waiting_stops_at_what_is_due` |
     //! | costs are simulated time, or real time without the device's | `costs_are_measured_without_the_device` |
     //! | an access outside the BAR never reaches the device | `an_access_outside_the_bar_is_a_bug` |
@@ -371,6 +394,19 @@ mod tests {
     //! | who stirs wakes the others before time passes; who leaves is not waited for | `a_stir_comes_before_time` |
     use super::*;
     use crate::platform::Deadline;
+
+    #[test]
+    fn memory_is_lent_to_the_device() {
+        let platform = VirtualPlatform::new("virtual", virtual_nic::Config::default());
+        let (buffer, lease) = platform.dma_heap().pin(vec![7; 10_000]).expect("memory");
+        let page = buffer.iova().get() & !0xfff;
+        // A second mapping of the same address is refused, so the first exists.
+        let arena = Arena::new(4096).expect("memory");
+        assert!(lock(&platform.nic).dma_map(page, arena.file(), 4096).is_err());
+        drop(buffer);
+        assert_eq!(lease.end().expect("no piece is left"), [7; 10_000]);
+        assert!(lock(&platform.nic).dma_map(page, arena.file(), 4096).is_ok(), "given back");
+    }
 
     #[test]
     fn memory_is_shared_while_mapped() {

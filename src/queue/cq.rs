@@ -1,6 +1,6 @@
 //! The completion queue: a ring that the device writes and software reads, entry by entry.
 
-use super::ring::{DoorbellRecord, RingMemory};
+use super::ring::{DoorbellRecord, RingKind, RingMemory, RingView};
 use crate::adapter::Handle;
 use crate::dma::{DmaBuf, DmaError, DmaHeap, DmaRing, Entries, Entry};
 use crate::platform::Platform;
@@ -347,6 +347,19 @@ impl<E: CqeFormat> CompletionQueue<E> {
     /// Number by which firmware knows the queue.
     pub fn cqn(&self) -> u32 {
         self.handle.number()
+    }
+
+    /// The ring, for whoever looks at it.
+    pub fn view(&self) -> RingView<'_> {
+        RingView {
+            kind: RingKind::Cq,
+            number: self.cqn(),
+            memory: self.ring.memory(),
+            stride: E::SIZE,
+            producer: None,
+            consumer: self.consumer(),
+            record: Some(self.record.buffer()),
+        }
     }
 
     pub(crate) fn into_handle(self) -> Handle {

@@ -32,6 +32,7 @@ pub use cq::{Arm, CompletionQueue, CqTooSmall, CqeFields, CqeFormat, ErrorComple
 pub use create::{Base, QueueError, SendParams, create_tis};
 pub(crate) use create::{UnknownCq, UnknownSq};
 pub use pool::RxPool;
+pub use ring::{RingKind, RingView};
 pub use rq::ReceiveQueue;
 pub use send::{
     Checksums, FrameQueueParams, MAX_HEADER, MAX_PIECES, MIN_HEADER, PayloadSlot, SendError, SendQueue, Sent,

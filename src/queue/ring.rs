@@ -10,6 +10,57 @@ const MIN_PAGE_SHIFT: u32 = 12;
 /// Bytes of a doorbell record's own cache line, so that two queues never write the same line (`mlx5-numbers.md`).
 const RECORD_BYTES: usize = 64;
 
+/// What a ring holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RingKind {
+    /// Events.
+    Eq,
+    /// Completions.
+    Cq,
+    /// Work requests to receive.
+    Rq,
+    /// Work requests to send, and whatever else a send queue executes.
+    Sq,
+}
+
+impl RingKind {
+    /// As everybody calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            RingKind::Eq => "EQ",
+            RingKind::Cq => "CQ",
+            RingKind::Rq => "RQ",
+            RingKind::Sq => "SQ",
+        }
+    }
+}
+
+/// A ring as whoever looks at a running driver sees it: nothing in it is checked.
+#[derive(Clone, Copy, Debug)]
+pub struct RingView<'a> {
+    /// What it holds.
+    pub kind: RingKind,
+    /// Number by which firmware knows its queue.
+    pub number: u32,
+    /// The ring.
+    pub memory: &'a DmaBuf,
+    /// Bytes of an entry; of a basic block for send queues.
+    pub stride: usize,
+    /// Entries written by software so far, if it is software that writes.
+    pub producer: Option<u32>,
+    /// Entries that software has read, or knows to be done with.
+    pub consumer: u32,
+    /// The doorbell record; event queues have none.
+    pub record: Option<&'a DmaBuf>,
+}
+
+impl RingView<'_> {
+    /// Entries of the ring.
+    pub fn entries(&self) -> u32 {
+        (self.memory.len() / self.stride) as u32
+    }
+}
+
 /// Memory of a ring, contiguous for the device, and the pages by which firmware is told where it is.
 #[derive(Debug)]
 pub(crate) struct RingMemory {

@@ -6,7 +6,7 @@
 
 use super::cq::{CompletionQueue, CqeFields, CqeFormat, ErrorCompletion, Polled, name};
 use super::pool::RxPool;
-use super::ring::DoorbellRecord;
+use super::ring::{DoorbellRecord, RingKind, RingView};
 use super::{BadCompletion, CompletionFault, Rejections};
 use crate::adapter::Handle;
 use crate::dma::DmaBuf;
@@ -103,6 +103,19 @@ impl ReceiveQueue {
     /// Number by which firmware knows the queue.
     pub fn rqn(&self) -> u32 {
         self.rqn
+    }
+
+    /// The ring, for whoever looks at it.
+    pub fn view(&self) -> RingView<'_> {
+        RingView {
+            kind: RingKind::Rq,
+            number: self.rqn,
+            memory: &self.ring,
+            stride: WQE_BYTES,
+            producer: Some(self.producer),
+            consumer: self.consumer(),
+            record: Some(self.record.buffer()),
+        }
     }
 
     /// Work requests that fit.

@@ -12,7 +12,7 @@
 use super::cq::{CompletionQueue, ErrorCompletion};
 use super::create::{Base, QueueError, SendParams};
 use super::sq::{Control, DS, MAX_DS, SendRing, WQEBB, Wqe, wqebbs};
-use super::{CompletionFault, Objects, Rejections};
+use super::{CompletionFault, Objects, Rejections, RingView};
 use crate::command::CommandError;
 use crate::dma::{DmaBuf, IoBuf, Iova};
 use crate::platform::{Deadline, Platform};
@@ -228,6 +228,11 @@ impl SendQueue {
     /// Number by which firmware knows the queue.
     pub fn sqn(&self) -> u32 {
         self.ring.sqn()
+    }
+
+    /// The send ring and its completion ring, for whoever looks at them.
+    pub fn views(&self) -> [RingView<'_>; 2] {
+        [self.ring.view(), self.cq.view()]
     }
 
     /// The completion queue, to be armed.

@@ -16,7 +16,7 @@
 //!   everything up to the one that a completion names.
 
 use super::cq::ErrorCompletion;
-use super::ring::DoorbellRecord;
+use super::ring::{DoorbellRecord, RingKind, RingView};
 use super::{BadCompletion, CompletionFault};
 use crate::adapter::Handle;
 use crate::dma::{BLOCK, DmaBuf, Window};
@@ -202,6 +202,19 @@ impl<R> SendRing<R> {
     /// Number by which firmware knows the queue.
     pub fn sqn(&self) -> u32 {
         self.sqn
+    }
+
+    /// The ring, for whoever looks at it.
+    pub fn view(&self) -> RingView<'_> {
+        RingView {
+            kind: RingKind::Sq,
+            number: self.sqn,
+            memory: &self.ring,
+            stride: WQEBB,
+            producer: Some(self.producer),
+            consumer: self.consumer,
+            record: Some(self.record.buffer()),
+        }
     }
 
     pub(crate) fn into_handle(self) -> (Handle, u32) {

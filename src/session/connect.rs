@@ -36,6 +36,13 @@ impl<P: Platform> Session<P> {
 
     fn connect_queues(&mut self) {
         let (Function::Up(shard), Some(admin)) = (&mut self.function, self.admin) else { return };
+        let Some(controller) = shard.controller(admin) else { return };
+        self.namespaces.identified(controller, self.config.controller.max_namespaces);
+        for (nsid, difference) in self.namespaces.changed() {
+            log::error!("namespace {nsid} is not what it was: {difference}; its requests fail");
+            let what = What::NamespaceChanged { nsid, why: crate::observe::text(difference) };
+            shard.note(self.platform.now(), None, what);
+        }
         for number in 1..=self.config.controller.io_queues {
             let Some(controller) = shard.controller(admin) else { return };
             let begun = match controller.io_queue(number, self.config.depth) {

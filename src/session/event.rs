@@ -1,5 +1,6 @@
 //! What a session tells its caller.
 
+use super::namespaces::Difference;
 use crate::adapter::AdapterError;
 use crate::ddp::why::Reasons;
 use crate::dma::IoBuf;
@@ -84,6 +85,17 @@ pub enum RequestError {
         "the connection was lost before the write was answered: it may have been executed, in part or as a whole, or may still be"
     )]
     WriteUncertain,
+    /// After a loss the controller came back with another disk, or none, behind the namespace's number. The request was not
+    /// submitted, or not again. Only a new session takes the other one.
+    #[error(
+        "namespace {nsid} is not what it was before the connection was lost: {what}. A new session would read it as it is now"
+    )]
+    NamespaceChanged {
+        /// Which.
+        nsid: u32,
+        /// What is different.
+        what: Difference,
+    },
     /// The session ended before the request was answered.
     #[error("not answered before the session ended")]
     GivenUp,

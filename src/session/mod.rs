@@ -18,7 +18,7 @@
 //!
 //! The first attempt comes at once, the others after growing waits ([`Config::reconnect_delay`]), until
 //! [`Config::ctrl_loss_timeout`] is over. Requests stay with the session all the while: reads are submitted again, writes where
-//! that is safe (`requests`). A buffer that the device may still write waits for the reset of the function, and for nothing
+//! that is safe (`requests`), and neither to a namespace that is not what it was (`namespaces`). A buffer that the device may still write waits for the reset of the function, and for nothing
 //! else.
 //!
 //! Like the shard, a session never waits, except where it executes firmware commands under deadlines: bring-up, queues,
@@ -27,12 +27,14 @@
 mod config;
 mod connect;
 mod event;
+mod namespaces;
 mod observe;
 mod recover;
 mod requests;
 
 pub use config::{Backoff, Config};
 pub use event::{Completion, Event, Level, Loss, Recovery, Refused, RequestError, SessionError};
+pub use namespaces::Difference;
 pub use observe::{Counters, Gauges};
 
 use crate::adapter::{Adapter, Teardown, Totals as FunctionTotals};
@@ -43,6 +45,7 @@ use crate::nvme::controller::Controller;
 use crate::observe::EventRing;
 use crate::platform::{Deadline, Platform};
 use crate::shard::{ConnectionId, Quarantine, Shard, Totals};
+use namespaces::Namespaces;
 use recover::Trouble;
 use requests::{Requests, Returned};
 use std::collections::VecDeque;
@@ -104,6 +107,8 @@ pub struct Session<P: Platform> {
     /// The queue whose turn it is.
     turn: usize,
     requests: Requests,
+    /// Namespaces, and whether they are what they were.
+    namespaces: Namespaces,
     /// Completions that are on their way to `events`.
     done: VecDeque<Completion>,
     events: VecDeque<Event>,
@@ -158,6 +163,7 @@ impl<P: Platform> Session<P> {
             queues: Vec::new(),
             turn: 0,
             requests: Requests::new(config.max_attempts),
+            namespaces: Namespaces::default(),
             done: VecDeque::new(),
             events: VecDeque::new(),
             trouble: None,
@@ -222,7 +228,8 @@ impl<P: Platform> Session<P> {
     fn submit(&mut self) -> bool {
         let (Phase::Live(_), Function::Up(shard)) = (&self.phase, &mut self.function) else { return false };
         let (queues, turn) = (&self.queues, &mut self.turn);
-        let any = self.requests.submit(&mut self.counters, &mut self.done, |request, write, buffer, token| {
+        let changed = |nsid| self.namespaces.difference(nsid).cloned();
+        let any = self.requests.submit(changed, &mut self.counters, &mut self.done, |request, write, buffer, token| {
             let mut left = (crate::shard::Refused::Busy, buffer);
             for _ in 0..queues.len() {
                 *turn = (*turn + 1) % queues.len();
@@ -317,6 +324,15 @@ impl<P: Platform> Session<P> {
     /// The shard, while the function is up.
     pub fn shard(&self) -> Option<&Shard<P>> {
         match &self.function {
+            Function::Up(shard) => Some(shard),
+            Function::Down | Function::Sick(..) => None,
+        }
+    }
+
+    /// The shard, while the function is up, for whoever looks at it between two polls.
+    #[cfg(feature = "demo")]
+    pub(crate) fn shard_mut(&mut self) -> Option<&mut Shard<P>> {
+        match &mut self.function {
             Function::Up(shard) => Some(shard),
             Function::Down | Function::Sick(..) => None,
         }

@@ -39,6 +39,8 @@ counters! {
         pub uncertain_writes: Requests,
         /// Requests that were not answered before the session ended.
         pub given_up: Requests,
+        /// Requests that were not submitted because their namespace is not what it was when it was identified first.
+        pub namespace_changed: Requests,
         /// Buffers that waited for a reset of the function, because the device could still write them.
         pub quarantined: Buffers,
     }

@@ -15,10 +15,11 @@
 //! | a read | always: reading twice harms nobody |
 //! | a write of which no byte was sent | yes: the controller has never seen it |
 //! | a write that the controller answered with an error that asks for it | yes: its first execution is over |
+//! | either, if its namespace is not what it was | no ([`RequestError::NamespaceChanged`]) |
 //! | a write that went out, at least in part, without an answer | no ([`RequestError::WriteUncertain`]) |
 
-use super::Counters;
 use super::event::{Completion, RequestError};
+use super::{Counters, Difference};
 use crate::ddp::why::Reasons;
 use crate::dma::IoBuf;
 use crate::nvme::command::Request;
@@ -145,9 +146,10 @@ impl Requests {
     }
 
     /// Gives waiting requests to `submit` (request, write, buffer, token) until it takes no more. One that it refuses for
-    /// good comes back failed.
+    /// good comes back failed, and so does one whose namespace is not what it was, as `changed` says of its number.
     pub fn submit(
         &mut self,
+        changed: impl Fn(u32) -> Option<Difference>,
         counters: &mut Counters,
         done: &mut VecDeque<Completion>,
         mut submit: impl FnMut(Request, bool, IoBuf, u64) -> Result<(), (shard::Refused, IoBuf)>,
@@ -160,6 +162,16 @@ impl Requests {
                 self.waiting.pop_front();
                 continue;
             };
+            let nsid = entry.request.sqe.nsid.get();
+            if let Some(what) = changed(nsid) {
+                self.waiting.pop_front();
+                if let Some(entry) = self.remove(index) {
+                    self.open -= 1;
+                    counters.namespace_changed += 1;
+                    done.push_back(entry.failed(RequestError::NamespaceChanged { nsid, what }, Some(buffer)));
+                }
+                continue;
+            }
             match submit(entry.request.clone(), entry.write, buffer, index.into()) {
                 Ok(()) => {
                     counters.resubmitted += u64::from(entry.attempts != 0);

@@ -2,7 +2,7 @@
 
 use super::{Event, Quarantine, Shard, Totals};
 use crate::adapter::{AdapterError, Control, Objects, Teardown};
-use crate::command::CommandError;
+use crate::command::{CommandError, Failures};
 use crate::ddp::tags::Quiesced;
 use crate::dma::IoBuf;
 use crate::observe::EventRing;
@@ -90,29 +90,31 @@ impl<P: Platform> Shard<P> {
         let mut buffers = buffers;
         let mut works = !self.dead;
         if works {
-            let mut note = |what: &str, result: Result<(), CommandError>| {
-                works &= result.is_ok();
-                problems.extend(result.err().map(|error| format!("{what}: {error}")));
-            };
+            let mut failed = Vec::new();
+            let mut note = |result: Result<(), CommandError>| failed.extend(result.err());
             let alone = adapter.own().is_some();
             if alone {
-                note("steering", steering.destroy(&mut adapter, deadline));
+                note(steering.destroy(&mut adapter, deadline));
             }
-            note("send queue", tx.destroy(&mut adapter, deadline));
+            note(tx.destroy(&mut adapter, deadline));
             if !rq.has_failed() {
-                note("receive queue", rq.stop(&mut adapter, deadline));
+                note(rq.stop(&mut adapter, deadline));
             }
-            note("TIS", adapter.destroy(path.tis, deadline));
+            note(adapter.destroy(path.tis, deadline));
             for refused in offloads.into_iter().flat_map(|offloads| offloads.let_go(&mut adapter, deadline)) {
-                note("memory keys", Err(refused.error));
+                note(Err(refused.error));
             }
             // The steering table of a shared function leads to the receive queue until the function goes down.
             if alone {
                 // Each refers to the one behind it.
-                for (what, handle) in [("TIR", path.tir), ("receive queue table", path.rqt)] {
-                    note(what, adapter.destroy(handle, deadline));
+                for handle in [path.tir, path.rqt] {
+                    note(adapter.destroy(handle, deadline));
                 }
-                note("receive queue", cq.destroy(rq, &mut adapter, &mut buffers.pool, deadline));
+                note(cq.destroy(rq, &mut adapter, &mut buffers.pool, deadline));
+            }
+            works &= failed.is_empty();
+            if !failed.is_empty() {
+                problems.push(format!("queues were not taken down: {}", Failures::of(&failed)));
             }
         }
         works &= quarantine.is_empty();

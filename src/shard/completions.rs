@@ -6,7 +6,7 @@
 use crate::adapter::Objects;
 use crate::command::CommandError;
 use crate::platform::{Deadline, Platform};
-use crate::queue::{Arm, Base, CompletionQueue, QueueError, ReceiveQueue, RxPool};
+use crate::queue::{Arm, Base, CompletionQueue, QueueError, ReceiveQueue, RingView, RxPool};
 use hw_regs::cqe::{Cqe64, OffloadCqe};
 use hw_regs::layout::Layout;
 
@@ -46,6 +46,14 @@ impl RxCompletions {
         match self {
             RxCompletions::Offload(cq) => cq.cqn(),
             RxCompletions::Plain(cq) => cq.cqn(),
+        }
+    }
+
+    /// The ring, for whoever looks at it.
+    pub fn view(&self) -> RingView<'_> {
+        match self {
+            RxCompletions::Offload(cq) => cq.view(),
+            RxCompletions::Plain(cq) => cq.view(),
         }
     }
 

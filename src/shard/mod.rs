@@ -85,6 +85,8 @@ use timers::Timers;
 
 /// How soon to poll again while the device owes something that no packet announces.
 const DEVICE_PACE: Duration = Duration::from_micros(100);
+/// How late the event of a completion that was seen may be.
+const EVENT_PATIENCE: Duration = Duration::from_millis(10);
 
 /// One thread's share of a function.
 pub struct Shard<P: Platform> {
@@ -135,8 +137,8 @@ pub struct Shard<P: Platform> {
     draining: u32,
     /// Entries of the receive CQ that may lie in front of what was reaped from the control rings last (see `receive`).
     unread: u32,
-    /// An interrupt was asked for, and has not been announced: how much of the receive CQ had been read then.
-    armed: Option<u32>,
+    /// An interrupt was asked for, and has not been announced: how much of the receive CQ had been read then, and when it was.
+    armed: Option<(u32, Duration)>,
     /// Since when the send ring is full and somebody waits for room.
     ring_full_since: Option<Duration>,
     health_at: Duration,
@@ -448,11 +450,12 @@ impl<P: Platform> Shard<P> {
         if !self.busy.is_empty() || self.unread != 0 || self.falls_back {
             return false;
         }
-        // Packets that came unannounced: the doorbell was lost, as writes to a function are that is gone for a moment. If the
-        // event is only late, the device ignores the second one, which has the same sequence number.
-        let read = self.cq.consumer();
-        if !self.dead && self.armed != Some(read) {
-            self.armed = Some(read);
+        // Packets that came unannounced, and nothing for so long: the doorbell was lost, as writes to a function are that is gone
+        // for a moment. If the event is only late, the device ignores the second one, which has the same sequence number.
+        let (read, now) = (self.cq.consumer(), self.platform.now());
+        let asked = self.armed.is_some_and(|(then, at)| then == read || now < at + EVENT_PATIENCE);
+        if !self.dead && !asked {
+            self.armed = Some((read, now));
             self.counters.armed += 1;
             self.cq.arm(&*self.platform);
         }
@@ -462,6 +465,12 @@ impl<P: Platform> Shard<P> {
     /// The function that the shard runs on.
     pub fn adapter(&self) -> &Control<P> {
         &self.adapter
+    }
+
+    /// The function that the shard runs on, to execute commands between two polls.
+    #[cfg(feature = "demo")]
+    pub(crate) fn adapter_mut(&mut self) -> &mut Control<P> {
+        &mut self.adapter
     }
 
     /// The platform.

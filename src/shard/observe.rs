@@ -8,6 +8,7 @@ use crate::ddp::stats::Stats;
 use crate::nvme::queue::Counters as QueueCounters;
 use crate::observe::{ConnectionStats, EventRing, FunctionStats, Role, ShardStats, What};
 use crate::platform::Platform;
+use crate::queue::RingView;
 use crate::tcp::Counters as TcpCounters;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -149,6 +150,17 @@ impl<P: Platform> Shard<P> {
             events: self.log.counters(),
             connections,
         }
+    }
+
+    /// The rings, each with what it is for: received packets, frames to be sent, and the control rings of offload queues. Not
+    /// those of the function's events ([`Adapter::event_rings`](crate::adapter::Adapter::event_rings)).
+    pub fn rings(&self) -> impl Iterator<Item = (String, RingView<'_>)> {
+        let receive = [self.rq.view(), self.cq.view()].map(|view| ("receive".to_owned(), view));
+        let send = self.tx.views().map(|view| ("send".to_owned(), view));
+        let control = self.offloads.iter().flat_map(Offloads::queues).flat_map(|(queue, offload)| {
+            offload.icosq().views().map(|view| (format!("control of offload queue {queue:#x}"), view))
+        });
+        receive.into_iter().chain(send).chain(control)
     }
 
     /// All numbers of the function, if it is this shard's own; of one that several share, they are with

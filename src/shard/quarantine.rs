@@ -51,12 +51,12 @@ impl Quarantined {
     }
 }
 
-/// Firmware that does not work any more: every command fails at once, as if it had been sent to a function that is gone.
+/// Firmware that does not work any more: every command fails at once, unsent.
 pub(super) struct NoFirmware(pub Arc<Function>);
 
 impl NoFirmware {
     fn refuse(&self, opcode: Opcode, object: Option<Object>) -> CommandError {
-        CommandError { function: Arc::clone(&self.0), opcode, op_mod: 0, object, fault: Fault::DeviceGone }
+        CommandError { function: Arc::clone(&self.0), opcode, op_mod: 0, object, fault: Fault::Abandoned }
     }
 }
 

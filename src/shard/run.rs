@@ -190,7 +190,12 @@ impl<P: Platform> Shard<P> {
         self.past.add_queue(&connection);
         let why = connection.ended.take().unwrap_or(Disconnect::Closed);
         self.counters.connections_ended.count(why.kind());
-        let what = What::ConnectionEnded { kind: why.kind().name(), why: crate::observe::text(&why) };
+        // What befell the function was noted once, for all its connections.
+        let detail = match &why {
+            Disconnect::Function(_) => "the function, or a queue that all connections share, has failed".into(),
+            why => crate::observe::text(why),
+        };
+        let what = What::ConnectionEnded { kind: why.kind().name(), why: detail };
         self.note(now, Some(connection.id), what);
         // A device that failed may have lost what the stream stands on: the peer is not told that all was well.
         match why.is_of_device() {
@@ -283,9 +288,6 @@ impl<P: Platform> Shard<P> {
         self.past_doorbells += offloads.queue(queue).map_or(0, |queue| queue.icosq().doorbells());
         let mut device = offloads.with(&mut self.adapter, &mut self.steering, &*self.platform, &self.base);
         let removed = device.sk_del(queue)?;
-        for error in &removed.errors {
-            log::error!("offload queue {queue}: {error}");
-        }
         Some(removed)
     }
 }

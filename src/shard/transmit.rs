@@ -23,6 +23,10 @@ const ARP_BYTES: usize = crate::net::arp::FRAME_LEN;
 /// How long the send ring may stay full without a completion. Linux waits as long before it calls a queue stuck.
 const SEND_PATIENCE: Duration = Duration::from_secs(15);
 
+/// Unanswered retransmissions in a row after which the next hop is asked for its MAC address again (RFC 1122 §4.2.3.5, R1: at
+/// least 3). Until a connection is up each counts: another one was told perhaps an hour ago where the peer is.
+const SUSPICIOUS: u32 = 3;
+
 /// How far a TCP connection's output went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
@@ -54,11 +58,12 @@ impl Wire<'_> {
             Resolution::Unreachable => {}
         }
         let mut any = false;
+        let unanswered = tcp.unanswered();
         loop {
             if !self.tx.has_room() {
                 return Outcome::Full;
             }
-            let Some(segment) = tcp.poll_tx(now) else { return Outcome::Done(any) };
+            let Some(segment) = tcp.poll_tx(now) else { break };
             any = true;
             let mut header = [0; HEADROOM];
             let payload = segment.payload;
@@ -83,6 +88,12 @@ impl Wire<'_> {
                 }
             }
         }
+        // Timers run where TCP is asked for segments.
+        let suspicious = if tcp.state() == State::SynSent { 1 } else { SUSPICIOUS };
+        if tcp.unanswered() > unanswered.max(suspicious - 1) {
+            self.interface.doubt(now, tuple.remote);
+        }
+        Outcome::Done(any)
     }
 }
 

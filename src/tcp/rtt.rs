@@ -38,6 +38,11 @@ impl RttEstimator {
         self.timeout.saturating_mul(1 << self.backoff.min(16)).min(MAXIMUM)
     }
 
+    /// Doublings of the RTO since the last measurement.
+    pub(super) fn backoff(&self) -> u32 {
+        self.backoff
+    }
+
     /// Takes a measurement; `expected` is how many one round trip brings (RFC 7323 appendix G), at least 1.
     pub(super) fn sample(&mut self, rtt: Duration, expected: u32) {
         match self.smoothed {

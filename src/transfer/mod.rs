@@ -80,9 +80,10 @@ pub struct Ends<'a> {
 
 /// Who watches.
 pub trait Watch<P: Platform> {
-    /// The session was polled.
-    fn polled(&mut self, session: &Session<P>) {
+    /// The session was polled. True if the watcher has more to do with it: then it is polled again at once.
+    fn polled(&mut self, session: &mut Session<P>) -> bool {
         let _ = session;
+        false
     }
     /// Everything was transferred, and nothing is closed yet.
     fn done(&mut self, session: &Session<P>) {
@@ -330,7 +331,7 @@ impl<P: Platform> Job<'_, '_, P> {
     /// Lets the driver do what it can, and looks at what happened; waits a little, or sleeps, if there was nothing.
     fn turn(&mut self, mut pass: Option<&mut Pass>) -> Result<(), TransferError> {
         let mut worked = self.session.poll();
-        self.watch.polled(&self.session);
+        worked |= self.watch.polled(&mut self.session);
         while let Some(event) = self.session.next_event() {
             worked = true;
             self.on_event(pass.as_deref_mut(), event)?;

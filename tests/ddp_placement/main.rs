@@ -46,9 +46,13 @@ fn bytes(len: usize, seed: u64) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-/// A buffer of pieces of these lengths, none adjacent to another.
+/// A buffer of pieces of these lengths, none adjacent to another: of the driver's memory, and of this process's.
 fn buffer(host: &Host, lengths: &[usize]) -> IoBuf {
-    let piece = |len: &usize| host.base.heap.allocate(len + 64, 64).expect("memory").split_at(len % 7 + 1).1;
+    let memory = |len: &usize| match len % 2 {
+        0 => host.base.heap.allocate(len + 64, 64).expect("memory"),
+        _ => host.base.heap.pin(vec![0; len + 64]).expect("memory").0,
+    };
+    let piece = |len: &usize| memory(len).split_at(len % 7 + 1).1;
     IoBuf::new(lengths.iter().map(|len| piece(len).split_at(*len).0).collect())
 }
 

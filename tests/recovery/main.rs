@@ -11,6 +11,8 @@
 //! | a buffer that the device may still write comes back after the reset, never before | `a_quarantined_buffer_waits_for_the_reset` |
 //! | a function that was reset behind the driver's back is found even if its registers do not tell | `firmware_is_asked_when_nothing_connects` |
 //! | a write is never submitted again once a byte of it was sent; one that was not is | `a_write_is_not_repeated_once_it_was_sent` |
+//! | a controller that comes back with another disk behind the number is not read, nor written; when the disk is back it is | `another_disk_is_not_taken_for_the_first` |
+//! | a namespace without identifiers is served again as long as nothing tells it from what it was | `a_disk_without_a_name_goes_on` |
 //! | recovery ends at its deadline: every request with an error, the session with the reason | `recovery_ends_at_its_deadline` |
 //! | without recovery the first loss is the end | `without_recovery_the_first_loss_is_the_end` |
 //! | waits grow and attempts are counted | `waits_grow` |
@@ -28,7 +30,7 @@ use connectx_ddp::demo::{self, NoTap};
 use connectx_ddp::dma::IoBuf;
 use connectx_ddp::nvme::command::Request;
 use connectx_ddp::platform::Platform;
-use connectx_ddp::session::{Level, Refused, RequestError};
+use connectx_ddp::session::{Difference, Level, Refused, RequestError};
 use connectx_ddp::shard::OffloadPolicy;
 use hw_regs::init_segment::HealthSyndrome;
 use nvme_target::Script;
@@ -294,6 +296,54 @@ fn a_write_is_not_repeated_once_it_was_sent() {
         expect_recovered(rig, &format!("seed {seed}"));
     }
     assert!(uncertain > 10 && repeated > 10, "{uncertain} uncertain, {repeated} repeated");
+}
+
+#[test]
+fn another_disk_is_not_taken_for_the_first() {
+    for seed in 0..6 {
+        let plan = Plan { offload: policy(seed % 2 == 0), ..Plan::new(seed) };
+        let mut rig = Rig::live(&plan);
+        work(&mut rig, 60);
+        rig.fill();
+        rig.world.target = rig::target(&plan, Some(1));
+        rig.until("recovery", 120, |rig| !rig.recovered.is_empty() && rig.open.is_empty());
+        let changed = |error: &RequestError| match error {
+            RequestError::NamespaceChanged { nsid: 1, what } => matches!(what, Difference::Nguid { .. }),
+            error => *error == RequestError::WriteUncertain,
+        };
+        assert!(rig.done.values().all(|outcome| outcome.returned && outcome.result.as_ref().err().is_none_or(changed)));
+        // What is begun now is told at once.
+        let done = rig.done.len();
+        (0..20).for_each(|n| assert!(rig.begin(n % 4 == 0)));
+        rig.finish();
+        assert_eq!(rig.done.len(), done + 20);
+        let told = |outcome: &rig::Outcome| matches!(outcome.result, Err(RequestError::NamespaceChanged { .. }));
+        let failed = rig.done.values().filter(|outcome| told(outcome)).count();
+        assert!(failed >= rig.done.len() - done, "seed {seed}");
+        assert_eq!(rig.counters().namespace_changed, failed as u64);
+        let counters = rig.world.target.counters();
+        assert_eq!((counters.reads, counters.writes), (0, 0), "seed {seed}: the other disk");
+        let what = RequestError::NamespaceChanged { nsid: 1, what: Difference::Missing }.to_string();
+        assert!(what.contains("namespace 1") && what.contains("A new session"), "{what}");
+        let events = rig.session.event_log().events().filter(|event| event.what.name() == "namespace-changed");
+        assert_eq!(events.count(), 1);
+        rig.done.clear();
+        rig.world.target = rig::target(&plan, Some(0));
+        rig.until("recovery", 120, |rig| rig.recovered.len() == 2);
+        expect_recovered(rig, &format!("seed {seed}"));
+    }
+}
+
+#[test]
+fn a_disk_without_a_name_goes_on() {
+    let plan = Plan::new(4);
+    let mut rig = Rig::new(&plan);
+    rig.world.target = rig::target(&plan, None);
+    rig.until("the session to be ready", 60, |rig| rig.ready);
+    rig.fill();
+    rig.world.target.break_off();
+    rig.until("recovery", 120, |rig| !rig.recovered.is_empty());
+    expect_recovered(rig, "no identifiers");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use connectx_ddp::platform::Platform;
 use connectx_ddp::platform::virtual_nic::VirtualPlatform;
 use connectx_ddp::session::{Completion, Config, Counters, Event, Recovery, RequestError, Session, SessionError};
 use connectx_ddp::shard::{self, OffloadPolicy};
-use nvme_target::{Generated, Script, Target};
+use nvme_target::{Backing, Generated, Script, Target};
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
@@ -101,6 +101,8 @@ pub struct Rig {
     pub ended: Option<SessionError>,
     /// The device writes into bound buffers, so that what they hold means nothing.
     pub scribbled: bool,
+    /// What reads must bring.
+    image: Generated,
     /// Sleeps, and those of them that only the deadline ended although a packet was there.
     pub slept: u64,
     pub overslept: u64,
@@ -110,6 +112,20 @@ pub struct Rig {
     given: Vec<IoBuf>,
     guards: Vec<DmaBuf>,
     next: u64,
+}
+
+/// A target with the image of this disk: the first is what reads must bring.
+pub fn target(plan: &Plan, disk: Option<u64>) -> Target {
+    let config = nvme_target::Config {
+        max_queues: 20,
+        seed: plan.seed,
+        script: plan.script.clone(),
+        data_digest: true,
+        disk,
+        ..nvme_target::Config::default()
+    };
+    let image = Generated::new(IMAGE.0 + disk.unwrap_or(0), IMAGE.1);
+    Target::new(config, Box::new(image)).expect("a target")
 }
 
 impl Rig {
@@ -124,16 +140,10 @@ impl Rig {
             device.doorbell_latency = Duration::from_micros(random.below(5));
             device.boot_time = Duration::from_millis(random.below(300));
         }
-        let target_config = nvme_target::Config {
-            max_queues: 20,
-            seed: plan.seed,
-            script: plan.script.clone(),
-            data_digest: true,
-            ..nvme_target::Config::default()
-        };
-        let address = SocketAddrV4::new(target_config.ip, target_config.port);
-        let subsystem_nqn = Nqn::new(&target_config.subsystem_nqn).expect("a name");
-        let target = Target::new(target_config, Box::new(Generated::new(IMAGE.0, IMAGE.1))).expect("a target");
+        let target = target(plan, Some(0));
+        let names = nvme_target::Config::default();
+        let address = SocketAddrV4::new(names.ip, names.port);
+        let subsystem_nqn = Nqn::new(&names.subsystem_nqn).expect("a name");
         let world = World::new(device, target, WireConfig { seed: plan.seed, ..WireConfig::default() });
         let controller = ControllerConfig {
             identity: HostIdentity {
@@ -168,6 +178,7 @@ impl Rig {
             down: None,
             ended: None,
             scribbled: plan.hostile.is_some_and(|hostile| hostile.bindings),
+            image: Generated::new(IMAGE.0, IMAGE.1),
             slept: 0,
             overslept: 0,
             sleeps: plan.sleeps,
@@ -292,7 +303,7 @@ impl Rig {
                 assert_eq!(completion.placed + completion.copied, buffer.len() as u32);
                 let mut expected = vec![0; buffer.len()];
                 let at = (completion.token & 0xffff_ffff) * u64::from(BLOCK);
-                self.world.target.backing().read_at(at, &mut expected).expect("inside the image");
+                self.image.read_at(at, &mut expected).expect("inside the image");
                 assert!(self.scribbled || buffer.to_vec() == expected, "the bytes of {completion:?} are wrong");
             }
             self.give(buffer);

@@ -173,6 +173,56 @@ layout! {
         "status" STATUS: bits(0, 8);
         "syndrome" SYNDROME: bits(32, 32);
     }
+
+    /// `query_flow_table_in`, 64 bytes.
+    pub struct QueryFlowTableIn("query_flow_table_in", 64) {
+        "opcode" OPCODE: bits(0, 16);
+        "op_mod" OP_MOD: bits(48, 16);
+        "table_type" TABLE_TYPE: bits(128, 8);
+        "table_id" TABLE_ID: bits(168, 24);
+    }
+
+    /// `query_flow_table_out`, 64 bytes.
+    pub struct QueryFlowTableOut("query_flow_table_out", 64) {
+        "status" STATUS: bits(0, 8);
+        "syndrome" SYNDROME: bits(32, 32);
+        "flow_table_context" FLOW_TABLE_CONTEXT: nested(192, 320, 1, crate::steering::FlowTableContext, "flow_table_context");
+    }
+
+    /// `query_flow_group_in`, 64 bytes.
+    pub struct QueryFlowGroupIn("query_flow_group_in", 64) {
+        "opcode" OPCODE: bits(0, 16);
+        "op_mod" OP_MOD: bits(48, 16);
+        "table_type" TABLE_TYPE: bits(128, 8);
+        "table_id" TABLE_ID: bits(168, 24);
+        "group_id" GROUP_ID: bits(192, 32);
+    }
+
+    /// `query_flow_group_out`, 1024 bytes.
+    pub struct QueryFlowGroupOut("query_flow_group_out", 1024) {
+        "status" STATUS: bits(0, 8);
+        "syndrome" SYNDROME: bits(32, 32);
+        "start_flow_index" START_FLOW_INDEX: bits(224, 32);
+        "end_flow_index" END_FLOW_INDEX: bits(288, 32);
+        "match_criteria_enable" MATCH_CRITERIA_ENABLE: bits(504, 8);
+        "match_criteria" MATCH_CRITERIA: nested(512, 4096, 1, crate::steering::FteMatchParam, "fte_match_param");
+    }
+
+    /// `query_fte_in`, 64 bytes.
+    pub struct QueryFteIn("query_fte_in", 64) {
+        "opcode" OPCODE: bits(0, 16);
+        "op_mod" OP_MOD: bits(48, 16);
+        "table_type" TABLE_TYPE: bits(128, 8);
+        "table_id" TABLE_ID: bits(168, 24);
+        "flow_index" FLOW_INDEX: bits(256, 32);
+    }
+
+    /// `query_fte_out`, 832 bytes.
+    pub struct QueryFteOut("query_fte_out", 832) {
+        "status" STATUS: bits(0, 8);
+        "syndrome" SYNDROME: bits(32, 32);
+        "flow_context" FLOW_CONTEXT: nested(512, 6144, 1, crate::steering::FlowContext, "flow_context");
+    }
 }
 
 /// Tables of this module.
@@ -193,4 +243,10 @@ pub(crate) const LAYOUTS: &[LayoutInfo] = &[
     DeleteFteOut::INFO,
     SetFlowTableRootIn::INFO,
     SetFlowTableRootOut::INFO,
+    QueryFlowTableIn::INFO,
+    QueryFlowTableOut::INFO,
+    QueryFlowGroupIn::INFO,
+    QueryFlowGroupOut::INFO,
+    QueryFteIn::INFO,
+    QueryFteOut::INFO,
 ];

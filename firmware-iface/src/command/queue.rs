@@ -257,6 +257,48 @@ layout! {
         "status" STATUS: bits(0, 8);
         "syndrome" SYNDROME: bits(32, 32);
     }
+
+    /// `query_tis_in`, 16 bytes.
+    pub struct QueryTisIn("query_tis_in", 16) {
+        "opcode" OPCODE: bits(0, 16);
+        "op_mod" OP_MOD: bits(48, 16);
+        "tisn" TISN: bits(72, 24);
+    }
+
+    /// `query_tis_out`, 176 bytes.
+    pub struct QueryTisOut("query_tis_out", 176) {
+        "status" STATUS: bits(0, 8);
+        "syndrome" SYNDROME: bits(32, 32);
+        "tis_context" TIS_CONTEXT: nested(128, 1280, 1, crate::context::Tisc, "tisc");
+    }
+
+    /// `query_rqt_in`, 16 bytes.
+    pub struct QueryRqtIn("query_rqt_in", 16) {
+        "opcode" OPCODE: bits(0, 16);
+        "op_mod" OP_MOD: bits(48, 16);
+        "rqtn" RQTN: bits(72, 24);
+    }
+
+    /// `query_rqt_out`, 272 bytes.
+    pub struct QueryRqtOut("query_rqt_out", 272) {
+        "status" STATUS: bits(0, 8);
+        "syndrome" SYNDROME: bits(32, 32);
+        "rqt_context" RQT_CONTEXT: nested(256, 1920, 1, crate::context::Rqtc, "rqtc");
+    }
+
+    /// `query_tir_in`, 16 bytes.
+    pub struct QueryTirIn("query_tir_in", 16) {
+        "opcode" OPCODE: bits(0, 16);
+        "op_mod" OP_MOD: bits(48, 16);
+        "tirn" TIRN: bits(72, 24);
+    }
+
+    /// `query_tir_out`, 272 bytes.
+    pub struct QueryTirOut("query_tir_out", 272) {
+        "status" STATUS: bits(0, 8);
+        "syndrome" SYNDROME: bits(32, 32);
+        "tir_context" TIR_CONTEXT: nested(256, 1920, 1, crate::context::Tirc, "tirc");
+    }
 }
 
 /// Tables of this module.
@@ -295,4 +337,10 @@ pub(crate) const LAYOUTS: &[LayoutInfo] = &[
     ModifyTirOut::INFO,
     DestroyTirIn::INFO,
     DestroyTirOut::INFO,
+    QueryTisIn::INFO,
+    QueryTisOut::INFO,
+    QueryRqtIn::INFO,
+    QueryRqtOut::INFO,
+    QueryTirIn::INFO,
+    QueryTirOut::INFO,
 ];

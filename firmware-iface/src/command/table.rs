@@ -82,6 +82,7 @@ commands! {
     QUERY_Q_COUNTER: object::QueryQCounterIn => object::QueryQCounterOut;
     DEALLOC_Q_COUNTER: object::DeallocQCounterIn => object::DeallocQCounterOut;
     CREATE_TIS: queue::CreateTisIn => queue::CreateTisOut;
+    QUERY_TIS: queue::QueryTisIn => queue::QueryTisOut;
     DESTROY_TIS: queue::DestroyTisIn => queue::DestroyTisOut;
     CREATE_SQ: queue::CreateSqIn => queue::CreateSqOut;
     MODIFY_SQ: queue::ModifySqIn => queue::ModifySqOut;
@@ -93,16 +94,21 @@ commands! {
     DESTROY_RQ: queue::DestroyRqIn => queue::DestroyRqOut;
     CREATE_RQT: queue::CreateRqtIn => queue::CreateRqtOut;
     MODIFY_RQT: queue::ModifyRqtIn => queue::ModifyRqtOut;
+    QUERY_RQT: queue::QueryRqtIn => queue::QueryRqtOut;
     DESTROY_RQT: queue::DestroyRqtIn => queue::DestroyRqtOut;
     CREATE_TIR: queue::CreateTirIn => queue::CreateTirOut;
     MODIFY_TIR: queue::ModifyTirIn => queue::ModifyTirOut;
+    QUERY_TIR: queue::QueryTirIn => queue::QueryTirOut;
     DESTROY_TIR: queue::DestroyTirIn => queue::DestroyTirOut;
     CREATE_FLOW_TABLE: flow::CreateFlowTableIn => flow::CreateFlowTableOut;
     MODIFY_FLOW_TABLE: flow::ModifyFlowTableIn => flow::ModifyFlowTableOut;
+    QUERY_FLOW_TABLE: flow::QueryFlowTableIn => flow::QueryFlowTableOut;
     DESTROY_FLOW_TABLE: flow::DestroyFlowTableIn => flow::DestroyFlowTableOut;
     CREATE_FLOW_GROUP: flow::CreateFlowGroupIn => flow::CreateFlowGroupOut;
+    QUERY_FLOW_GROUP: flow::QueryFlowGroupIn => flow::QueryFlowGroupOut;
     DESTROY_FLOW_GROUP: flow::DestroyFlowGroupIn => flow::DestroyFlowGroupOut;
     SET_FLOW_TABLE_ENTRY: flow::SetFteIn => flow::SetFteOut;
+    QUERY_FLOW_TABLE_ENTRY: flow::QueryFteIn => flow::QueryFteOut;
     DELETE_FLOW_TABLE_ENTRY: flow::DeleteFteIn => flow::DeleteFteOut;
     SET_FLOW_TABLE_ROOT: flow::SetFlowTableRootIn => flow::SetFlowTableRootOut;
     QUERY_NIC_VPORT_CONTEXT: vport::QueryNicVportContextIn => vport::QueryNicVportContextOut;
@@ -112,7 +118,8 @@ commands! {
     QUERY_VPORT_COUNTER: vport::QueryVportCounterIn => vport::QueryVportCounterOut;
     SET_L2_TABLE_ENTRY: vport::SetL2TableEntryIn => vport::SetL2TableEntryOut;
     DELETE_L2_TABLE_ENTRY: vport::DeleteL2TableEntryIn => vport::DeleteL2TableEntryOut;
-    ACCESS_REG: register::AccessRegisterIn => register::AccessRegisterOut;    CREATE_GENERAL_OBJECT: object::CreateTagBufferTableIn => object::GeneralObjOutCmdHdr;
+    ACCESS_REG: register::AccessRegisterIn => register::AccessRegisterOut;
+    CREATE_GENERAL_OBJECT: object::CreateTagBufferTableIn => object::GeneralObjOutCmdHdr;
     DESTROY_GENERAL_OBJECT: object::GeneralObjInCmdHdr => object::GeneralObjOutCmdHdr;
 }
 

@@ -5,8 +5,10 @@
 //! that does not panic when the function has left the bus.
 #![allow(unsafe_code)] // Ioctls without a wrapper, and memory that is given to a device.
 
+use super::Options;
+use super::noiommu;
 use super::sysfs::Function;
-use crate::dma::{Arena, DmaError, DmaMapper, Iova};
+use crate::dma::{Arena, DmaError, DmaMapper, Iova, Pages};
 use crate::platform::PlatformError;
 use std::fmt;
 use std::io;
@@ -49,6 +51,8 @@ impl fmt::Display for Api {
 enum Memory {
     Group(Arc<VfioContainer>),
     Cdev(Arc<VfioIommufd>),
+    /// Nothing is mapped: the device sees physical addresses.
+    Physical,
 }
 
 /// The function's IOMMU.
@@ -66,6 +70,7 @@ impl fmt::Display for Access {
         match &self.memory {
             Memory::Group(_) => f.write_str("group and container"),
             Memory::Cdev(_) => f.write_str("iommufd and cdev"),
+            Memory::Physical => f.write_str("group without an IOMMU"),
         }?;
         match self.available {
             Some(available) => write!(f, " ({available} mappings available)"),
@@ -76,17 +81,24 @@ impl fmt::Display for Access {
 
 /// An open function. It must be dropped before its [`Access`].
 pub(super) struct Device {
-    device: ManuallyDrop<VfioDevice>,
+    opened: Opened,
     sysfs: std::path::PathBuf,
     closed: Arc<AtomicBool>,
 }
 
+/// By whom.
+enum Opened {
+    ByCrate(ManuallyDrop<VfioDevice>),
+    WithoutIommu(noiommu::Device),
+}
+
 impl Drop for Device {
     fn drop(&mut self) {
+        let Opened::ByCrate(device) = &mut self.opened else { return };
         // The crate's own end looks the group up once more and panics if it is gone.
         if self.sysfs.join("iommu_group").exists() {
             // SAFETY: nothing uses the device after this.
-            unsafe { ManuallyDrop::drop(&mut self.device) };
+            unsafe { ManuallyDrop::drop(device) };
             self.closed.store(true, Ordering::Release);
         } else {
             log::warn!(
@@ -109,8 +121,11 @@ pub(super) struct Bar0 {
 
 impl AsFd for Device {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        // SAFETY: the file is open for as long as the device, which outlives the borrow.
-        unsafe { BorrowedFd::borrow_raw(self.device.as_raw_fd()) }
+        match &self.opened {
+            // SAFETY: the file is open for as long as the device, which outlives the borrow.
+            Opened::ByCrate(device) => unsafe { BorrowedFd::borrow_raw(device.as_raw_fd()) },
+            Opened::WithoutIommu(device) => device.file().as_fd(),
+        }
     }
 }
 
@@ -124,10 +139,19 @@ impl Device {
     /// The crate counts regions by position and skips one that fails, which shifts the others: configuration space is
     /// where it should be, or nothing is believed.
     pub fn check(&self) -> Result<(), String> {
-        let size = self.device.get_region_size(VFIO_PCI_CONFIG_REGION_INDEX);
+        let (_, size) = self.config().map_err(|error| format!("its configuration space: {error}"))?;
         match size {
             0x100 | 0x1000 => Ok(()),
             _ => Err(format!("its configuration space has {size:#x} bytes, not 0x100 or 0x1000")),
+        }
+    }
+
+    /// Where configuration space is in the device's file, and its bytes.
+    fn config(&self) -> io::Result<(u64, u64)> {
+        let index = VFIO_PCI_CONFIG_REGION_INDEX;
+        match &self.opened {
+            Opened::ByCrate(device) => Ok((device.get_region_offset(index), device.get_region_size(index))),
+            Opened::WithoutIommu(device) => device.region(index).map(|region| (region.offset, region.size)),
         }
     }
 
@@ -136,44 +160,57 @@ impl Device {
     }
 
     pub fn read_config(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.file()?.read_exact_at(out, self.device.get_region_offset(VFIO_PCI_CONFIG_REGION_INDEX) + offset)
+        self.file()?.read_exact_at(out, self.config()?.0 + offset)
     }
 
     pub fn write_config(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.file()?.write_all_at(data, self.device.get_region_offset(VFIO_PCI_CONFIG_REGION_INDEX) + offset)
+        self.file()?.write_all_at(data, self.config()?.0 + offset)
     }
 
     /// `VFIO_DEVICE_RESET`: function-level reset.
     pub fn reset(&self) -> io::Result<()> {
         const VFIO_DEVICE_RESET: u64 = 0x3b6f;
         // SAFETY: the call takes no argument and touches no memory of this process.
-        match unsafe { ioctl(&*self.device, VFIO_DEVICE_RESET) } {
+        match unsafe { ioctl(&self.as_fd(), VFIO_DEVICE_RESET) } {
             0 => Ok(()),
             _ => Err(io::Error::last_os_error()),
         }
     }
 
     pub fn vectors(&self) -> u32 {
-        self.device.get_irq_info(VFIO_PCI_MSIX_IRQ_INDEX).map_or(0, |info| info.count)
+        match &self.opened {
+            Opened::ByCrate(device) => device.get_irq_info(VFIO_PCI_MSIX_IRQ_INDEX).map_or(0, |info| info.count),
+            Opened::WithoutIommu(device) => device.vectors().unwrap_or_else(|error| {
+                log::error!("{}: its MSI-X interrupts: {error}", self.sysfs.display());
+                0
+            }),
+        }
     }
 
     /// Has vector n signalled through the n-th eventfd.
     pub fn signal(&self, eventfds: &[EventFd]) -> Result<(), String> {
-        // The crate keeps the error number to itself; the kernel's is still there.
-        self.device.enable_msix(eventfds.iter().collect()).map_err(|error| {
-            let cause = io::Error::last_os_error();
-            format!("{} MSI-X interrupts cannot be set: {error} ({cause})", eventfds.len())
-        })
+        let failed = |cause: String| format!("{} MSI-X interrupts cannot be set: {cause}", eventfds.len());
+        match &self.opened {
+            // The crate keeps the error number to itself; the kernel's is still there.
+            Opened::ByCrate(device) => device
+                .enable_msix(eventfds.iter().collect())
+                .map_err(|error| failed(format!("{error} ({})", io::Error::last_os_error()))),
+            Opened::WithoutIommu(device) => device.signal(eventfds).map_err(|error| failed(error.to_string())),
+        }
     }
 
     pub fn bar0(&self) -> Result<Bar0, String> {
+        let device = match &self.opened {
+            Opened::ByCrate(device) => device,
+            Opened::WithoutIommu(device) => return device.bar0(),
+        };
         let index = VFIO_PCI_BAR0_REGION_INDEX;
-        let size = self.device.get_region_size(index);
-        if size == 0 || self.device.get_region_flags(index) & VFIO_REGION_INFO_FLAG_MMAP == 0 {
+        let size = device.get_region_size(index);
+        if size == 0 || device.get_region_flags(index) & VFIO_REGION_INFO_FLAG_MMAP == 0 {
             return Err(format!("its BAR0 ({size:#x} bytes) cannot be mapped"));
         }
         // With no list of areas all of it may be mapped.
-        let sparse = self.device.get_region_caps(index).into_iter().find_map(|cap| match cap {
+        let sparse = device.get_region_caps(index).into_iter().find_map(|cap| match cap {
             VfioRegionInfoCap::SparseMmap(sparse) => Some(sparse.areas),
             _ => None,
         });
@@ -181,19 +218,43 @@ impl Device {
             None => vec![(0, size)],
             Some(areas) => areas.iter().filter(|area| area.size != 0).map(|area| (area.offset, area.size)).collect(),
         };
-        Ok(Bar0 { size, file_offset: self.device.get_region_offset(index), mappable })
+        Ok(Bar0 { size, file_offset: device.get_region_offset(index), mappable })
     }
 }
 
 impl Access {
     /// Opens the function through the interface that is asked for.
-    pub fn open(function: &Function, api: Api) -> Result<(Access, Device), PlatformError> {
+    pub fn open(function: &Function, options: Options) -> Result<(Access, Device), PlatformError> {
+        if function.no_iommu {
+            return Access::open_without_iommu(function, options);
+        }
         let iommufd = Path::new("/dev/iommu").exists() && function.has_cdev;
-        match api {
+        match options.api {
             Api::Cdev => Access::open_cdev(function),
             Api::Auto if iommufd => Access::open_cdev(function),
             Api::Auto | Api::Group => Access::open_group(function),
         }
+    }
+
+    fn open_without_iommu(function: &Function, options: Options) -> Result<(Access, Device), PlatformError> {
+        let refused = |cause: &str, advice: &str| {
+            let (address, cause, advice) = (function.address.to_string(), cause.to_owned(), advice.to_owned());
+            Err(PlatformError::Open { address, cause, advice })
+        };
+        if !options.unsafe_noiommu {
+            let cause = "no IOMMU stands in front of it: whatever memory it is told to write, it writes";
+            let advice = "turn the IOMMU on in the firmware setup, and boot with intel_iommu=on (AMD needs nothing); or take \
+                          the risk with --unsafe-noiommu";
+            return refused(cause, advice);
+        }
+        if options.api == Api::Cdev {
+            return refused("without an IOMMU it is reached through its group only", "leave --vfio cdev away");
+        }
+        log::warn!("{}: {}", function.address, noiommu::WARNING);
+        let opened = Opened::WithoutIommu(noiommu::Device::open(function)?);
+        let closed = Arc::new(AtomicBool::new(false));
+        let device = Device { opened, sysfs: function.path.clone(), closed: Arc::clone(&closed) };
+        Ok((Access { memory: Memory::Physical, ranges: Vec::new(), available: None, closed }, device))
     }
 
     fn open_group(function: &Function) -> Result<(Access, Device), PlatformError> {
@@ -212,8 +273,8 @@ impl Access {
         let ops: Arc<dyn VfioOps> = Arc::clone(&container) as _;
         let device = VfioDevice::new(&function.path, ops, false).map_err(failed)?;
         let closed = Arc::new(AtomicBool::new(false));
-        let device =
-            Device { device: ManuallyDrop::new(device), sysfs: function.path.clone(), closed: Arc::clone(&closed) };
+        let opened = Opened::ByCrate(ManuallyDrop::new(device));
+        let device = Device { opened, sysfs: function.path.clone(), closed: Arc::clone(&closed) };
         let (ranges, available) = group_ranges(&container).map_err(|error| {
             refused(format!("the IOMMU does not say what it translates: {error}"), "a kernel from 5.4 on does".into())
         })?;
@@ -243,8 +304,8 @@ impl Access {
         let ops: Arc<dyn VfioOps> = Arc::clone(&iommufd) as _;
         let device = VfioDevice::new(&function.path, ops, true).map_err(failed)?;
         let closed = Arc::new(AtomicBool::new(false));
-        let device =
-            Device { device: ManuallyDrop::new(device), sysfs: function.path.clone(), closed: Arc::clone(&closed) };
+        let opened = Opened::ByCrate(ManuallyDrop::new(device));
+        let device = Device { opened, sysfs: function.path.clone(), closed: Arc::clone(&closed) };
         let ranges = ioas_ranges(&iommufd).map_err(|error| {
             refused(format!("the IOMMU does not say what it translates: {error}"), "see what the kernel says (dmesg)")
         })?;
@@ -253,12 +314,12 @@ impl Access {
 
     pub fn api(&self) -> Api {
         match self.memory {
-            Memory::Group(_) => Api::Group,
+            Memory::Group(_) | Memory::Physical => Api::Group,
             Memory::Cdev(_) => Api::Cdev,
         }
     }
 
-    /// Addresses that the IOMMU translates.
+    /// Addresses that the IOMMU translates; none without one.
     pub fn ranges(&self) -> &[RangeInclusive<u64>] {
         &self.ranges
     }
@@ -283,10 +344,12 @@ fn advice(error: &VfioError, cause: &io::Error, group: u32) -> String {
     }
 }
 
+/// "Bad address".
+const EFAULT: i32 = 14;
 /// Bytes that answers about address ranges are read into at first.
 const INFO_BYTES: usize = 4096;
 /// More than any IOMMU has to say.
-const INFO_MOST: usize = 1 << 20;
+pub(super) const INFO_MOST: usize = 1 << 20;
 
 /// `VFIO_IOMMU_GET_INFO`: ranges that are translated, and mappings that are left.
 fn group_ranges(container: &VfioContainer) -> io::Result<(Vec<RangeInclusive<u64>>, Option<u32>)> {
@@ -307,34 +370,40 @@ fn group_ranges(container: &VfioContainer) -> io::Result<(Vec<RangeInclusive<u64
     }
 }
 
-fn word(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn word(bytes: &[u8], at: usize) -> u32 {
     bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map_or(0, u32::from_ne_bytes)
 }
 
-fn long(bytes: &[u8], at: usize) -> u64 {
+pub(super) fn long(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..at + 8).and_then(|eight| eight.try_into().ok()).map_or(0, u64::from_ne_bytes)
 }
 
-/// Walks the capabilities behind a `struct vfio_iommu_type1_info`.
+/// Calls `each` with id and place of every capability in an answer, the first of which is at `first`; 0 is none.
+pub(super) fn capabilities(bytes: &[u8], first: u32, mut each: impl FnMut(u16, usize)) {
+    let mut at = first as usize;
+    // Each capability is at least a header behind the last one: a chain that turns back is no chain.
+    while at != 0 && at < bytes.len() {
+        each(word(bytes, at) as u16, at);
+        let next = word(bytes, at + 4) as usize;
+        at = if next > at { next } else { 0 };
+    }
+}
+
+/// Reads a `struct vfio_iommu_type1_info` and the capabilities behind it.
 fn parse_info(bytes: &[u8]) -> io::Result<(Vec<RangeInclusive<u64>>, Option<u32>)> {
     const HAS_CAPABILITIES: u32 = 2;
     const IOVA_RANGE: u16 = 1;
     const DMA_AVAILABLE: u16 = 3;
     let (mut ranges, mut available) = (Vec::new(), None);
-    let mut at = if word(bytes, 4) & HAS_CAPABILITIES != 0 { word(bytes, 16) as usize } else { 0 };
-    // Each capability is at least a header behind the last one: a chain that turns back is no chain.
-    while at != 0 {
-        match word(bytes, at) as u16 {
-            IOVA_RANGE => {
-                let count = (word(bytes, at + 8) as usize).min(bytes.len() / 16);
-                ranges = (0..count).map(|n| long(bytes, at + 16 + 16 * n)..=long(bytes, at + 24 + 16 * n)).collect();
-            }
-            DMA_AVAILABLE => available = Some(word(bytes, at + 8)),
-            _ => {}
+    let first = if word(bytes, 4) & HAS_CAPABILITIES != 0 { word(bytes, 16) } else { 0 };
+    capabilities(bytes, first, |id, at| match id {
+        IOVA_RANGE => {
+            let count = (word(bytes, at + 8) as usize).min(bytes.len() / 16);
+            ranges = (0..count).map(|n| long(bytes, at + 16 + 16 * n)..=long(bytes, at + 24 + 16 * n)).collect();
         }
-        let next = word(bytes, at + 4) as usize;
-        at = if next > at { next } else { 0 };
-    }
+        DMA_AVAILABLE => available = Some(word(bytes, at + 8)),
+        _ => {}
+    });
     ranges.retain(|range| !range.is_empty());
     match ranges.is_empty() {
         true => Err(io::Error::new(io::ErrorKind::Unsupported, "it lists no ranges of addresses")),
@@ -371,14 +440,19 @@ fn ioas_ranges(iommufd: &VfioIommufd) -> io::Result<Vec<RangeInclusive<u64>>> {
     Ok(list.into_iter().map(|[first, last]| first..=last).filter(|range| !range.is_empty()).collect())
 }
 
-impl DmaMapper for Access {
-    fn map(&self, iova: Iova, arena: &Arena) -> Result<(), DmaError> {
-        // SAFETY: no reference to an arena's memory is ever made (see `dma`), and the heap unmaps it for the device before
-        // the mapping of this process goes.
+impl Access {
+    /// Lets the device into whole pages of this process.
+    ///
+    /// # Safety
+    /// They are mapped for reading and writing, and stay so until they are unmapped for the device; no reference to them is
+    /// made meanwhile.
+    unsafe fn map_memory(&self, iova: Iova, address: *mut u8, len: usize) -> Result<(), DmaError> {
+        // SAFETY: as the caller promises.
         let mapped = unsafe {
             match &self.memory {
-                Memory::Group(container) => container.vfio_dma_map(iova.get(), arena.len(), arena.address()),
-                Memory::Cdev(iommufd) => iommufd.vfio_dma_map(iova.get(), arena.len(), arena.address()),
+                Memory::Group(container) => container.vfio_dma_map(iova.get(), len, address),
+                Memory::Cdev(iommufd) => iommufd.vfio_dma_map(iova.get(), len, address),
+                Memory::Physical => Ok(()),
             }
         };
         mapped.map_err(|error| {
@@ -386,10 +460,37 @@ impl DmaMapper for Access {
             let advice = match cause.kind() {
                 io::ErrorKind::OutOfMemory => "raise the limit of locked memory (ulimit -l, LimitMEMLOCK=)",
                 io::ErrorKind::StorageFull => "raise vfio_iommu_type1.dma_entry_limit",
+                _ if cause.raw_os_error() == Some(EFAULT) => "memory that is lent must be mapped, and writable",
                 _ => "see what the kernel says (dmesg)",
             };
-            DmaError::Map { iova, bytes: arena.len() as u64, cause: format!("{error} ({cause})"), advice }
+            DmaError::Map { iova, bytes: len as u64, cause: format!("{error} ({cause})"), advice }
         })
+    }
+}
+
+impl DmaMapper for Access {
+    fn arena(&self, len: usize) -> Result<Arena, DmaError> {
+        match self.memory {
+            Memory::Physical => Arena::contiguous(len),
+            Memory::Group(_) | Memory::Cdev(_) => Arena::huge_if_possible(len),
+        }
+    }
+
+    fn map(&self, iova: Iova, arena: &Arena) -> Result<(), DmaError> {
+        // SAFETY: no reference to an arena's memory is ever made (see `dma`), and the heap unmaps it for the device before
+        // the mapping of this process goes.
+        unsafe { self.map_memory(iova, arena.address(), arena.len()) }
+    }
+
+    fn map_pages(&self, iova: Iova, pages: &Pages) -> Result<(), DmaError> {
+        if matches!(self.memory, Memory::Physical) {
+            return Err(DmaError::NotLendable {
+                cause: "without an IOMMU memory must be contiguous and stay at its place",
+                advice: "take the buffer from the platform's own memory (DmaHeap::allocate)",
+            });
+        }
+        // SAFETY: who lent the memory keeps it, and makes no reference to it, until it is unmapped for the device.
+        unsafe { self.map_memory(iova, pages.address(), pages.len()) }
     }
 
     fn unmap(&self, iova: Iova, len: u64) -> Result<(), DmaError> {
@@ -397,6 +498,7 @@ impl DmaMapper for Access {
             Memory::Group(_) if self.closed.load(Ordering::Acquire) => return Ok(()),
             Memory::Group(container) => container.vfio_dma_unmap(iova.get(), len as usize),
             Memory::Cdev(iommufd) => iommufd.vfio_dma_unmap(iova.get(), len as usize),
+            Memory::Physical => return Ok(()),
         };
         unmapped.map_err(|error| {
             let cause = format!("{error} ({})", io::Error::last_os_error());

@@ -3,6 +3,7 @@
 //! ```text
 //!  sysfs    who the function is, which driver has it, which IOMMU group it is in
 //!  access   the way in: group + container (type 1 v2), or iommufd + device cdev; memory and its ranges
+//!  noiommu  the way in where there is no IOMMU, for who asks for it
 //!  bar      BAR0, mapped whole or around the MSI-X table
 //! ```
 //!
@@ -11,6 +12,7 @@
 
 mod access;
 mod bar;
+mod noiommu;
 mod sysfs;
 
 pub use access::Api;
@@ -41,6 +43,8 @@ const MEMORY_AND_BUS_MASTER: u16 = 0x6;
 pub struct Options {
     /// Which of the kernel's interfaces.
     pub api: Api,
+    /// Take a function also where no IOMMU keeps it from the rest of the machine's memory. Changes nothing where one does.
+    pub unsafe_noiommu: bool,
 }
 
 /// A function behind the kernel's vfio-pci.
@@ -59,7 +63,7 @@ impl VfioPlatform {
     /// Takes the function at `address`.
     pub fn open(address: &Address, options: Options) -> Result<VfioPlatform, PlatformError> {
         let function = sysfs::Function::find(address)?;
-        let (access, device) = Access::open(&function, options.api)?;
+        let (access, device) = Access::open(&function, options)?;
         let failed = |cause: String| PlatformError::Open {
             address: address.to_string(),
             cause,
@@ -69,7 +73,7 @@ impl VfioPlatform {
         device.check().map_err(failed)?;
         reset(&device, &identity)?;
         enable(&device).map_err(|error| failed(format!("its command register cannot be written: {error}")))?;
-        let bar = Bar::map(&device).map_err(failed)?;
+        let bar = device.bar0().and_then(|region| Bar::map(&region, &device)).map_err(failed)?;
         let count = device.vectors().min(MOST_VECTORS);
         if count == 0 {
             return Err(failed("it has no MSI-X interrupts".into()));
@@ -92,12 +96,6 @@ impl VfioPlatform {
     /// Which of the kernel's interfaces it was taken through.
     pub fn api(&self) -> Api {
         self.access.api()
-    }
-
-    /// Reads PCI configuration space; bytes that the kernel does not show read all ones.
-    pub fn read_config(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
-        out.fill(0xff);
-        self.device.read_config(offset, out)
     }
 }
 
@@ -163,6 +161,11 @@ impl Platform for VfioPlatform {
 
     fn dma_heap(&self) -> DmaHeap {
         self.heap.clone()
+    }
+
+    fn read_config(&self, offset: u64, out: &mut [u8]) -> std::io::Result<()> {
+        out.fill(0xff);
+        self.device.read_config(offset, out)
     }
 
     fn reset(&self) -> Result<(), PlatformError> {

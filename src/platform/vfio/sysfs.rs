@@ -62,6 +62,8 @@ pub(super) struct Function {
     pub device: u16,
     /// IOMMU group.
     pub group: u32,
+    /// The group stands for no IOMMU: the kernel's no-IOMMU mode made it up.
+    pub no_iommu: bool,
     /// The kernel offers a device of its own for it (`vfio-dev`).
     pub has_cdev: bool,
 }
@@ -104,7 +106,17 @@ impl Function {
             }
         }
         let has_cdev = path.join("vfio-dev").is_dir();
-        Ok(Function { address: *address, path, vendor: vendor as u16, device: device as u16, group, has_cdev })
+        let name = std::fs::read_to_string(path.join("iommu_group/name")).unwrap_or_default();
+        let no_iommu = name.trim() == "vfio-noiommu";
+        Ok(Function {
+            address: *address,
+            path,
+            vendor: vendor as u16,
+            device: device as u16,
+            group,
+            no_iommu,
+            has_cdev,
+        })
     }
 }
 

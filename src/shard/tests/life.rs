@@ -9,6 +9,7 @@
 //! | what the device placed is read before its tags lose their meaning, also when the connection is removed | `a_removal_reads_what_was_placed` |
 //! | an admin connection waits for the controller to be down | `an_admin_connection_closes_when_its_controller_is_down` |
 //! | counters do not go back when connections go | `counters_survive_their_connections` |
+//! | a target that moves to another MAC address is asked for and found: connections go on, new ones come up | `a_target_that_moves_is_found` |
 //! | an idle shard polls about once a second and does nothing | `an_idle_shard_is_idle` |
 //! | a shard that cannot be is refused and leaves nothing | `an_impossible_shard_leaves_nothing` |
 //! | connections that are open when the shard is closed come back whole | `an_open_connection_is_cut_off_safely` |
@@ -22,7 +23,9 @@ use firmware_iface::caps::CmdHcaCap;
 use hw_regs::eqe::EventType;
 use hw_regs::layout::Access;
 use smoltcp::wire::{IpAddress, Ipv4Packet, TcpPacket};
+use std::cell::Cell;
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -334,4 +337,64 @@ fn an_open_connection_is_cut_off_safely() {
         assert_eq!((left.under_way, left.done.len()), (0, 4));
         left.expect_nothing();
     }
+}
+
+/// While `moved` is set the target is at another MAC address. It says so only if it is asked, and hears nothing that is sent to
+/// where it is not.
+fn may_move(world: &mut World, moved: &Rc<Cell<bool>>) {
+    const NEW: [u8; 6] = [0x02, 0, 0, 0, 0x44, 0x99];
+    let old = nvme_target::Config::default().mac;
+    let there = Rc::clone(moved);
+    world.to_target = Box::new(move |mut frame| {
+        let (here, gone) = if there.get() { (NEW, old) } else { (old, NEW) };
+        if frame[..6] == gone {
+            return None;
+        }
+        if frame[..6] == here {
+            frame[..6].copy_from_slice(&old);
+        }
+        Some(frame)
+    });
+    let there = Rc::clone(moved);
+    world.to_host = Box::new(move |mut frame| {
+        if there.get() {
+            frame[6..12].copy_from_slice(&NEW);
+            // The sender's address in an answer (RFC 826); the target does not ask, it answers where it was asked from.
+            if frame[12..14] == [8, 6] {
+                frame[22..28].copy_from_slice(&NEW);
+            }
+        }
+        Some(frame)
+    });
+}
+
+#[test]
+fn a_target_that_moves_is_found() {
+    let mut world = World::new();
+    let moved = Rc::new(Cell::new(false));
+    may_move(&mut world, &moved);
+    let admin = world.admin();
+    let id = world.io(admin, 1, 4, true);
+    world.run_for(Duration::from_secs(2));
+    moved.set(true);
+    // Three timeouts, of 0.2, 0.4 and 0.8 s; what the fourth sends reaches it, before commands time out and long before the
+    // lifetime of what was known is over.
+    world.read(id, 0, 64);
+    world.until("the read", 5, |world| world.is_done(0));
+    assert!(world.status_is_success(0));
+    assert_eq!(world.shard.interface_counters().neighbors_doubted, 2, "with the third and the fourth");
+    assert_eq!(world.shard.totals().tcp.timeouts, 4);
+    world.run_for(Duration::from_secs(2));
+    moved.set(false);
+    let began = world.now();
+    // A new connection asks with the first SYN that is not answered, and its third arrives.
+    let other = world.io(admin, 2, 4, true);
+    assert!(world.now() - began < Duration::from_secs(10));
+    world.read(other, 1, 64);
+    world.read(id, 2, 64);
+    world.until("the reads", 5, |world| world.is_done(1) && world.is_done(2));
+    assert!(world.status_is_success(1) && world.status_is_success(2));
+    assert_eq!(world.shard.interface_counters().neighbors_doubted, 4);
+    world.close_all(&[id, other, admin]);
+    world.close_clean();
 }

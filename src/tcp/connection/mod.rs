@@ -480,6 +480,12 @@ impl<P: Payload> Connection<P> {
         self.rtt.smoothed()
     }
 
+    /// How often in a row the peer owed an answer and none came: retransmission timeouts since the last round trip was measured, or
+    /// keepalive probes. Zero-window probes do not count.
+    pub fn unanswered(&self) -> u32 {
+        self.rtt.backoff().max(self.keepalive_sent)
+    }
+
     /// Congestion window, in bytes.
     pub fn congestion_window(&self) -> u32 {
         self.congestion.window()

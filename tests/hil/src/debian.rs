@@ -4,14 +4,14 @@
 //! what was resolved is printed. Programs of a newer Debian run on an older one through their own loader.
 
 use crate::Error;
-use std::hash::{Hash, Hasher};
+use crate::own::fingerprint;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Suites: kernels of three generations; QEMU with a vfio-user client came after the newest of them (10.1).
-const OLD: &str = "bookworm";
+pub const OLD: &str = "bookworm";
 const STABLE: &str = "trixie";
-const BACKPORTS: &str = "trixie-backports";
+pub const STABLE_BACKPORTS: &str = "trixie-backports";
 /// The kernel without drivers for hardware that a virtual machine does not have: small, and all that is needed.
 const FLAVOUR: &str = "cloud-amd64";
 
@@ -45,7 +45,8 @@ pub struct Debian {
     pub resolved: String,
 }
 
-fn run(command: &mut Command) -> Result<String, Error> {
+/// Runs a program for what it prints.
+pub fn run(command: &mut Command) -> Result<String, Error> {
     let output = command.output().map_err(|error| Error::of(format!("{command:?}: {error}")))?;
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
@@ -82,18 +83,17 @@ impl Debian {
     /// Fetches into `folder` what is not there yet.
     pub fn fetch(folder: &Path) -> Result<Debian, Error> {
         // What was asked for is in its name, so that a folder that lacks something is filled up.
-        let mut asked_for = std::hash::DefaultHasher::new();
-        (MACHINE, TOOLS, [OLD, STABLE, BACKPORTS]).hash(&mut asked_for);
-        let stamp = folder.join(format!("resolved-{:016x}", asked_for.finish()));
+        let asked_for = fingerprint([MACHINE, TOOLS, &[OLD, STABLE, STABLE_BACKPORTS]].concat().join(" ").as_bytes());
+        let stamp = folder.join(format!("resolved-{asked_for:016x}"));
         if let Ok(resolved) = std::fs::read_to_string(&stamp) {
             return Debian::found(folder, resolved);
         }
         let apt = Apt::new(folder)?;
         apt.get(&["update"])?;
         let into = |suite| ["-y", "--no-install-recommends", "--download-only", "-t", suite, "install"];
-        apt.get(&[&into(BACKPORTS)[..], MACHINE].concat())?;
+        apt.get(&[&into(STABLE_BACKPORTS)[..], MACHINE].concat())?;
         apt.get(&[&into(STABLE)[..], TOOLS].concat())?;
-        for suite in [OLD, STABLE, BACKPORTS] {
+        for suite in [OLD, STABLE, STABLE_BACKPORTS] {
             let version = apt.kernel(suite)?;
             // From 7.2 on image and modules are packages of their own.
             let one = format!("linux-image-{version}");
@@ -166,13 +166,14 @@ impl Debian {
 }
 
 /// A private apt folder.
-struct Apt {
+pub struct Apt {
     folder: PathBuf,
     config: PathBuf,
 }
 
 impl Apt {
-    fn new(folder: &Path) -> Result<Apt, Error> {
+    /// In a folder of the cache.
+    pub fn new(folder: &Path) -> Result<Apt, Error> {
         let folder = std::path::absolute(folder.join("apt"))?;
         for sub in ["lists/partial", "cache/archives/partial", "etc/apt/apt.conf.d", "etc/apt/preferences.d"] {
             std::fs::create_dir_all(folder.join(sub))?;
@@ -181,7 +182,7 @@ impl Apt {
         let keyring = "/usr/share/keyrings/debian-archive-keyring.gpg";
         let mirror = mirror()?;
         let line = |suite: &str| format!("deb [signed-by={keyring}] {mirror} {suite} main\n");
-        std::fs::write(folder.join("sources.list"), [OLD, STABLE, BACKPORTS].map(line).concat())?;
+        std::fs::write(folder.join("sources.list"), [OLD, STABLE, STABLE_BACKPORTS].map(line).concat())?;
         let config = folder.join("apt.conf");
         let at = folder.display();
         let text = format!(
@@ -201,12 +202,32 @@ impl Apt {
         command
     }
 
-    fn get(&self, arguments: &[&str]) -> Result<(), Error> {
+    /// `apt-get`.
+    pub fn get(&self, arguments: &[&str]) -> Result<(), Error> {
         run(self.command("apt-get").arg("-qq").args(arguments)).map(drop)
     }
 
     fn download(&self, packages: &[&str]) -> Result<(), Error> {
         self.get(&[&["download"], packages].concat())
+    }
+
+    /// Downloads packages into a folder.
+    pub fn download_into(&self, folder: &Path, packages: &[&str]) -> Result<(), Error> {
+        run(self.command("apt-get").current_dir(folder).args(["-qq", "download"]).args(packages)).map(drop)
+    }
+
+    /// Name and version of a suite's kernel source package.
+    pub fn source(&self, suite: &str) -> Result<(String, String), Error> {
+        let package = format!("linux-source/{suite}");
+        let text = run(self.command("apt-cache").args(["show", &package]))?;
+        let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        let name = field("Depends:").and_then(|depends| depends.split([' ', ',']).next());
+        match (name, field("Version:")) {
+            (Some(name), Some(version)) if name.starts_with("linux-source-") => {
+                Ok((name.to_owned(), version.to_owned()))
+            }
+            _ => Err(Error::of(format!("{package} names no source: {text}"))),
+        }
     }
 
     fn knows(&self, package: &str) -> bool {

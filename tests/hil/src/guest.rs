@@ -188,7 +188,10 @@ impl Guest<'_> {
         // On a busy machine the emulated timer is late for the kernel's test of it, which panics.
         let iommu = if self.iommu { "intel_iommu=on" } else { "intel_iommu=off" };
         qemu.arg("-kernel").arg(self.kernel).arg("-initrd").arg(initrd);
-        qemu.args(["-append", &format!("console=ttyS0 loglevel=5 panic=-1 no_timer_check {iommu}")]);
+        qemu.args([
+            "-append",
+            &format!("console=ttyS0 loglevel=5 panic=-1 no_timer_check null_blk.nr_devices=0 {iommu}"),
+        ]);
         qemu.stdin(Stdio::null()).stdout(Stdio::null()).stderr(fs::File::create(folder.join("qemu.err"))?);
         Ok(qemu)
     }

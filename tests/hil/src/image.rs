@@ -2,9 +2,9 @@
 
 use crate::Error;
 use crate::debian::{Debian, Kernel};
+use crate::own::fingerprint;
 use std::collections::HashSet;
 use std::fs;
-use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -131,10 +131,10 @@ pub fn elf_kernel(debian: &Debian, kernel: &Kernel, cache: &Path) -> Result<Path
 /// What busybox is called.
 const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkdir rmdir poweroff grep sed hexdump dd ln awk cut \
                        head tail wc tr seq basename readlink sync tar kill ps rm cp mv test uname timeout touch chmod cmp \
-                       md5sum sha256sum true false printf expr date find sort ulimit stat pidof nc unshare nsenter rmmod \
+                       md5sum sha256sum true false printf expr date find sort ulimit stat pidof chown nc unshare nsenter rmmod \
                        lsmod ifconfig vconfig arp uniq xargs";
 /// Programs of the guest that are not static, with their libraries and loader: where the packages have them.
-const DYNAMIC: &[(&str, &str)] = &[
+const DYNAMIC: [(&str, &str); 5] = [
     ("usr/sbin/ethtool", "bin/ethtool"),
     ("usr/lib/x86_64-linux-gnu/libmnl.so.0", "lib/x86_64-linux-gnu/libmnl.so.0"),
     ("usr/lib/x86_64-linux-gnu/libm.so.6", "lib/x86_64-linux-gnu/libm.so.6"),
@@ -145,7 +145,7 @@ const DYNAMIC: &[(&str, &str)] = &[
 const INIT: &str = include_str!("../guest/init");
 
 /// The first file system of a guest: busybox, the modules with what they need, in the order in which they load. Those of
-/// `later` wait for a script that loads what `/later.load` lists.
+/// `later` wait for a script that loads what `/later.load` lists. A kernel without modules needs none.
 pub fn base(
     debian: &Debian,
     kernel: &Kernel,
@@ -153,10 +153,10 @@ pub fn base(
     later: &[&str],
     cache: &Path,
 ) -> Result<PathBuf, Error> {
-    // What it was made of is in its name, so that an old one is not taken for it.
-    let mut made_of = std::hash::DefaultHasher::new();
-    (modules, later, APPLETS, DYNAMIC, INIT).hash(&mut made_of);
-    let out = cache.join(format!("{}-{:016x}.base.cpio", kernel.version, made_of.finish()));
+    let dynamic = DYNAMIC.map(|(from, to)| [from, to].join(" ")).join(" ");
+    let content = [INIT, APPLETS, &dynamic, &modules.join(" "), "later", &later.join(" ")].concat();
+    let content = fingerprint(content.as_bytes());
+    let out = cache.join(format!("{}-{content:016x}.base.cpio", kernel.version));
     if out.exists() {
         return Ok(out);
     }
@@ -169,14 +169,16 @@ pub fn base(
     for (from, to) in DYNAMIC {
         archive.file(to, true, &fs::read(debian.file(from))?);
     }
-    let library =
-        ["usr/lib/modules", "lib/modules"].map(|at| kernel.folder.join(at)).into_iter().find(|at| at.is_dir());
-    let library = library.ok_or_else(|| Error::of(format!("no modules in {}", kernel.folder.display())))?;
     let mut seen = HashSet::new();
     for (list, modules) in [("modules.load", modules), ("later.load", later)] {
         let mut load = String::new();
-        for module in modules {
-            add_module(debian, &library, module, &mut seen, &mut archive, &mut load)?;
+        if !modules.is_empty() {
+            let library =
+                ["usr/lib/modules", "lib/modules"].map(|at| kernel.folder.join(at)).into_iter().find(|at| at.is_dir());
+            let library = library.ok_or_else(|| Error::of(format!("no modules in {}", kernel.folder.display())))?;
+            for module in modules {
+                add_module(debian, &library, module, &mut seen, &mut archive, &mut load)?;
+            }
         }
         archive.file(list, false, load.as_bytes());
     }

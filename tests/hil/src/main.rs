@@ -16,9 +16,11 @@
 mod debian;
 mod guest;
 mod image;
+mod mlx5;
+mod own;
 mod scenarios;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use std::fmt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
@@ -48,15 +50,17 @@ impl From<std::io::Error> for Error {
 
 /// Hardware in the loop: the driver in a virtual machine, on the kernel's VFIO.
 #[derive(Parser)]
-#[command(name = "hil", max_term_width = 120)]
+#[command(name = "hil", max_term_width = 120, args_conflicts_with_subcommands = true)]
 struct Options {
+    #[command(subcommand)]
+    step: Option<Step>,
     /// Run only scenarios whose name contains this; may be given again.
     only: Vec<String>,
     /// List the scenarios and end.
     #[arg(long)]
     list: bool,
     /// Folder for packages and images, which later runs use again.
-    #[arg(long, value_name = "DIR", default_value = "target/hil")]
+    #[arg(long, global = true, value_name = "DIR", default_value = "target/hil")]
     cache: PathBuf,
     /// Keep the folder of every scenario, not only of those that failed.
     #[arg(long)]
@@ -67,6 +71,13 @@ struct Options {
     /// Take the programs as they were built last.
     #[arg(long)]
     built: bool,
+}
+
+/// What else can be done.
+#[derive(Subcommand)]
+enum Step {
+    /// Build the kernel that scenarios of iommufd and of no IOMMU need, some ten minutes once; without it they are skipped.
+    Kernel,
 }
 
 fn main() -> ExitCode {
@@ -88,6 +99,10 @@ fn main() -> ExitCode {
 pub struct Programs {
     /// The driver's binary, for the guest.
     pub cxddp: PathBuf,
+    /// What shows all that can be read of a function, for the guest.
+    pub regdump: PathBuf,
+    /// The operator's tool, for the guest.
+    pub bind: PathBuf,
     /// The virtual ConnectX, for this machine.
     pub vnic: PathBuf,
 }
@@ -107,13 +122,19 @@ fn build(as_they_are: bool) -> Result<Programs, Error> {
             false => Err(Error::of(format!("{command:?} failed"))),
         }
     };
+    // A target that is named keeps build scripts ordinary.
+    let tools = ["cxddp", "cxddp-regdump", "cxddp-bind"];
+    let mut guest = vec!["--target", TARGET];
+    for (package, tool) in ["connectx-ddp", "cxddp-regdump", "cxddp-bind"].into_iter().zip(tools) {
+        guest.extend(["-p", package, "--bin", tool]);
+    }
     if !as_they_are {
-        // A target that is named keeps build scripts ordinary.
-        build(&["--target", TARGET, "--bin", "cxddp"], "-C target-feature=+crt-static")?;
+        build(&guest, "-C target-feature=+crt-static")?;
         build(&["--package", "cxddp-vnic"], "")?;
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    Ok(Programs { cxddp: target.join(TARGET).join("release/cxddp"), vnic: target.join("release/cxddp-vnic") })
+    let [cxddp, regdump, bind] = tools.map(|tool| target.join(TARGET).join("release").join(tool));
+    Ok(Programs { cxddp, regdump, bind, vnic: target.join("release/cxddp-vnic") })
 }
 
 fn run(options: &Options) -> Result<u32, Error> {
@@ -121,13 +142,18 @@ fn run(options: &Options) -> Result<u32, Error> {
     let mut bench = scenarios::Bench::new(&options.cache);
     let chosen = |name: &str| options.only.is_empty() || options.only.iter().any(|part| name.contains(part.as_str()));
     if options.list {
-        scenarios::ALL.iter().for_each(|scenario| println!("{:<28} {}", scenario.name, scenario.about));
+        scenarios::all().for_each(|scenario| println!("{:<28} {}", scenario.name, scenario.about));
+        return Ok(0);
+    }
+    if let Some(Step::Kernel) = options.step {
+        let kernel = own::build(&options.cache)?;
+        println!("{} ({:.1} s)", kernel.display(), began.elapsed().as_secs_f64());
         return Ok(0);
     }
     bench.prepare(|| build(options.built))?;
     println!("{} ({:.1} s to prepare)", bench.resolved(), began.elapsed().as_secs_f64());
     let mut failed = 0;
-    for scenario in scenarios::ALL.iter().filter(|scenario| chosen(scenario.name)) {
+    for scenario in scenarios::all().filter(|scenario| chosen(scenario.name)) {
         failed += bench.run(scenario, options.kernel.as_deref(), options.keep)?;
     }
     println!("{:.1} s in all", began.elapsed().as_secs_f64());

@@ -2,7 +2,7 @@
 
 use crate::debian::{Debian, Kernel};
 use crate::guest::{Guest, Outcome};
-use crate::{Error, Programs, image};
+use crate::{Error, Programs, image, mlx5, own};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,14 +19,13 @@ const MODULES: &[&str] = &[
     "null_blk",
     "nvmet",
     "nvmet-tcp",
+    "uio_pci_generic",
 ];
 
-/// The stock driver, which a script loads when it wants it.
-const STOCK: &[&str] = &["mlx5_core", "8021q"];
-
-/// Binds the first function to vfio-pci with the kernel's own files.
+/// Binds functions to vfio-pci with the kernel's own files, and lets it take those that no IOMMU is in front of.
 const BIND: &str = r#"
 bind() { echo vfio-pci > /sys/bus/pci/devices/$1/driver_override && echo $1 > /sys/bus/pci/drivers_probe; }
+noiommu() { echo 1 > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode; }
 set -- $NIC
 PF=$1 VF=$2
 "#;
@@ -35,7 +34,7 @@ PF=$1 VF=$2
 const READ: &str = r#"
 read_it() {
     d=$1; shift
-    cxddp read --device $d --vfio group --ip 192.168.44.${IP:-10}/24 --target 192.168.44.20 \
+    cxddp read --device $d --vfio ${VFIO:-group} --ip 192.168.44.${IP:-10}/24 --target 192.168.44.20 \
         --nqn nqn.2026-01.io.connectx-ddp:target --pattern 1 --json "$@"
 }
 "#;
@@ -72,68 +71,15 @@ read_linux() {
 }
 "#;
 
-/// Linux's own driver of the ConnectX, out of Debian's package: what it says is what the model is judged by. `near` runs
-/// beside its interface, `far` beside the peer's, in a network namespace of its own: nothing passes but over the wire.
-const MLX5: &str = r#"
-mlx5() {
-    for m in $(cat /later.load); do insmod /mods/$m || return 1; done
-    interface
+/// What an operator does: gives the function a driver that is not VFIO's, asks for its driver, and works as a user without
+/// rights.
+const OPERATOR: &str = r#"
+other_driver() {
+    echo uio_pci_generic > /sys/bus/pci/devices/$1/driver_override && echo $1 > /sys/bus/pci/drivers_probe
 }
-interface() {
-    t=0
-    while [ ! -d /sys/bus/pci/devices/$PF/net ] && [ $t -lt 100 ]; do sleep 0.1; t=$((t + 1)); done
-    MLX=$(ls /sys/bus/pci/devices/$PF/net | head -n 1)
-    [ -n "$MLX" ] && ip link set $MLX up && carrier 1
-}
-carrier() {
-    t=0
-    while [ "$(cat /sys/class/net/$MLX/carrier)" != $1 ] && [ $t -lt 100 ]; do sleep 0.1; t=$((t + 1)); done
-    [ "$(cat /sys/class/net/$MLX/carrier)" = $1 ]
-}
-near() { "$@"; }
-far() { nsenter -t $NS -n "$@"; }
-peer() {
-    for i in /sys/class/net/*; do
-        case "$(readlink $i/device/driver)" in */virtio_net) ETH=$(basename $i);; esac
-    done
-    unshare -n sleep 100000 &
-    NS=$!
-    while [ "$(readlink /proc/$NS/ns/net)" = "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
-    ip link set $ETH netns $NS && far ip link set lo up && far ip addr add 10.1.0.2/24 dev $ETH && \
-        far ip addr add fd00::2/64 dev $ETH && far ip link set $ETH up && ip addr add 10.1.0.1/24 dev $MLX && \
-        ip addr add fd00::1/64 dev $MLX && sleep 2
-}
-mtu() { ip link set $MLX mtu $1 && far ip link set $ETH mtu $1 && carrier 1; }
-tcp() {
-    rm -f /tmp/out.$4 /tmp/done.$4
-    ( sleep 600 | { $2 nc -l -p $4 > /tmp/out.$4; touch /tmp/done.$4; } ) &
-    sleep 0.5
-    $1 nc $3 $4 < /tmp/in
-    t=0
-    while [ ! -e /tmp/done.$4 ] && [ $t -lt 600 ]; do sleep 0.1; t=$((t + 1)); done
-    cmp /tmp/in /tmp/out.$4 && rm /tmp/out.$4 && echo "tcp $1 to $3 ok"
-}
-again() { interface && ip addr add 10.1.0.1/24 dev $MLX && sleep 1 && ping -c 1 10.1.0.2 && echo came again; }
-counted() { awk -v name="$1:" '$1 == name { n = $2 } END { exit !(n > 0) }' /tmp/s || { echo "$1 is 0"; return 1; }; }
-vlan() {
-    vconfig add $MLX 7 && far vconfig add $ETH 7 && ip addr add 10.7.0.1/24 dev $MLX.7 && ip link set $MLX.7 up && \
-        far ip addr add 10.7.0.2/24 dev $ETH.7 && far ip link set $ETH.7 up && sleep 1 && ping -c 2 -s 1400 10.7.0.2 && \
-        tcp far near 10.7.0.1 6200 && vconfig rem $MLX.7 && echo vlan ok
-}
-promiscuous() {
-    n=$(cat /sys/class/net/$MLX/statistics/rx_packets)
-    far arp -s 10.1.0.77 02:00:00:00:77:77 && ip link set $MLX promisc on && sleep 0.5 && \
-        { far ping -c 20 -A -W 1 10.1.0.77 > /dev/null; ip link set $MLX promisc off; } && sleep 1 && \
-        [ $(($(cat /sys/class/net/$MLX/statistics/rx_packets) - n)) -ge 20 ] && echo promiscuous ok
-}
-clean() {
-    dmesg | grep -iE 'mlx5|warning|bug:|csum|timed out|call trace' > /tmp/log
-    ! grep -vE "$KNOWN" /tmp/log
-}
-KNOWN='firmware version|Flow counters bulk query buffer size increased|clocksource: |available PCIe bandwidth|MLX5E: StrdRq|Link (up|down)|(entered|left) promiscuous mode'
-# The model has no vendor-specific capability, no precision time measurement, and no flow counters; the emulated clock is
-# late when the machine is busy. The last one is what the driver says of promiscuous mode.
-KNOWN="$KNOWN|Failed to get valid vendor specific ID|PTM is not supported|S-tagged traffic will be dropped"
+driver_of() { basename $(readlink /sys/bus/pci/devices/$1/driver); }
+echo 'op:x:1000:1000::/tmp:/bin/sh' > /etc/passwd
+as_user() { /bin/busybox su op -c "$*"; }
 "#;
 
 /// On which kernels a scenario runs.
@@ -143,6 +89,8 @@ pub enum On {
     Every,
     /// The newest.
     Newest,
+    /// Our own, which offers what Debian's do not.
+    Own,
 }
 
 /// One thing that must hold, shown by one boot.
@@ -171,7 +119,8 @@ pub struct Scenario {
     pub status: i32,
 }
 
-const BASIC: Scenario = Scenario {
+/// What most have in common.
+pub const BASIC: Scenario = Scenario {
     name: "",
     about: "",
     on: On::Newest,
@@ -185,14 +134,65 @@ const BASIC: Scenario = Scenario {
     status: 0,
 };
 
-/// All of them.
-pub const ALL: &[Scenario] = &[
+/// All of them, those of the kernel's own driver last.
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    ALL.iter().chain(mlx5::ALL)
+}
+
+const ALL: &[Scenario] = &[
     Scenario {
         name: "probe-group",
         about: "the function comes up and goes down through group and container, twice, on every kernel",
         on: On::Every,
         script: "bind $PF && cxddp probe --device $PF --vfio group && cxddp probe --device $PF --json",
         expects: &["\"vendor_id\":\"0x15b3\"", "\"link_up\":true", "\"why_not\":[]"],
+        ..BASIC
+    },
+    Scenario {
+        name: "probe-cdev",
+        about: "the function comes up and goes down through iommufd and its device cdev, which is taken by itself where there is one",
+        on: On::Own,
+        script: "bind $PF && cxddp probe --device $PF --vfio cdev && RUST_LOG=info cxddp probe --device $PF --json",
+        expects: &["iommufd and cdev", "\"link_up\":true", "\"why_not\":[]"],
+        ..BASIC
+    },
+    Scenario {
+        name: "regdump",
+        about: "everything that can be read of the function is shown through group and container, before and after a probe",
+        on: On::Every,
+        script: "bind $PF && cxddp-regdump --device $PF --vfio group --save /a && cxddp probe --device $PF && \
+                 cxddp-regdump --device $PF --vfio group --save /b && cxddp-regdump diff /a /b --section pci,caps,ports && \
+                 cxddp-regdump /b --json",
+        expects: &[
+            r#""format":"connectx-ddp regdump""#,
+            r#""problems":[]"#,
+            "MSI-X (capability 0x11",
+            r#""meanings":{"admin_status":"UP","oper_status":"UP"}"#,
+            r#""zerocopy":1"#,
+        ],
+        ..BASIC
+    },
+    Scenario {
+        name: "regdump-cdev",
+        about: "the same through iommufd and its device cdev",
+        on: On::Own,
+        script: "bind $PF && cxddp-regdump --device $PF --vfio cdev --json",
+        expects: &[r#""problems":[]"#, "MSI-X (capability 0x11", r#""zerocopy":1"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "regdump-running",
+        about: "a driver that has the function, and sleeps on its interrupts, shows it through its socket and goes on",
+        script: "bind $PF; read_it $PF --interrupts --passes 1000 --stats-socket /tmp/s > /tmp/o & traffic; \
+                 cxddp-regdump --device socket:/tmp/s && cxddp stats --from /tmp/s; kill $(pidof cxddp); wait $!; cat /tmp/o",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[
+            "told by the driver that runs on it",
+            "nvmeotcp_zero_copy_en=1",
+            "RESP_SEND",
+            "session 0: live",
+            r#""bytes_wrong":0"#,
+        ],
         ..BASIC
     },
     Scenario {
@@ -210,6 +210,63 @@ pub const ALL: &[Scenario] = &[
         script: "bind $PF; cxddp probe --device $PF",
         expects: &["intel_iommu=on"],
         status: 2,
+        ..BASIC
+    },
+    Scenario {
+        name: "noiommu-refused",
+        about: "a function in the kernel's no-IOMMU mode is refused unless that is asked for, with what it risks",
+        on: On::Own,
+        iommu: false,
+        script: "noiommu && bind $PF && cxddp probe --device $PF",
+        expects: &["no IOMMU stands in front of it", "--unsafe-noiommu"],
+        status: 2,
+        ..BASIC
+    },
+    Scenario {
+        name: "noiommu",
+        about: "with its flag the function comes up without an IOMMU, warns, and places a namespace by physical addresses",
+        on: On::Own,
+        iommu: false,
+        script: "echo 64 > /proc/sys/vm/nr_hugepages; noiommu && bind $PF && cxddp probe --device $PF --unsafe-noiommu && \
+                 read_it $PF --unsafe-noiommu --offload require --data-digest",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &["can read and write all memory", "all of it on huge pages", r#""verified":true"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "noiommu-without-huge-pages",
+        about: "without huge pages there is no contiguous memory: refused with the command that reserves them",
+        on: On::Own,
+        iommu: false,
+        script: "noiommu && bind $PF && cxddp probe --device $PF --unsafe-noiommu",
+        expects: &["can read and write all memory", "/proc/sys/vm/nr_hugepages"],
+        status: 1,
+        ..BASIC
+    },
+    Scenario {
+        name: "huge-pages",
+        about: "DMA memory is on huge pages where some are free, and on ordinary ones where they run out",
+        script: "bind $PF && cxddp probe --device $PF && echo 64 > /proc/sys/vm/nr_hugepages && cxddp probe --device $PF && \
+                 echo 1 > /proc/sys/vm/nr_hugepages && cxddp probe --device $PF --json",
+        expects: &["none of it on huge pages", "all of it on huge pages", r#""dma_huge_bytes":0"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "pinned",
+        about: "reads are placed into memory of the process, lent in pieces that begin and end anywhere",
+        on: On::Every,
+        script: "bind $PF && read_it $PF --offload require --buffers pinned --size 2M",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[r#""verified":true"#, r#""queues_offloaded":2"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "pinned-cdev",
+        about: "the same through iommufd",
+        on: On::Own,
+        script: "bind $PF && VFIO=cdev read_it $PF --offload require --buffers pinned --size 2M",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[r#""verified":true"#, r#""queues_offloaded":2"#],
         ..BASIC
     },
     Scenario {
@@ -315,67 +372,81 @@ pub const ALL: &[Scenario] = &[
         ..BASIC
     },
     Scenario {
-        name: "mlx5-probe",
-        about: "the kernel's own driver probes the physical function, its interface comes up, the kernel's log is clean",
+        name: "bind",
+        about: "cxddp-bind: status, doctor, bind, use, restore; what it had before is what it has again, on every kernel",
         on: On::Every,
-        script: "mlx5 && ip addr show $MLX && clean",
-        iommu: false,
-        expects: &["LOWER_UP"],
+        script: "set -e; other_driver $PF; cxddp-bind status; ! cxddp-bind doctor $PF; cxddp-bind bind --dry-run $PF; \
+                 [ $(driver_of $PF) = uio_pci_generic ]; cxddp-bind bind $PF; cxddp-bind bind $PF; cxddp-bind status; \
+                 cxddp-bind doctor $PF; cxddp probe --device $PF --vfio group --json; cxddp-bind unbind $PF; \
+                 cxddp-bind bind --json $PF; cxddp-bind restore $PF; [ $(driver_of $PF) = uio_pci_generic ]; \
+                 ls /run/cxddp-bind; cxddp-bind restore --json $PF",
+        expects: &[
+            "problem      driver         the kernel's uio_pci_generic has it",
+            ": vfio-pci, IOMMU group ",
+            ": vfio-pci already, IOMMU group ",
+            "(before: driver uio_pci_generic, driver_override uio_pci_generic)",
+            "no problems",
+            r#""vendor_id":"0x15b3""#,
+            ": no driver",
+            ": uio_pci_generic\n",
+        ],
         ..BASIC
     },
     Scenario {
-        name: "mlx5-traffic",
-        about: "the kernel's own driver: ping and TCP both ways, contents compared, IPv4 and IPv6, frames of 1500 and 9000 bytes",
-        on: On::Every,
-        script: "mlx5 && peer && ping -c 3 10.1.0.2 && far ping -c 3 -s 1400 10.1.0.1 && ping -c 2 fd00::2 && \
-                 dd if=/dev/urandom of=/tmp/in bs=1M count=64 2>/dev/null && tcp near far 10.1.0.2 5001 && \
-                 tcp far near 10.1.0.1 5002 && mtu 9000 && ping -c 2 -s 8900 10.1.0.2 && tcp near far 10.1.0.2 5003 && \
-                 tcp far near 10.1.0.1 5004; s=$?; clean && exit $s",
-        iommu: false,
-        peer: true,
-        expects: &["tcp near to 10.1.0.2 ok", "tcp far to 10.1.0.1 ok"],
+        name: "three-commands",
+        about: "what the operator's guide says, as a new user types it: doctor, bind, read; and restore",
+        script: "other_driver $PF; cxddp-bind doctor $PF; cxddp-bind bind $PF && \
+                 cxddp read --device $PF --ip 192.168.44.10/24 --target 192.168.44.20 \
+                 --nqn nqn.2026-01.io.connectx-ddp:target --pattern 1 --data-digest --interrupts --offload require && \
+                 cxddp-bind restore $PF",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[
+            "mend: cxddp-bind bind 0000:01:00.0",
+            "0000:01:00.0: vfio-pci, IOMMU group",
+            "every byte verified",
+            "0000:01:00.0: uio_pci_generic",
+        ],
         ..BASIC
     },
     Scenario {
-        name: "mlx5-offloads",
-        about: "the kernel's own driver: checksums by the device both ways, TSO, receive side scaling over its channels, VLANs, \
-                promiscuous mode, an MTU that is undone, the link taken down and up, moderation",
-        on: On::Every,
-        script: "mlx5 && peer && ethtool -i $MLX && ethtool -k $MLX > /tmp/k && ethtool -l $MLX && ethtool -g $MLX && \
-                 ethtool -T $MLX && ethtool -C $MLX rx-usecs 16 && ethtool $MLX && \
-                 dd if=/dev/urandom of=/tmp/in bs=1M count=2 2>/dev/null && \
-                 for n in 1 2 3 4 5 6 7 8; do tcp far near 10.1.0.1 600$n || exit 1; tcp near far 10.1.0.2 610$n || exit 1; done && \
-                 ethtool -S $MLX > /tmp/s && grep -E '(csum|tso|rx[01]_packets)' /tmp/s && counted rx_csum_complete && \
-                 counted tx_csum_partial && counted tx_tso_packets && counted rx0_packets && counted rx1_packets && \
-                 vlan && promiscuous && ip link set $MLX down && ip link set $MLX up && carrier 1 && sleep 1 && \
-                 ping -c 2 10.1.0.2 && mtu 9000 && mtu 1500 && ping -c 2 10.1.0.2; s=$?; clean && exit $s",
-        iommu: false,
-        peer: true,
-        expects: &["tcp far to 10.1.0.1 ok", "driver: mlx5_core", "vlan ok", "promiscuous ok"],
+        name: "bind-in-use",
+        about: "a function that a driver has open is not taken from it: the kernel would wait without end",
+        script: "cxddp-bind bind $PF && { read_it $PF --interrupts --passes 1000 > /dev/null & } && traffic && \
+                 ! cxddp-bind restore $PF && cxddp-bind doctor $PF > /tmp/o; cat /tmp/o; \
+                 $(sed -n 's/^ *mend: \\(kill [0-9]*\\)$/\\1/p' /tmp/o) && sleep 2 && cxddp-bind restore $PF",
+        vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &["(cxddp) has it open (/dev/vfio/", "(cxddp) has the function open already", ": no driver"],
         ..BASIC
     },
     Scenario {
-        name: "mlx5-life",
-        about: "the kernel's own driver is unloaded and loaded, and the function reset by the kernel between two drivers' times",
-        on: On::Every,
-        script: "mlx5 && peer && ping -c 1 10.1.0.2 && rmmod mlx5_core && insmod /mods/mlx5_core.ko && again && \
-                 d=/sys/bus/pci/drivers/mlx5_core && echo $PF > $d/unbind && echo 1 > /sys/bus/pci/devices/$PF/reset && \
-                 echo $PF > $d/bind && again; s=$?; clean && exit $s",
-        peer: true,
-        expects: &["came again"],
+        name: "doctor-no-iommu",
+        about: "without an IOMMU doctor says so and how to turn it on, and bind refuses",
+        iommu: false,
+        script: "cxddp-bind doctor --json; cxddp-bind bind $PF; cxddp-bind doctor",
+        expects: &[
+            r#""check":"iommu","found":"off, by intel_iommu=off on the kernel's command line""#,
+            "mend: take intel_iommu=off off the kernel's command line",
+            "it is in no IOMMU group: the IOMMU is off",
+        ],
+        status: 1,
         ..BASIC
     },
     Scenario {
-        name: "mlx5-vf",
-        about: "the kernel's own driver has a virtual function too, and talks through it",
-        on: On::Every,
-        script: "PF=$VF && mlx5 && peer && ping -c 2 10.1.0.2 && \
-                 dd if=/dev/urandom of=/tmp/in bs=1M count=8 2>/dev/null && tcp near far 10.1.0.2 5001 && \
-                 tcp far near 10.1.0.1 5002; s=$?; clean && exit $s",
-        iommu: false,
-        peer: true,
-        vfs: 1,
-        expects: &["tcp near to 10.1.0.2 ok", "tcp far to 10.1.0.1 ok"],
+        name: "doctor-memlock",
+        about: "a user with little memory to lock and no rights: doctor names both, and with what it says mended the driver runs",
+        script: "cxddp-bind bind $PF || exit 9; G=$(basename $(readlink /sys/bus/pci/devices/$PF/iommu_group)); \
+                 (ulimit -l 1024; as_user cxddp-bind doctor $PF; as_user cxddp-bind restore $PF; \
+                  chown 1000 /dev/vfio/$G; as_user cxddp probe --device $PF --vfio group) 2>&1; \
+                 K=$(as_user 'ulimit -l 1024; cxddp-bind doctor --json' | sed -n 's/.*\"ulimit -l \\([0-9]*\\) .*/\\1/p'); \
+                 (ulimit -l $K; as_user cxddp-bind doctor $PF && as_user cxddp probe --device $PF --vfio group --json)",
+        expects: &[
+            "problem      memlock        this process may lock 1 MiB",
+            "problem      permissions    this user may not read and write /dev/vfio/",
+            "it takes root: run it with sudo",
+            "memlock",
+            "no problems",
+            r#""why_not":[]"#,
+        ],
         ..BASIC
     },
 ];
@@ -389,8 +460,19 @@ pub struct Bench {
 struct Ready {
     debian: Debian,
     programs: Programs,
-    /// Kernel, ELF file, first file system.
-    kernels: Vec<(Kernel, PathBuf, PathBuf)>,
+    /// Debian's, oldest first.
+    kernels: Vec<Bootable>,
+    /// Ours, if it was built.
+    own: Option<Bootable>,
+}
+
+/// A kernel that can be booted.
+struct Bootable {
+    /// What it is called in the lines of scenarios.
+    label: String,
+    elf: PathBuf,
+    /// First file system.
+    base: PathBuf,
 }
 
 impl Bench {
@@ -405,10 +487,17 @@ impl Bench {
         let debian = Debian::fetch(&self.cache)?;
         let kernels = debian.kernels.iter().map(|kernel| {
             let elf = image::elf_kernel(&debian, kernel, &self.cache)?;
-            Ok((kernel.clone(), elf, image::base(&debian, kernel, MODULES, STOCK, &self.cache)?))
+            let base = image::base(&debian, kernel, MODULES, mlx5::MODULES, &self.cache)?;
+            Ok(Bootable { label: kernel.generation(), elf, base })
         });
         let kernels = kernels.collect::<Result<Vec<_>, Error>>()?;
-        self.ready = Some(Ready { debian, kernels, programs: build()? });
+        let own = own::find(&self.cache).map(|(version, elf)| {
+            let kernel = Kernel { version: format!("own-{version}"), folder: PathBuf::new() };
+            let base = image::base(&debian, &kernel, &[], &[], &self.cache)?;
+            Ok::<_, Error>(Bootable { label: "own".into(), elf, base })
+        });
+        let own = own.transpose()?;
+        self.ready = Some(Ready { debian, kernels, own, programs: build()? });
         Ok(())
     }
 
@@ -418,23 +507,31 @@ impl Bench {
     }
 
     /// Runs a scenario on its kernels, or on the one of them that is named, prints a line for each, and returns how many
-    /// failed.
+    /// failed. One whose kernel is missing is skipped, with a line that says so.
     pub fn run(&self, scenario: &Scenario, only: Option<&str>, keep: bool) -> Result<u32, Error> {
         let ready = self.ready.as_ref().ok_or_else(|| Error::of("the bench is not prepared"))?;
         let kernels = match scenario.on {
             On::Every => &ready.kernels[..],
             On::Newest => &ready.kernels[ready.kernels.len().saturating_sub(1)..],
+            On::Own => ready.own.as_slice(),
         };
+        if kernels.is_empty() {
+            println!("SKIPPED {}: its kernel is not built (cargo hil kernel)", scenario.name);
+        }
         let mut failed = 0;
-        let named = |kernel: &Kernel| only.is_none_or(|version| version == kernel.generation());
-        for (kernel, elf, base) in kernels.iter().filter(|(kernel, ..)| named(kernel)) {
-            let folder = self.cache.join("runs").join(format!("{}-{}", scenario.name, kernel.generation()));
+        let named = |kernel: &&Bootable| only.is_none_or(|version| version == kernel.label);
+        for Bootable { label, elf, base } in kernels.iter().filter(named) {
+            let folder = self.cache.join("runs").join(format!("{}-{label}", scenario.name));
             let _ = std::fs::remove_dir_all(&folder);
             let guest = Guest {
                 kernel: elf,
                 base,
-                programs: &[("cxddp", &ready.programs.cxddp)],
-                script: &format!("{BIND}{READ}{TRAFFIC}{NVMET}{MLX5}{}\n", scenario.script),
+                programs: &[
+                    ("cxddp", &ready.programs.cxddp),
+                    ("cxddp-regdump", &ready.programs.regdump),
+                    ("cxddp-bind", &ready.programs.bind),
+                ],
+                script: &format!("{BIND}{READ}{TRAFFIC}{NVMET}{OPERATOR}{}{}\n", mlx5::SCRIPT, scenario.script),
                 vnic: scenario.vnic,
                 vfs: scenario.vfs,
                 iommu: scenario.iommu,
@@ -448,10 +545,9 @@ impl Bench {
                 .arg(ready.debian.file("usr/share/seabios"));
             let outcome = guest.run(qemu, &ready.programs.vnic, &folder)?;
             let took = outcome.took.as_secs_f64();
-            let generation = kernel.generation();
             match verdict(scenario, &outcome) {
                 Ok(()) => {
-                    println!("ok      {:<24} {generation:<5} {took:>6.1} s", scenario.name);
+                    println!("ok      {:<24} {label:<5} {took:>6.1} s", scenario.name);
                     if !keep {
                         let _ = std::fs::remove_dir_all(&folder);
                     }
@@ -459,7 +555,7 @@ impl Bench {
                 Err(why) => {
                     failed += 1;
                     println!(
-                        "FAILED  {:<24} {generation:<5} {took:>6.1} s  {why} (see {})",
+                        "FAILED  {:<24} {label:<5} {took:>6.1} s  {why} (see {})",
                         scenario.name,
                         folder.display()
                     );

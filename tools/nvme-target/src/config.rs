@@ -24,6 +24,8 @@ pub struct Config {
     pub mtu: usize,
     /// Subsystem qualified name, at most 223 bytes.
     pub subsystem_nqn: String,
+    /// Which disk the namespace is: its NGUID and EUI64 follow from this and the name. `None`: it has neither.
+    pub disk: Option<u64>,
     /// I/O queues per controller, 1 to 64.
     pub max_queues: u16,
     /// TCP connections that are served at once; further ones are refused. `None`: one controller with all its queues, and
@@ -68,6 +70,7 @@ impl Default for Config {
             port: 4420,
             mtu: 1500,
             subsystem_nqn: "nqn.2026-01.io.connectx-ddp:target".into(),
+            disk: Some(0),
             max_queues: 8,
             max_connections: None,
             max_queue_depth: 1024,

@@ -166,9 +166,10 @@ fn pad<const N: usize>(text: &[u8]) -> [u8; N] {
     field
 }
 
-/// EUI-64 and NGUID of the namespace.
+/// EUI-64 and NGUID of the namespace, zero if it has none.
 fn namespace_ids(config: &Config) -> ([u8; 8], [u8; 16]) {
-    let id = subsystem_id(config);
+    let Some(disk) = config.disk else { return ([0; 8], [0; 16]) };
+    let id = subsystem_id(config) ^ disk;
     let mut nguid = [0; 16];
     put(&mut nguid, 0, &id.to_be_bytes());
     put(&mut nguid, 8, &mix(id).to_be_bytes());
@@ -201,6 +202,9 @@ pub(crate) fn identify_list(after: u32) -> Vec<u8> {
 /// Namespace Identification Descriptor list (CNS 03h).
 pub(crate) fn identify_descriptors(config: &Config) -> Vec<u8> {
     let mut page = vec![0; PAGE];
+    if config.disk.is_none() {
+        return page;
+    }
     let (eui64, nguid) = namespace_ids(config);
     put(&mut page, 0, &[1, 8]);
     put(&mut page, 4, &eui64);

@@ -195,16 +195,31 @@ impl DmaSpace {
 
     /// Maps `len` bytes of `file` from `offset` at `iova`; the device may read them, and write them if `writable`.
     pub fn map_at(&mut self, iova: u64, file: &File, offset: u64, len: u64, writable: bool) -> Result<(), DmaError> {
-        let end = iova.checked_add(len).filter(|_| len != 0).ok_or(DmaError::BadRange { iova, len })?;
+        let at = self.room(iova, len)?;
         let file_end = offset.checked_add(len).ok_or(DmaError::BadRange { iova, len })?;
-        let at = self.segments.partition_point(|segment| segment.end() <= iova);
-        if self.segments.get(at).is_some_and(|segment| segment.iova < end) {
-            return Err(DmaError::Overlap { iova, len });
-        }
         let memory = self.memory(file, file_end).map_err(|cause| DmaError::Map { iova, len, cause })?;
         self.segments.insert(at, Segment { iova, len, memory, offset, writable });
         self.last.set(0);
         Ok(())
+    }
+
+    /// Maps memory that is in this process already at `iova`, all of it, for reading and writing.
+    pub fn map_region(&mut self, iova: u64, memory: Arc<MmapRegion>) -> Result<(), DmaError> {
+        let len = memory.size() as u64;
+        let at = self.room(iova, len)?;
+        self.segments.insert(at, Segment { iova, len, memory, offset: 0, writable: true });
+        self.last.set(0);
+        Ok(())
+    }
+
+    /// Where among the mappings a new one has its place.
+    fn room(&self, iova: u64, len: u64) -> Result<usize, DmaError> {
+        let end = iova.checked_add(len).filter(|_| len != 0).ok_or(DmaError::BadRange { iova, len })?;
+        let at = self.segments.partition_point(|segment| segment.end() <= iova);
+        match self.segments.get(at).is_some_and(|segment| segment.iova < end) {
+            true => Err(DmaError::Overlap { iova, len }),
+            false => Ok(at),
+        }
     }
 
     /// The memory of a file that has at least `end` bytes.

@@ -66,7 +66,9 @@ use hw_regs::layout::{Access, Layout};
 use registers::Registers;
 use std::collections::VecDeque;
 use std::fs::File;
+use std::sync::Arc;
 use std::time::Duration;
+use vm_memory::MmapRegion;
 
 /// One virtual PCI function.
 pub struct VirtualNic {
@@ -104,6 +106,11 @@ impl VirtualNic {
         }
     }
 
+    /// How it was made.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// PCI device id.
     pub fn device_id(&self) -> u16 {
         self.config.device_id
@@ -136,6 +143,11 @@ impl VirtualNic {
     /// Maps the first `len` bytes of `file` at `iova`: the device sees what its owner sees.
     pub fn dma_map(&mut self, iova: u64, file: &File, len: u64) -> Result<(), DmaError> {
         self.host.dma.map(iova, file, len)
+    }
+
+    /// Maps memory of this process at `iova`, all of it. The region is kept until it is unmapped.
+    pub fn dma_map_region(&mut self, iova: u64, region: Arc<MmapRegion>) -> Result<(), DmaError> {
+        self.host.dma.map_region(iova, region)
     }
 
     /// Removes a mapping. What the device still does there fails, as behind an IOMMU.

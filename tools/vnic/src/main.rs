@@ -1,6 +1,6 @@
 //! `cxddp-vnic`: a virtual ConnectX for QEMU, or for the driver in another process.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use cxddp_vnic::inject::Injection;
 use cxddp_vnic::{Function, Hub, HubConfig, Uplink, report};
 use ethernet_wire::{Impairments, port};
@@ -16,9 +16,16 @@ use virtual_nic::{Config, Switches, switches};
 const CONNECTX7: u16 = 0x1021;
 const CONNECTX_VF: u16 = 0x101e;
 
+const EXAMPLES: &str = "\
+Example: a ConnectX with a target on its wire, and a driver in another process:
+  cxddp-vnic serve --socket /tmp/nic.sock --wire target &
+  cxddp probe --device vfio-user:/tmp/nic.sock
+SIGUSR1 prints its counters, and so does its end (SIGINT, SIGTERM).
+`cxddp-vnic --man DIR` writes manual pages, `cxddp-vnic --completions bash|zsh|fish` prints completions.";
+
 /// A virtual ConnectX-7 as a process of its own.
 #[derive(Parser)]
-#[command(name = "cxddp-vnic", version, about, max_term_width = 120)]
+#[command(name = "cxddp-vnic", version, about, max_term_width = 120, after_help = EXAMPLES)]
 struct Options {
     #[command(subcommand)]
     what: What,
@@ -96,7 +103,14 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info"))
         .format_timestamp_millis()
         .init();
-    let ended = match Options::parse().what {
+    if let Some(code) = cxddp_manual::answer(Options::command()) {
+        return code;
+    }
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(error) => return cxddp_manual::refuse("cxddp-vnic", &error),
+    };
+    let ended = match options.what {
         What::Switches => {
             print!("{}", switches::help());
             Ok(())

@@ -4,6 +4,7 @@ use super::{Command, HcaState, Outcome, Reply};
 use crate::refusal;
 use crate::reject::Reject;
 use crate::{Config, VirtualNic};
+use firmware_iface::port_counters::Eth8023CntrsGrpDataLayout;
 use firmware_iface::register::*;
 use hw_regs::eqe::{EqePortState, EventType, PortChange};
 use hw_regs::layout::{Access, Layout};

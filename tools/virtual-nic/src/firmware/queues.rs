@@ -57,10 +57,17 @@ impl VirtualNic {
             return Err(refusal::TD_UNKNOWN);
         }
         self.room_for_object()?;
-        let number = self.objects.tiss.insert(Tis { transport_domain: domain }).ok_or(refusal::TIS_NONE_LEFT)?;
+        let number =
+            self.objects.tiss.insert(Tis { transport_domain: domain, context }).ok_or(refusal::TIS_NONE_LEFT)?;
         self.objects.transport_domains.hold(domain);
         self.ask_for_pages_if_short();
         Ok(Reply::of(&CreateTisOut::zeroed().with(CreateTisOut::TISN, number)))
+    }
+
+    pub(super) fn query_tis(&mut self, command: &Command<'_>) -> Outcome {
+        let number = command.view::<QueryTisIn>().get(QueryTisIn::TISN);
+        let tis = self.objects.tiss.get(number).ok_or(refusal::TIS_UNKNOWN)?;
+        Ok(Reply::of(&QueryTisOut::zeroed().with_nested(QueryTisOut::TIS_CONTEXT, &tis.context)))
     }
 
     pub(super) fn destroy_tis(&mut self, command: &Command<'_>) -> Outcome {

@@ -72,6 +72,15 @@ impl VirtualNic {
         Ok(Reply::ok())
     }
 
+    pub(super) fn query_rqt(&mut self, command: &Command<'_>) -> Outcome {
+        let number = command.view::<QueryRqtIn>().get(QueryRqtIn::RQTN);
+        let rqt = self.objects.rqts.get(number).ok_or(refusal::RQT_UNKNOWN)?;
+        let context =
+            Rqtc::zeroed().with(Rqtc::RQT_MAX_SIZE, rqt.max_size).with(Rqtc::RQT_ACTUAL_SIZE, rqt.queues.len() as u32);
+        let list: Vec<u8> = rqt.queues.iter().flat_map(|rqn| RqNum::zeroed().with(RqNum::RQ_NUM, *rqn).0).collect();
+        Ok(Reply::of(&QueryRqtOut::zeroed().with_nested(QueryRqtOut::RQT_CONTEXT, &context)).and(&list))
+    }
+
     pub(super) fn destroy_rqt(&mut self, command: &Command<'_>) -> Outcome {
         let number = command.view::<DestroyRqtIn>().get(DestroyRqtIn::RQTN);
         let rqt = removed(self.objects.rqts.remove(number), refusal::RQT_UNKNOWN, refusal::RQT_IN_USE)?;
@@ -178,6 +187,12 @@ impl VirtualNic {
         Ok(Reply::ok())
     }
 
+    pub(super) fn query_tir(&mut self, command: &Command<'_>) -> Outcome {
+        let number = command.view::<QueryTirIn>().get(QueryTirIn::TIRN);
+        let tir = self.objects.tirs.get(number).ok_or(refusal::TIR_UNKNOWN)?;
+        Ok(Reply::of(&QueryTirOut::zeroed().with_nested(QueryTirOut::TIR_CONTEXT, &tir.context)))
+    }
+
     pub(super) fn destroy_tir(&mut self, command: &Command<'_>) -> Outcome {
         let number = command.view::<DestroyTirIn>().get(DestroyTirIn::TIRN);
         if self.objects.flows.tir_in_use(number) {
@@ -242,6 +257,19 @@ impl VirtualNic {
     pub(super) fn delete_fte(&mut self, command: &Command<'_>) -> Outcome {
         self.objects.flows.delete_fte(&command.view())?;
         Ok(Reply::ok())
+    }
+
+    pub(super) fn query_flow_table(&mut self, command: &Command<'_>) -> Outcome {
+        Ok(Reply::of(&self.objects.flows.query_table(&command.view())?))
+    }
+
+    pub(super) fn query_flow_group(&mut self, command: &Command<'_>) -> Outcome {
+        Ok(Reply::of(&self.objects.flows.query_group(&command.view())?))
+    }
+
+    pub(super) fn query_fte(&mut self, command: &Command<'_>) -> Outcome {
+        let (output, list) = self.objects.flows.query_fte(&command.view())?;
+        Ok(Reply::of(&output).and(list))
     }
 
     pub(super) fn set_flow_table_root(&mut self, command: &Command<'_>) -> Outcome {

@@ -3,7 +3,7 @@
 use super::ring::Ring;
 use super::{State, WQEBB, WorkError};
 use crate::dma::DmaSpace;
-use firmware_iface::context::{Sqc, Wq};
+use firmware_iface::context::{Sqc, Tisc, Wq};
 use hw_regs::layout::{Access, Layout};
 use hw_regs::wqe::{WqeCtrlSeg, WqeOpcode};
 
@@ -15,6 +15,8 @@ pub(crate) const MAX_WQE: usize = 64 * DS;
 /// A transport interface send object.
 pub(crate) struct Tis {
     pub(crate) transport_domain: u32,
+    /// As QUERY_TIS shows it.
+    pub(crate) context: Tisc,
 }
 
 /// A send queue.

@@ -20,6 +20,7 @@ use crate::packet::Packet;
 use crate::reject::{Reject, Syndrome};
 use firmware_iface::command::flow::{
     CreateFlowGroupIn, CreateFlowTableIn, DeleteFteIn, DestroyFlowGroupIn, DestroyFlowTableIn, ModifyFlowTableIn,
+    QueryFlowGroupIn, QueryFlowGroupOut, QueryFlowTableIn, QueryFlowTableOut, QueryFteIn, QueryFteOut,
     SetFlowTableRootIn, SetFteIn,
 };
 use firmware_iface::steering::{
@@ -108,6 +109,9 @@ struct Entry {
     action: Action,
     flow_tag: u32,
     destinations: Vec<Destination>,
+    /// As QUERY_FLOW_TABLE_ENTRY shows it.
+    context: Box<FlowContext>,
+    list: Box<[u8]>,
 }
 
 #[derive(Debug)]
@@ -117,6 +121,8 @@ struct Group {
     mask: MatchKey,
     /// Flow indices by value, lowest first.
     values: BTreeMap<MatchKey, BTreeSet<u32>>,
+    /// As QUERY_FLOW_GROUP shows it.
+    created: Box<CreateFlowGroupIn>,
 }
 
 #[derive(Debug)]
@@ -284,6 +290,41 @@ impl FlowTables {
         Ok(())
     }
 
+    /// QUERY_FLOW_TABLE.
+    pub fn query_table(&self, input: &QueryFlowTableIn) -> Result<QueryFlowTableOut, Reject> {
+        let kind = FlowTableType(input.get(QueryFlowTableIn::TABLE_TYPE) as u8);
+        let table = self.table(input.get(QueryFlowTableIn::TABLE_ID), kind)?;
+        let action = if table.miss.is_some() { MissAction::FWD } else { MissAction::DEF };
+        let context = FlowTableContext::zeroed()
+            .with(FlowTableContext::LEVEL, table.level)
+            .with(FlowTableContext::LOG_SIZE, table.log_size)
+            .with(FlowTableContext::TABLE_MISS_ACTION, u32::from(action.0))
+            .with(FlowTableContext::TABLE_MISS_ID, table.miss.unwrap_or_default());
+        Ok(QueryFlowTableOut::zeroed().with_nested(QueryFlowTableOut::FLOW_TABLE_CONTEXT, &context))
+    }
+
+    /// QUERY_FLOW_GROUP.
+    pub fn query_group(&self, input: &QueryFlowGroupIn) -> Result<QueryFlowGroupOut, Reject> {
+        let kind = FlowTableType(input.get(QueryFlowGroupIn::TABLE_TYPE) as u8);
+        let table = self.table(input.get(QueryFlowGroupIn::TABLE_ID), kind)?;
+        let group = table.groups.get(&input.get(QueryFlowGroupIn::GROUP_ID)).ok_or(Syndrome::FLOW_GROUP_UNKNOWN)?;
+        let criteria = group.created.get(CreateFlowGroupIn::MATCH_CRITERIA_ENABLE);
+        let mask = group.created.nested(CreateFlowGroupIn::MATCH_CRITERIA);
+        Ok(QueryFlowGroupOut::zeroed()
+            .with(QueryFlowGroupOut::START_FLOW_INDEX, group.start)
+            .with(QueryFlowGroupOut::END_FLOW_INDEX, group.end)
+            .with(QueryFlowGroupOut::MATCH_CRITERIA_ENABLE, criteria)
+            .with_nested(QueryFlowGroupOut::MATCH_CRITERIA, &mask))
+    }
+
+    /// QUERY_FLOW_TABLE_ENTRY: the fixed part, and the destination list behind it.
+    pub fn query_fte(&self, input: &QueryFteIn) -> Result<(QueryFteOut, &[u8]), Reject> {
+        let kind = FlowTableType(input.get(QueryFteIn::TABLE_TYPE) as u8);
+        let table = self.table(input.get(QueryFteIn::TABLE_ID), kind)?;
+        let entry = table.entries.get(&input.get(QueryFteIn::FLOW_INDEX)).ok_or(Syndrome::FTE_UNKNOWN)?;
+        Ok((QueryFteOut::zeroed().with_nested(QueryFteOut::FLOW_CONTEXT, &entry.context), &entry.list))
+    }
+
     /// DESTROY_FLOW_TABLE. Refused while it has groups or anything leads to it; if it is the root, there is none
     /// afterwards.
     pub fn destroy_table(&mut self, input: &DestroyFlowTableIn) -> Result<(), Reject> {
@@ -333,7 +374,7 @@ impl FlowTables {
         }
         let id = fresh_id(&mut self.next_group, |id| self.tables.values().any(|t| t.groups.contains_key(&id)));
         let table = self.table_mut(table_id, kind)?;
-        table.groups.insert(id, Group { start, end, mask, values: BTreeMap::new() });
+        table.groups.insert(id, Group { start, end, mask, values: BTreeMap::new(), created: Box::new(*input) });
         table.order = table.groups.keys().copied().collect();
         table.order.sort_by_key(|id| table.groups[id].start);
         Ok(id)
@@ -387,7 +428,16 @@ impl FlowTables {
                 if !value.is_within(&group.mask) {
                     return Err(Syndrome::FTE_VALUE_OUTSIDE_MASK.into());
                 }
-                Entry { group: group_id, value, action: Action::Drop, flow_tag: 0, destinations: Vec::new() }
+                let (context, list) = (Box::new(context), Box::default());
+                Entry {
+                    group: group_id,
+                    value,
+                    action: Action::Drop,
+                    flow_tag: 0,
+                    destinations: Vec::new(),
+                    context,
+                    list,
+                }
             }
             (None, _) => return Err(Syndrome::FTE_UNKNOWN.into()),
         };
@@ -398,9 +448,11 @@ impl FlowTables {
                 FlowAction::FWD_DEST => Action::Forward,
                 _ => return Err(Syndrome::FTE_ACTION.into()),
             };
+            entry.context.set(FlowContext::ACTION, context.get(FlowContext::ACTION));
         }
         if modify & 0b010 != 0 {
             entry.flow_tag = context.get(FlowContext::FLOW_TAG);
+            entry.context.set(FlowContext::FLOW_TAG, entry.flow_tag);
         }
         if context.get(FlowContext::FLOW_COUNTER_LIST_SIZE) != 0 {
             return Err(Syndrome::FTE_COUNTERS.into());
@@ -409,6 +461,8 @@ impl FlowTables {
             let any_level = input.is_set(SetFteIn::IGNORE_FLOW_LEVEL);
             let level = (!any_level).then_some(table.level);
             entry.destinations = self.destinations(&context, tail, kind, level, tir_exists)?;
+            entry.context.set(FlowContext::DESTINATION_LIST_SIZE, entry.destinations.len() as u32);
+            entry.list = tail[..entry.destinations.len() * DestFormat::SIZE].into();
         }
         if (entry.action == Action::Forward) == entry.destinations.is_empty() {
             return Err(Syndrome::FTE_DESTINATIONS.into());

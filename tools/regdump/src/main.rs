@@ -1,0 +1,345 @@
+//! `cxddp-regdump`: everything that can be read of a ConnectX function.
+
+use clap::{ArgGroup, Args, CommandFactory, Parser, Subcommand};
+use connectx_ddp::inspect::{COMMANDS, Client, Dump, SectionName, take};
+use connectx_ddp::platform::Platform;
+use connectx_ddp::platform::device::{Device, VfioArgs, Work};
+use cxddp_regdump::text::Style;
+use cxddp_regdump::{diff, json, meaning, text, trace};
+use serde_json::Value;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Bytes of a file at most.
+const MAX_FILE: u64 = 256 << 20;
+
+/// Show everything that can be read of a ConnectX function, by the names of the programmer's reference.
+///
+/// It looks and changes nothing. A function that nobody drives is brought up as far as it must be to answer, and taken down
+/// again; one that a driver of this project runs on is asked through the driver (--device socket:PATH). What is 0 is left out;
+/// bits that no table names are always shown, as "unknown @BYTE.BIT".
+#[derive(Parser)]
+#[command(name = "cxddp-regdump", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(after_long_help = after_help())]
+struct Cli {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    show: Show,
+    /// More messages: -v information, -vv debugging (RUST_LOG overrides).
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    verbose: u8,
+}
+
+#[derive(Args)]
+struct Show {
+    /// A dump that --save made, to be shown in place of a function.
+    #[arg(value_name = "FILE", conflicts_with_all = ["device", "vfio", "unsafe_noiommu", "load"])]
+    file: Option<PathBuf>,
+    /// Which function: `virtual` (the ConnectX inside this process), `vfio-user:PATH` (one that `cxddp-vnic serve` has), the PCI
+    /// address of one that vfio-pci has, such as 0000:3b:00.0, or `socket:PATH` (the one that a running driver has, by its
+    /// --stats-socket).
+    #[arg(long, value_name = "DEVICE", default_value = "virtual")]
+    device: From,
+    #[command(flatten)]
+    vfio: VfioArgs,
+    /// Show a dump that --save made, in place of a function.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["device", "vfio", "unsafe_noiommu"])]
+    load: Option<PathBuf>,
+    /// Only these sections.
+    #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
+    section: Vec<SectionName>,
+    /// Show where each field is and the word that it is in.
+    #[arg(long)]
+    raw: bool,
+    /// Show fields that are 0 as well. JSON always has all.
+    #[arg(long)]
+    zeros: bool,
+    /// Print one JSON object (docs/regdump.md) and nothing else on standard output.
+    #[arg(long)]
+    json: bool,
+    /// Keep the dump in a file, bytes and all, to be shown or compared later; nothing is printed then.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["raw", "zeros", "json"])]
+    save: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Tell what changed between two saved dumps, by the names of fields. Ends with 1 if anything did.
+    Diff {
+        /// The first.
+        #[arg(value_name = "A")]
+        before: PathBuf,
+        /// The second.
+        #[arg(value_name = "B")]
+        after: PathBuf,
+        /// Only these sections.
+        #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
+        section: Vec<SectionName>,
+        /// Print a JSON array of the differences.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Decode recorded commands, or the bytes of one structure.
+    Decode(Decode),
+}
+
+#[derive(Args)]
+#[command(group(ArgGroup::new("what").required(true).args(["trace", "layout", "list"])))]
+struct Decode {
+    /// Recorded commands: a kernel log of mlx5_core with its debugging messages on (dyndbg="module mlx5_core +p"), or a
+    /// record of this driver; gzip is unpacked. `-` is standard input.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// One structure, by the name of its table; its bytes in hexadecimal are read from FILE.
+    #[arg(long, value_name = "NAME", requires = "file")]
+    layout: Option<String>,
+    /// Where the bytes are; `-` is standard input.
+    #[arg(value_name = "FILE", requires = "layout")]
+    file: Option<PathBuf>,
+    /// List every layout: name, bytes, fields.
+    #[arg(long)]
+    list: bool,
+    /// Of a trace, only commands whose name contains this, such as QUERY_HCA_CAP.
+    #[arg(long, value_name = "TEXT", requires = "trace")]
+    command: Option<String>,
+    /// Show where each field is and the word that it is in.
+    #[arg(long)]
+    raw: bool,
+    /// Show fields that are 0 as well. JSON always has all.
+    #[arg(long)]
+    zeros: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `--help` says around the commands.
+const BEFORE_COMMANDS: &str = "
+To read caps, ports, vport and counters of a function that nobody drives, these commands are
+executed and no others (ACCESS_REG only reads):
+";
+const AFTER_COMMANDS: &str = "
+Pages are given to firmware and taken back. No object is created, no setting of the function or
+its port is changed. For pci, init and health no command is executed. Whoever opens a function
+through VFIO resets it (FLR), and the kernel does so anyway.
+
+A running driver executes the QUERY commands of these and those of its own objects, a few at a
+time between its polls.
+
+Exit status: 0; 1 if the function could not be asked, or if `diff` found something; 2 if nothing
+could be done.
+
+`cxddp-regdump --man DIR` writes manual pages, `--completions bash|zsh|fish` prints completions.";
+
+/// Sections, and which commands are executed.
+fn after_help() -> String {
+    let mut help = String::from("Sections:\n");
+    for section in SectionName::ALL {
+        help.push_str(&format!("  {:<11}{}\n", section.name(), section.about()));
+    }
+    let names: Vec<&str> = COMMANDS.iter().filter_map(|opcode| opcode.name()).collect();
+    let lines: Vec<String> = names.chunks(4).map(|names| format!("  {}", names.join(", "))).collect();
+    help.push_str(&format!("{BEFORE_COMMANDS}{}{AFTER_COMMANDS}", lines.join(",\n")));
+    help
+}
+
+/// Where a dump comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum From {
+    Socket(PathBuf),
+    Function(Device),
+}
+
+impl FromStr for From {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<From, String> {
+        match text.split_once(':') {
+            Some(("socket", "")) => Err("a path is missing: give socket:PATH".into()),
+            Some(("socket", path)) => Ok(From::Socket(path.into())),
+            _ => text.parse().map(From::Function).map_err(|error: String| format!("{error}; or socket:PATH")),
+        }
+    }
+}
+
+/// Takes a dump of a function that nobody drives.
+struct Take<'a>(&'a [SectionName]);
+
+impl Work for Take<'_> {
+    type Outcome = Dump;
+
+    fn on<P: Platform + 'static>(self, platform: Arc<P>) -> Dump {
+        take(platform, self.0)
+    }
+}
+
+/// One line that says what is wrong, and the exit status.
+struct Failure(String);
+
+impl<T: std::fmt::Display> std::convert::From<T> for Failure {
+    fn from(error: T) -> Failure {
+        Failure(error.to_string())
+    }
+}
+
+fn main() -> ExitCode {
+    if let Some(code) = cxddp_manual::answer(Cli::command()) {
+        return code;
+    }
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return cxddp_manual::refuse("cxddp-regdump", &error),
+    };
+    let level = ["warn", "info", "debug"][usize::from(cli.verbose).min(2)];
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(level)).init();
+    let outcome = match &cli.what {
+        None => show(&cli.show),
+        Some(What::Diff { before, after, section, json }) => compare(before, after, section, *json),
+        Some(What::Decode(args)) => decode(args),
+    };
+    outcome.unwrap_or_else(|Failure(why)| {
+        eprintln!("cxddp-regdump: {why}");
+        ExitCode::from(2)
+    })
+}
+
+/// All sections, if none is named; each once, in their order.
+fn sections(named: &[SectionName]) -> Vec<SectionName> {
+    let mut sections = if named.is_empty() { SectionName::ALL.to_vec() } else { named.to_vec() };
+    sections.sort_unstable();
+    sections.dedup();
+    sections
+}
+
+fn show(args: &Show) -> Result<ExitCode, Failure> {
+    let sections = sections(&args.section);
+    let mut dump = match (args.file.as_ref().or(args.load.as_ref()), &args.device) {
+        (Some(path), _) => load(path)?,
+        (None, From::Socket(path)) => Client::connect(path)?.dump(&sections)?,
+        (None, From::Function(device)) => {
+            device.open(args.vfio, Take(&sections)).map_err(|error| format!("--device {error}"))?
+        }
+    };
+    dump.sections.retain(|dump| sections.contains(&dump.section));
+    let status = match dump.problems.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    };
+    if let Some(path) = &args.save {
+        let text = serde_json::to_string(&dump)? + "\n";
+        std::fs::write(path, text).map_err(|error| format!("--save {}: {error}", path.display()))?;
+        dump.problems.iter().for_each(|problem| eprintln!("cxddp-regdump: {problem}"));
+        return Ok(status);
+    }
+    match args.json {
+        true => print(&format!("{}\n", json::dump(&dump, args.raw)))?,
+        false => print(&text::dump(&dump, Style { raw: args.raw, zeros: args.zeros }))?,
+    }
+    Ok(status)
+}
+
+fn compare(before: &Path, after: &Path, named: &[SectionName], as_json: bool) -> Result<ExitCode, Failure> {
+    let (a, b) = (load(before)?, load(after)?);
+    let sections = sections(named);
+    let found = diff::differences(&a, &b);
+    let found: Vec<_> = found.iter().filter(|difference| sections.contains(&difference.section)).collect();
+    match as_json {
+        true => print(&format!("{}\n", Value::from_iter(found.iter().map(|difference| difference.to_json()))))?,
+        false => {
+            if (&a.device, a.vendor_id, a.device_id) != (&b.device, b.vendor_id, b.device_id) {
+                print(&format!("these are two functions: {} and {}\n", a.device, b.device))?;
+            }
+            print(&found.iter().map(|difference| format!("{difference}\n")).collect::<String>())?;
+        }
+    }
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn decode(args: &Decode) -> Result<ExitCode, Failure> {
+    let style = Style { raw: args.raw, zeros: args.zeros };
+    if args.list {
+        let mut layouts: Vec<_> = meaning::layouts().collect();
+        layouts.sort_by_key(|info| info.name);
+        let lines = layouts
+            .iter()
+            .map(|info| format!("{:<44}{:>6} bytes{:>6} fields\n", info.name, info.size, info.fields.len()));
+        print(&lines.collect::<String>())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let (Some(layout), Some(file)) = (&args.layout, &args.file) {
+        let text = String::from_utf8_lossy(&read_file(file)?).into_owned();
+        let item = trace::structure(layout, &text).map_err(|error| format!("{}: {error}", file.display()))?;
+        let parts = cxddp_regdump::apart::parts(&item);
+        let mut out = String::new();
+        for part in &parts {
+            match args.json {
+                true => out.push_str(&format!("{}\n", json::part(part, args.raw))),
+                false => text::part(&mut out, part, style),
+            }
+        }
+        print(&out)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(path) = &args.trace else { return Err("there is nothing to decode: give --trace or --layout".into()) };
+    let text = String::from_utf8_lossy(&read_file(path)?).into_owned();
+    let exchanges = trace::read(&text).map_err(|error| format!("{}: {error}", path.display()))?;
+    let wanted = |name: &str| args.command.as_ref().is_none_or(|part| name.contains(&part[..]));
+    let exchanges: Vec<_> = exchanges.iter().filter(|exchange| wanted(&exchange.name())).collect();
+    match args.json {
+        true => print(&format!("{}\n", Value::from_iter(exchanges.iter().map(|exchange| exchange.to_json()))))?,
+        false => exchanges.iter().try_for_each(|exchange| print(&exchange.text(style)))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn load(path: &Path) -> Result<Dump, Failure> {
+    Dump::from_json(&read_file(path)?).map_err(|error| format!("{}: {error}", path.display()).into())
+}
+
+/// The bytes of a file, unpacked if they are packed.
+fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
+    const GZIP: [u8; 2] = [0x1f, 0x8b];
+    let failed = |error: io::Error| format!("{}: {error}", path.display());
+    let mut bytes = Vec::new();
+    match path.as_os_str() == "-" {
+        true => io::stdin().lock().take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?,
+        false => File::open(path).map_err(failed)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?,
+    };
+    if bytes.starts_with(&GZIP) {
+        bytes = unpack(bytes).map_err(|error| format!("{}: gzip: {error}", path.display()))?;
+    }
+    match bytes.len() as u64 > MAX_FILE {
+        true => Err(format!("{}: more than {MAX_FILE} bytes", path.display()).into()),
+        false => Ok(bytes),
+    }
+}
+
+fn unpack(packed: Vec<u8>) -> io::Result<Vec<u8>> {
+    let mut gzip = Command::new("gzip").arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut input = gzip.stdin.take().ok_or_else(|| io::Error::other("no pipe"))?;
+    let feeder = std::thread::spawn(move || input.write_all(&packed));
+    let mut bytes = Vec::new();
+    if let Some(output) = gzip.stdout.take() {
+        output.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    }
+    let fed = feeder.join().map_err(|_| io::Error::other("the pipe broke"))?;
+    match gzip.wait()?.success() {
+        true => fed.map(|()| bytes),
+        false => Err(io::Error::other("it cannot be unpacked")),
+    }
+}
+
+/// Prints text. Who closes the pipe does not want the rest.
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot write the result: {error}").into())
+        }
+        _ => Ok(()),
+    }
+}
