@@ -88,6 +88,17 @@ layout! {
         "port_capability_mask" PORT_CAPABILITY_MASK: array(32, 32, 4);
     }
 
+    /// `pfcc_reg`, 32 bytes: pause frames of the port.
+    pub struct PfccReg("pfcc_reg", 32) {
+        "local_port" LOCAL_PORT: bits(8, 8);
+        "prio_mask_tx" PRIO_MASK_TX: bits(40, 8);
+        "prio_mask_rx" PRIO_MASK_RX: bits(56, 8);
+        "pptx" PPTX: bits(64, 1);
+        "pfctx" PFCTX: bits(72, 8);
+        "pprx" PPRX: bits(96, 1);
+        "pfcrx" PFCRX: bits(104, 8);
+    }
+
     /// `pcmr_reg`, 12 bytes.
     pub struct PcmrReg("pcmr_reg", 12) {
         "local_port" LOCAL_PORT: bits(8, 8);
@@ -294,6 +305,7 @@ pub(crate) const LAYOUTS: &[LayoutInfo] = &[
     PtysReg::INFO,
     PpcntReg::INFO,
     PcapReg::INFO,
+    PfccReg::INFO,
     PcmrReg::INFO,
     PddrReg::INFO,
     PddrTroubleshootingPage::INFO,

@@ -86,7 +86,7 @@ use timers::Timers;
 /// How soon to poll again while the device owes something that no packet announces.
 const DEVICE_PACE: Duration = Duration::from_micros(100);
 /// How late the event of a completion that was seen may be.
-const EVENT_PATIENCE: Duration = Duration::from_millis(10);
+const EVENT_PATIENCE: Duration = Duration::from_millis(100);
 
 /// One thread's share of a function.
 pub struct Shard<P: Platform> {

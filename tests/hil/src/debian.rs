@@ -4,7 +4,7 @@
 //! what was resolved is printed. Programs of a newer Debian run on an older one through their own loader.
 
 use crate::Error;
-use std::hash::{Hash, Hasher};
+use crate::own::fingerprint;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -83,9 +83,8 @@ impl Debian {
     /// Fetches into `folder` what is not there yet.
     pub fn fetch(folder: &Path) -> Result<Debian, Error> {
         // What was asked for is in its name, so that a folder that lacks something is filled up.
-        let mut asked_for = std::hash::DefaultHasher::new();
-        (MACHINE, TOOLS, [OLD, STABLE, STABLE_BACKPORTS]).hash(&mut asked_for);
-        let stamp = folder.join(format!("resolved-{:016x}", asked_for.finish()));
+        let asked_for = fingerprint([MACHINE, TOOLS, &[OLD, STABLE, STABLE_BACKPORTS]].concat().join(" ").as_bytes());
+        let stamp = folder.join(format!("resolved-{asked_for:016x}"));
         if let Ok(resolved) = std::fs::read_to_string(&stamp) {
             return Debian::found(folder, resolved);
         }

@@ -134,9 +134,10 @@ const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkd
                        md5sum sha256sum true false printf expr date find sort ulimit stat pidof chown nc unshare nsenter rmmod \
                        lsmod ifconfig vconfig arp uniq xargs";
 /// Programs of the guest that are not static, with their libraries and loader: where the packages have them.
-const DYNAMIC: &[(&str, &str)] = &[
+const DYNAMIC: [(&str, &str); 5] = [
     ("usr/sbin/ethtool", "bin/ethtool"),
     ("usr/lib/x86_64-linux-gnu/libmnl.so.0", "lib/x86_64-linux-gnu/libmnl.so.0"),
+    ("usr/lib/x86_64-linux-gnu/libm.so.6", "lib/x86_64-linux-gnu/libm.so.6"),
     ("usr/lib/x86_64-linux-gnu/libc.so.6", "lib/x86_64-linux-gnu/libc.so.6"),
     ("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"),
 ];
@@ -152,10 +153,10 @@ pub fn base(
     later: &[&str],
     cache: &Path,
 ) -> Result<PathBuf, Error> {
-    // What it was made of is in its name, so that an old one is not taken for it.
-    let dynamic: String = DYNAMIC.iter().flat_map(|(from, to)| [*from, *to]).collect();
-    let made_of = [INIT, APPLETS, &dynamic, &modules.join(" "), &later.join(" ")].join("\n");
-    let out = cache.join(format!("{}-{:016x}.base.cpio", kernel.version, fingerprint(made_of.as_bytes())));
+    let dynamic = DYNAMIC.map(|(from, to)| [from, to].join(" ")).join(" ");
+    let content = [INIT, APPLETS, &dynamic, &modules.join(" "), "later", &later.join(" ")].concat();
+    let content = fingerprint(content.as_bytes());
+    let out = cache.join(format!("{}-{content:016x}.base.cpio", kernel.version));
     if out.exists() {
         return Ok(out);
     }

@@ -16,6 +16,7 @@
 mod debian;
 mod guest;
 mod image;
+mod mlx5;
 mod own;
 mod scenarios;
 
@@ -121,13 +122,13 @@ fn build(as_they_are: bool) -> Result<Programs, Error> {
             false => Err(Error::of(format!("{command:?} failed"))),
         }
     };
+    // A target that is named keeps build scripts ordinary.
     let tools = ["cxddp", "cxddp-regdump", "cxddp-bind"];
+    let mut guest = vec!["--target", TARGET];
+    for (package, tool) in ["connectx-ddp", "cxddp-regdump", "cxddp-bind"].into_iter().zip(tools) {
+        guest.extend(["-p", package, "--bin", tool]);
+    }
     if !as_they_are {
-        // A target that is named keeps build scripts ordinary.
-        let mut guest = vec!["--target", TARGET];
-        for (package, tool) in ["connectx-ddp", "cxddp-regdump", "cxddp-bind"].into_iter().zip(tools) {
-            guest.extend(["-p", package, "--bin", tool]);
-        }
         build(&guest, "-C target-feature=+crt-static")?;
         build(&["--package", "cxddp-vnic"], "")?;
     }
@@ -141,7 +142,7 @@ fn run(options: &Options) -> Result<u32, Error> {
     let mut bench = scenarios::Bench::new(&options.cache);
     let chosen = |name: &str| options.only.is_empty() || options.only.iter().any(|part| name.contains(part.as_str()));
     if options.list {
-        scenarios::ALL.iter().for_each(|scenario| println!("{:<28} {}", scenario.name, scenario.about));
+        scenarios::all().for_each(|scenario| println!("{:<28} {}", scenario.name, scenario.about));
         return Ok(0);
     }
     if let Some(Step::Kernel) = options.step {
@@ -152,7 +153,7 @@ fn run(options: &Options) -> Result<u32, Error> {
     bench.prepare(|| build(options.built))?;
     println!("{} ({:.1} s to prepare)", bench.resolved(), began.elapsed().as_secs_f64());
     let mut failed = 0;
-    for scenario in scenarios::ALL.iter().filter(|scenario| chosen(scenario.name)) {
+    for scenario in scenarios::all().filter(|scenario| chosen(scenario.name)) {
         failed += bench.run(scenario, options.kernel.as_deref(), options.keep)?;
     }
     println!("{:.1} s in all", began.elapsed().as_secs_f64());

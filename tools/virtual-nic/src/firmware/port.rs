@@ -67,8 +67,12 @@ impl VirtualNic {
             RegisterId::PAOS => self.paos(write, PaosReg::from_prefix(data)),
             RegisterId::PTYS => read_only(self.ptys(PtysReg::from_prefix(data))),
             RegisterId::PPCNT => read_only(self.ppcnt(PpcntReg::from_prefix(data))),
+            RegisterId::PFCC => read_only(pfcc(PfccReg::from_prefix(data))),
             RegisterId::PCMR => read_only(pcmr(PcmrReg::from_prefix(data))),
-            _ => Err(refusal::REGISTER_UNKNOWN),
+            register => {
+                log::debug!("the model has no register {register}");
+                Err(refusal::REGISTER_UNKNOWN)
+            }
         }
     }
 
@@ -176,6 +180,12 @@ impl VirtualNic {
         data[8] = (PORT as u8) << 4;
         self.objects.completions.eqs.notify(&mut self.host, EventType::PORT_CHANGE, change.0, &data);
     }
+}
+
+/// The port neither sends pause frames nor obeys them.
+fn pfcc(register: PfccReg) -> Outcome {
+    own_port(register.get(PfccReg::LOCAL_PORT))?;
+    Ok(answer(&PfccReg::zeroed().with(PfccReg::LOCAL_PORT, PORT)))
 }
 
 fn pcmr(register: PcmrReg) -> Outcome {

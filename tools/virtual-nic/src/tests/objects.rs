@@ -2,6 +2,7 @@
 //! |---|---|
 //! | an object that another refers to cannot be destroyed; afterwards it can, once | `objects_in_use_stay` |
 //! | objects that do not exist are not referred to | `objects_must_exist` |
+//! | a receive queue may be in domain 0, which nobody can allocate: nothing is received there | `domain_zero_receives_nothing` |
 //! | sizes, strides, addresses, types and states are checked, each with its syndrome | `contexts_are_checked` |
 //! | queues change state only along the arrows, from the state they are in | `queue_states_follow_the_arrows` |
 //! | the offload needs capability, table and wide completions | `offload_tirs_are_checked` |
@@ -147,6 +148,24 @@ fn objects_must_exist() {
     assert_eq!(host.refused(Opcode::CREATE_TIR, &tir(&tirc), &[]), answer(refusal::RQT_UNKNOWN));
     let mkey = CreateMkeyIn::zeroed();
     assert_eq!(host.refused(Opcode::CREATE_MKEY, &mkey, &[]), answer(refusal::PD_UNKNOWN));
+}
+
+#[test]
+fn domain_zero_receives_nothing() {
+    let mut host = Host::running(Config::default());
+    let eq = host.create_eq(0, 4, &[]);
+    let cq = host.create_cq(eq.number, 4, 64);
+    let mut rq = host.create_rq(cq.number, 2, 4, |rqc| {
+        let wq: Wq = rqc.nested(Rqc::WQ);
+        *rqc = rqc.with_nested(Rqc::WQ, &wq.with(Wq::PD, 0));
+    });
+    let buffer = host.post_receives(&mut rq, 1, 2048)[0];
+    let tirn = host.create_tir(&Tirc::zeroed().with(Tirc::INLINE_RQN, rq.number));
+    host.steer_all(tirn, 0);
+    let frame = crate::packet::build::Build { dmac: Config::default().mac, ..Default::default() }.frame();
+    host.nic.receive(&frame);
+    assert_eq!((host.nic.counters().rx_completions, host.nic.counters().drops.queue_error), (0, 1));
+    assert!(host.read(buffer, 2048).iter().all(|byte| *byte == 0xcc));
 }
 
 #[test]
