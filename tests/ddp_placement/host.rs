@@ -144,6 +144,8 @@ impl Host {
         self.flush();
         let event = deadline(&self.platform).wait(&*self.platform, || {
             self.offloads.poll();
+            // What waited for room in the control ring is posted by now, and not shown.
+            self.offloads.flush(&*self.platform);
             self.offloads.next_event()
         });
         match event {
