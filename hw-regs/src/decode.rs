@@ -35,7 +35,7 @@ impl Content {
 /// One field and its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Value {
-    /// Name from the outermost structure on: "health.synd", "rq_num[3].rq_num".
+    /// Name from the outermost structure on: `health.synd`, `rq_num[3].rq_num`.
     pub name: String,
     /// The structure that the field is in, and its name there.
     pub layout: &'static str,

@@ -53,9 +53,9 @@ pub struct Irq {
 /// What a device has.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// By index ([`region`](crate::message::region)).
+    /// By index ([`region`]).
     pub regions: [Region; region::COUNT as usize],
-    /// By index ([`irq`](crate::message::irq)).
+    /// By index ([`irq`]).
     pub irqs: [Irq; irq::COUNT as usize],
 }
 
