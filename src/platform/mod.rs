@@ -106,6 +106,17 @@ pub trait Platform {
     }
 }
 
+/// A register of `size` bytes is inside a BAR and naturally aligned.
+///
+/// # Panics
+/// If it is not: offsets are the driver's own ([`Platform`]).
+fn check_register(offset: u64, size: u64, bar_size: u64) {
+    assert!(
+        offset.is_multiple_of(size) && offset.checked_add(size).is_some_and(|end| end <= bar_size),
+        "register {offset:#x} of {size} bytes is outside a BAR of {bar_size:#x} bytes or not aligned"
+    );
+}
+
 /// Why a platform could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum PlatformError {

@@ -243,11 +243,7 @@ impl VirtualPlatform {
     }
 
     fn check(&self, offset: u64, size: u64) {
-        assert!(
-            offset.is_multiple_of(size) && offset.checked_add(size).is_some_and(|end| end <= self.bar_size),
-            "register {offset:#x} of {size} bytes is outside a BAR of {:#x} bytes or not aligned",
-            self.bar_size
-        );
+        super::check_register(offset, size, self.bar_size);
     }
 }
 

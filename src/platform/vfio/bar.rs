@@ -110,11 +110,7 @@ impl Bar {
 
     /// Where in the device's file a register is. Panics outside the BAR: offsets are the driver's own.
     fn in_file(&self, offset: u64, size: u64) -> u64 {
-        assert!(
-            offset.is_multiple_of(size) && offset.checked_add(size).is_some_and(|end| end <= self.size),
-            "register {offset:#x} of {size} bytes is outside a BAR of {:#x} bytes or not aligned",
-            self.size
-        );
+        crate::platform::check_register(offset, size, self.size);
         self.file_offset + offset
     }
 
