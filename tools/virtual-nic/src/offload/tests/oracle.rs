@@ -42,6 +42,19 @@ struct Known {
     read: usize,
 }
 
+impl Known {
+    /// A header was seen, and nothing of its PDU is missing yet.
+    const AT_HEADER: Known = Known {
+        whole: true,
+        begun: true,
+        places: true,
+        after_hole: false,
+        flag_due: false,
+        overdue: false,
+        read: 0,
+    };
+}
+
 #[derive(Clone, Debug)]
 struct Guess {
     first: usize,
@@ -91,21 +104,12 @@ enum Looks {
 
 impl<'a> Oracle<'a> {
     pub(super) fn new(stream: &'a Stream, behaviour: Behaviour, which: WhichRun) -> Oracle<'a> {
-        let known = Known {
-            whole: true,
-            begun: true,
-            places: true,
-            after_hole: false,
-            flag_due: false,
-            overdue: false,
-            read: 0,
-        };
         Oracle {
             stream,
             behaviour,
             which,
             expected: 0,
-            state: State::Known(known),
+            state: State::Known(Known::AT_HEADER),
             holes: 0,
             lost: 0,
             confirmed: 0,
@@ -209,15 +213,7 @@ impl<'a> Oracle<'a> {
             let ends_header = what == Byte::HeaderEnd && at >= known.read;
             if ends_header || std::mem::take(&mut known.overdue) {
                 skipped |= known.after_hole && self.behaviour.header_packet == HeaderPacket::Ring;
-                known = Known {
-                    whole: true,
-                    begun: true,
-                    places: true,
-                    after_hole: false,
-                    flag_due: false,
-                    overdue: false,
-                    read: 0,
-                };
+                known = Known::AT_HEADER;
             }
             match what {
                 Byte::Plain | Byte::Header | Byte::HeaderEnd => continue,
