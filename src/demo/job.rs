@@ -17,6 +17,7 @@ use crate::platform::virtual_nic::VirtualPlatform;
 use crate::platform::{Deadline, Platform};
 use crate::session::{self, Completion, Event, Loss, Refused, RequestError, Session, SessionError};
 use crate::shard::{self, NotOpened, OffloadPolicy, OffloadRefused};
+use crate::transfer::difference;
 use ethernet_wire::{Lane, Random};
 use nvme_target::Backing;
 use std::collections::VecDeque;
@@ -620,16 +621,10 @@ impl Job<'_> {
         let found = buffer.to_vec();
         self.scratch.resize(found.len(), 0);
         self.fill_expected(offset)?;
-        if found == self.scratch {
-            return Ok(());
+        if let Some((wrong, first)) = difference(&found, &self.scratch) {
+            self.outcome.bytes_wrong += wrong;
+            self.problem(format!("{wrong} bytes of the read at byte {offset} differ, the first at {}", offset + first));
         }
-        let wrong = found.iter().zip(&self.scratch).filter(|(a, b)| a != b).count();
-        let first = found.iter().zip(&self.scratch).position(|(a, b)| a != b).unwrap_or_default();
-        self.outcome.bytes_wrong += wrong as u64;
-        self.problem(format!(
-            "{wrong} bytes of the read at byte {offset} differ, the first at {}",
-            offset + first as u64
-        ));
         Ok(())
     }
 

@@ -66,6 +66,17 @@ pub trait Sink {
 /// Makes a buffer of so many bytes.
 pub type MakeBuffer = dyn FnMut(&DmaHeap, usize) -> Result<IoBuf, DmaError>;
 
+/// Bytes in which two runs of the same length differ, and the first of them; `None` if they do not.
+pub(crate) fn difference(found: &[u8], expected: &[u8]) -> Option<(u64, u64)> {
+    // Slices are compared many bytes at a time; nearly always that is all.
+    if found == expected {
+        return None;
+    }
+    let mut wrong = found.iter().zip(expected).enumerate().filter(|(_, (found, expected))| found != expected);
+    let (first, _) = wrong.next()?;
+    Some((1 + wrong.count() as u64, first as u64))
+}
+
 /// What a transfer works on beside the function.
 pub struct Ends<'a> {
     /// What is written, and what reads are compared with.
@@ -503,11 +514,8 @@ impl<P: Platform> Job<'_, '_, P> {
                 .fill(offset, &mut expected)
                 .map_err(|error| TransferError::Io { what: "what reads are compared with", error })?;
             self.outcome.bytes_compared += found.len() as u64;
-            if found != expected {
-                let differs = |(a, b): (&u8, &u8)| a != b;
-                let wrong = found.iter().zip(&expected).filter(|pair| differs(*pair)).count();
-                let first = found.iter().zip(&expected).position(differs).unwrap_or_default() as u64;
-                self.outcome.bytes_wrong += wrong as u64;
+            if let Some((wrong, first)) = difference(&found, &expected) {
+                self.outcome.bytes_wrong += wrong;
                 self.problem(format!(
                     "{wrong} bytes of the read at byte {offset} are wrong, the first at {}",
                     offset + first
