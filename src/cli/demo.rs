@@ -1,12 +1,11 @@
 //! `cxddp demo`: the progress bar, the summary, and the JSON object.
 
-use super::options::{DemoArgs, OffloadChoice, PeerChoice, Towards};
+use super::bar::Bar;
+use super::options::{DemoArgs, PeerChoice, Towards};
 use super::text::{bytes, count, share};
 use super::watch::{Interval, Watch};
 use connectx_ddp::demo::{self, Config, Impairments, Outcome, Peer, Phase, Progress, WireConfig};
-use connectx_ddp::shard::OffloadPolicy;
 use connectx_ddp::tcp::CongestionControl;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nvme_target::{Script, Segmentation};
 use std::io::{IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
@@ -38,11 +37,7 @@ pub fn config(args: &DemoArgs) -> Config {
         hdr_digest: args.hdr_digest,
         data_digest: args.data_digest,
         mtu: args.mtu,
-        offload: match args.offload {
-            OffloadChoice::Prefer => OffloadPolicy::Prefer,
-            OffloadChoice::Require => OffloadPolicy::Require,
-            OffloadChoice::Off => OffloadPolicy::Off,
-        },
+        offload: args.offload.into(),
         threshold: args.offload_threshold,
         write: args.write,
         pcap: args.pcap.clone(),
@@ -63,37 +58,11 @@ pub fn config(args: &DemoArgs) -> Config {
     }
 }
 
-/// A bar on a terminal, nothing anywhere else.
-struct Bar {
-    bar: ProgressBar,
-    phase: Option<Phase>,
-}
-
-impl Bar {
-    fn new(visible: bool) -> Bar {
-        let target = if visible { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(0), target);
-        let style = "{prefix:>7} [{bar:32}] {percent:>3} %  {binary_bytes_per_sec:>12}  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        Bar { bar, phase: None }
-    }
-
-    fn show(&mut self, progress: Progress) {
-        if self.phase != Some(progress.phase) {
-            self.phase = Some(progress.phase);
-            self.bar.set_length(progress.total);
-            self.bar.reset();
-            self.bar.set_prefix(match progress.phase {
-                Phase::Writing => "writing",
-                Phase::Reading => "reading",
-            });
-        }
-        self.bar.set_position(progress.done);
-        if progress.phase == Phase::Reading && !self.bar.is_hidden() {
-            self.bar.set_message(format!("{} placed by the NIC", share(progress.placed, progress.done)));
-        }
+fn show(bar: &mut Bar, progress: Progress) {
+    let writing = progress.phase == Phase::Writing;
+    bar.show(writing, progress.done, progress.total);
+    if !writing {
+        bar.show_placed(|| share(progress.placed, progress.done));
     }
 }
 
@@ -134,8 +103,8 @@ pub fn carry_out(
         }
     };
     let mut bar = Bar::new(visible);
-    let outcome = demo::run_watched(config, &mut watch, &mut |progress| bar.show(progress));
-    bar.bar.finish_and_clear();
+    let outcome = demo::run_watched(config, &mut watch, &mut |progress| show(&mut bar, progress));
+    bar.clear();
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {

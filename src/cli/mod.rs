@@ -1,6 +1,7 @@
 //! The `cxddp` binary: options, and what people see.
 
 pub mod allocator;
+pub mod bar;
 pub mod ceiling;
 pub mod demo;
 pub mod device;

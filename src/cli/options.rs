@@ -4,6 +4,7 @@ use super::device::{Device, VfioArgs};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use connectx_ddp::ddp::policy::{Costs, Threshold};
 use connectx_ddp::demo::Injection;
+use connectx_ddp::shard::OffloadPolicy;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -452,6 +453,16 @@ pub enum OffloadChoice {
     Require,
     /// Do not use it.
     Off,
+}
+
+impl From<OffloadChoice> for OffloadPolicy {
+    fn from(choice: OffloadChoice) -> OffloadPolicy {
+        match choice {
+            OffloadChoice::Prefer => OffloadPolicy::Prefer,
+            OffloadChoice::Require => OffloadPolicy::Require,
+            OffloadChoice::Off => OffloadPolicy::Off,
+        }
+    }
 }
 
 /// A number; its range is checked with the rest of the configuration.

@@ -1,7 +1,8 @@
 //! `cxddp read`: reads a namespace of an NVMe/TCP controller through a function, into buffers where the NIC places it.
 
+use super::bar::Bar;
 use super::device::Work;
-use super::options::{BuffersChoice, OffloadChoice, ReadArgs};
+use super::options::{BuffersChoice, ReadArgs};
 use super::text::{bytes, count, share};
 use connectx_ddp::adapter;
 use connectx_ddp::demo::Expected;
@@ -11,9 +12,8 @@ use connectx_ddp::nvme::controller::ControllerConfig;
 use connectx_ddp::nvme::fabrics::{HostIdentity, Nqn};
 use connectx_ddp::platform::{Identity, Platform};
 use connectx_ddp::session::{self, Session};
-use connectx_ddp::shard::{self, OffloadPolicy};
+use connectx_ddp::shard;
 use connectx_ddp::transfer::{self, Config, Content, Ends, Outcome, Progress, Sink, Watch};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -47,24 +47,11 @@ impl Sink for Output {
     }
 }
 
-/// A bar on a terminal, and lines of what happens.
+/// The bar, and who else watches.
 struct Show {
-    bar: ProgressBar,
-    total: Option<(bool, u64)>,
+    bar: Bar,
     /// The stats socket.
     socket: Option<(inspect::Server, Desk)>,
-}
-
-impl Show {
-    fn new(visible: bool, socket: Option<(inspect::Server, Desk)>) -> Show {
-        let target = if visible { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() };
-        let bar = ProgressBar::with_draw_target(Some(0), target);
-        let style = "{prefix:>7} [{bar:32}] {percent:>3} %  {binary_bytes_per_sec:>12}  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(style) {
-            bar.set_style(style.progress_chars("=> "));
-        }
-        Show { bar, total: None, socket }
-    }
 }
 
 impl<P: Platform> Watch<P> for Show {
@@ -73,21 +60,14 @@ impl<P: Platform> Watch<P> for Show {
     }
 
     fn progress(&mut self, progress: Progress) {
-        let phase = (progress.writing, progress.total);
-        if self.total != Some(phase) {
-            self.total = Some(phase);
-            self.bar.set_length(progress.total);
-            self.bar.reset();
-            self.bar.set_prefix(if progress.writing { "writing" } else { "reading" });
-        }
-        self.bar.set_position(progress.done);
-        if !progress.writing && !self.bar.is_hidden() {
-            self.bar.set_message(format!("{} placed by the NIC", bytes(progress.placed)));
+        self.bar.show(progress.writing, progress.done, progress.total);
+        if !progress.writing {
+            self.bar.show_placed(|| bytes(progress.placed));
         }
     }
 
     fn news(&mut self, line: &str) {
-        self.bar.suspend(|| eprintln!("cxddp read: {line}"));
+        self.bar.tell(&format!("cxddp read: {line}"));
     }
 }
 
@@ -106,7 +86,8 @@ impl Work for Transfer<'_> {
 
     fn on<P: Platform + 'static>(mut self, platform: Arc<P>) -> Self::Outcome {
         let identity = platform.identity().clone();
-        let mut show = Show::new(!self.args.json && io::stderr().is_terminal(), self.socket.take());
+        let visible = !self.args.json && io::stderr().is_terminal();
+        let mut show = Show { bar: Bar::new(visible), socket: self.socket.take() };
         let mut pinned = pinned;
         let ends = Ends {
             content: self.expected.as_mut().map(|content| content as &mut dyn Content),
@@ -118,7 +99,7 @@ impl Work for Transfer<'_> {
             stop: self.stop,
         };
         let outcome = transfer::run(platform, &self.config, ends, &mut show);
-        show.bar.finish_and_clear();
+        show.bar.clear();
         (identity, outcome)
     }
 }
@@ -217,11 +198,7 @@ fn config(args: &ReadArgs) -> Result<Config, String> {
     let mut shard = shard::Config::new(ip, secret.try_into().expect("16 of 32 bytes"));
     shard.prefix_len = prefix_len;
     shard.gateway = args.gateway;
-    shard.offload = match args.offload {
-        OffloadChoice::Prefer => OffloadPolicy::Prefer,
-        OffloadChoice::Require => OffloadPolicy::Require,
-        OffloadChoice::Off => OffloadPolicy::Off,
-    };
+    shard.offload = args.offload.into();
     shard.offload_threshold = args.offload_threshold;
     let identity = identity(args, id.try_into().expect("16 of 32 bytes"))?;
     let controller = ControllerConfig {

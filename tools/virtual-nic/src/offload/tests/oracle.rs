@@ -44,15 +44,8 @@ struct Known {
 
 impl Known {
     /// A header was seen, and nothing of its PDU is missing yet.
-    const AT_HEADER: Known = Known {
-        whole: true,
-        begun: true,
-        places: true,
-        after_hole: false,
-        flag_due: false,
-        overdue: false,
-        read: 0,
-    };
+    const AT_HEADER: Known =
+        Known { whole: true, begun: true, places: true, after_hole: false, flag_due: false, overdue: false, read: 0 };
 }
 
 #[derive(Clone, Debug)]
