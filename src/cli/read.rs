@@ -224,6 +224,7 @@ fn config(args: &ReadArgs) -> Result<Config, String> {
         write: args.write,
         interrupts: args.interrupts.then_some(BUDGET),
         recover: args.ctrl_loss_timeout != 0,
+        repeat_writes: false,
     })
 }
 
