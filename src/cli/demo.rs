@@ -71,7 +71,7 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     let config = config(args);
     carry_out("demo", &config, args, None, |out, outcome, watch| match args.json {
         true => {
-            let mut object = serde_json::to_value(outcome)?;
+            let mut object = super::json::of("demo", outcome)?;
             watch.add_events(&mut object);
             writeln!(out, "{object}")
         }

@@ -288,6 +288,14 @@ const ALL: &[Scenario] = &[
         ..BASIC
     },
     Scenario {
+        name: "read-loss",
+        about: "the same by polling over a wire that loses and reorders frames both ways: the target's TCP has no SACK and waits a second",
+        script: "bind $PF && read_it $PF --offload require --data-digest --hdr-digest",
+        vnic: &["--wire", "target", "--size", "8388608", "--loss", "0.2", "--reorder", "1"],
+        expects: &[r#""verified":true"#, r#""queues_offloaded":2"#],
+        ..BASIC
+    },
+    Scenario {
         name: "linux-target",
         about: "the kernel's NVMe/TCP target: written by us and compared with its disk, then its disk changed and read by us",
         script: "bind $PF && nvmet && read_linux --interrupts --write --pattern 9 --output /tmp/read && cmp /tmp/read $DISK && \
