@@ -2,7 +2,7 @@
 
 use crate::debian::{Debian, Kernel};
 use crate::guest::{Guest, Outcome};
-use crate::{Error, Programs, image, mlx5, own};
+use crate::{Error, Programs, image, mlx5, own, rdma};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -134,9 +134,9 @@ pub const BASIC: Scenario = Scenario {
     status: 0,
 };
 
-/// All of them, those of the kernel's own driver last.
+/// All of them, those of others' drivers last.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
-    ALL.iter().chain(mlx5::ALL)
+    ALL.iter().chain(rdma::ALL).chain(mlx5::ALL)
 }
 
 const ALL: &[Scenario] = &[
@@ -538,6 +538,7 @@ impl Bench {
                     ("cxddp", &ready.programs.cxddp),
                     ("cxddp-regdump", &ready.programs.regdump),
                     ("cxddp-bind", &ready.programs.bind),
+                    ("rdma-probe", &ready.programs.rdma),
                 ],
                 script: &format!("{BIND}{READ}{TRAFFIC}{NVMET}{OPERATOR}{}{}\n", mlx5::SCRIPT, scenario.script),
                 vnic: scenario.vnic,

@@ -13,6 +13,7 @@ pub(crate) mod lso;
 pub(crate) mod ring;
 pub(crate) mod rq;
 pub(crate) mod sq;
+pub(crate) mod umem;
 
 use hw_regs::cqe::{CqeOpcode, CqeSyndrome, ErrCqe};
 use hw_regs::layout::{Access, Layout};

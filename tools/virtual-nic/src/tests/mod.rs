@@ -11,3 +11,4 @@ mod offload_loss;
 mod pages;
 mod trace;
 mod traffic;
+mod umem;
