@@ -17,6 +17,7 @@ mod debian;
 mod guest;
 mod image;
 mod mlx5;
+mod mlx5_receive;
 mod own;
 mod scenarios;
 
@@ -103,6 +104,8 @@ pub struct Programs {
     pub regdump: PathBuf,
     /// The operator's tool, for the guest.
     pub bind: PathBuf,
+    /// What exchanges datagrams of known content, for the guest.
+    pub datagrams: PathBuf,
     /// The virtual ConnectX, for this machine.
     pub vnic: PathBuf,
 }
@@ -123,9 +126,9 @@ fn build(as_they_are: bool) -> Result<Programs, Error> {
         }
     };
     // A target that is named keeps build scripts ordinary.
-    let tools = ["cxddp", "cxddp-regdump", "cxddp-bind"];
+    let tools = ["cxddp", "cxddp-regdump", "cxddp-bind", "datagrams"];
     let mut guest = vec!["--target", TARGET];
-    for (package, tool) in ["connectx-ddp", "cxddp-regdump", "cxddp-bind"].into_iter().zip(tools) {
+    for (package, tool) in ["connectx-ddp", "cxddp-regdump", "cxddp-bind", "hil"].into_iter().zip(tools) {
         guest.extend(["-p", package, "--bin", tool]);
     }
     if !as_they_are {
@@ -133,8 +136,8 @@ fn build(as_they_are: bool) -> Result<Programs, Error> {
         build(&["--package", "cxddp-vnic"], "")?;
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let [cxddp, regdump, bind] = tools.map(|tool| target.join(TARGET).join("release").join(tool));
-    Ok(Programs { cxddp, regdump, bind, vnic: target.join("release/cxddp-vnic") })
+    let [cxddp, regdump, bind, datagrams] = tools.map(|tool| target.join(TARGET).join("release").join(tool));
+    Ok(Programs { cxddp, regdump, bind, datagrams, vnic: target.join("release/cxddp-vnic") })
 }
 
 fn run(options: &Options) -> Result<u32, Error> {
