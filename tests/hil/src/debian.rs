@@ -17,7 +17,7 @@ const FLAVOUR: &str = "cloud-amd64";
 
 /// What is fetched besides kernels: for this machine, and for the guest.
 const MACHINE: &[&str] = &["qemu-system-x86", "seabios"];
-const TOOLS: &[&str] = &["busybox-static", "kmod", "xz-utils", "zstd", "lz4", "ethtool"];
+const TOOLS: &[&str] = &["busybox-static", "kmod", "xz-utils", "zstd", "lz4", "ethtool", "iproute2"];
 
 /// A kernel package, unpacked.
 #[derive(Clone, Debug)]

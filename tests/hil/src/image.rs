@@ -134,8 +134,10 @@ const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkd
                        md5sum sha256sum true false printf expr date find sort ulimit stat pidof chown nc unshare nsenter rmmod \
                        lsmod ifconfig vconfig arp uniq xargs";
 /// Programs of the guest that are not static, with their libraries and loader: where the packages have them.
-const DYNAMIC: [(&str, &str); 5] = [
+const DYNAMIC: [(&str, &str); 7] = [
     ("usr/sbin/ethtool", "bin/ethtool"),
+    ("usr/sbin/devlink", "bin/devlink"),
+    ("usr/lib/x86_64-linux-gnu/libcap.so.2", "lib/x86_64-linux-gnu/libcap.so.2"),
     ("usr/lib/x86_64-linux-gnu/libmnl.so.0", "lib/x86_64-linux-gnu/libmnl.so.0"),
     ("usr/lib/x86_64-linux-gnu/libm.so.6", "lib/x86_64-linux-gnu/libm.so.6"),
     ("usr/lib/x86_64-linux-gnu/libc.so.6", "lib/x86_64-linux-gnu/libc.so.6"),

@@ -17,6 +17,7 @@ mod debian;
 mod guest;
 mod image;
 mod mlx5;
+mod mlx5_life;
 mod mlx5_receive;
 mod own;
 mod scenarios;

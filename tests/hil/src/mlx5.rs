@@ -65,9 +65,9 @@ clean() {
     ! grep -vE "$KNOWN" /tmp/log
 }
 KNOWN='firmware version|Flow counters bulk query buffer size increased|clocksource: |available PCIe bandwidth|MLX5E: StrdRq|Link (up|down)|(entered|left) (promiscuous|allmulticast) mode'
-# The model has no vendor-specific capability, no precision time measurement, and no flow counters; the emulated clock is
+# The model has no precision time measurement, and no flow counters; the emulated clock is
 # late when the machine is busy. The last one is what the driver says of promiscuous mode.
-KNOWN="$KNOWN|Failed to get valid vendor specific ID|PTM is not supported|S-tagged traffic will be dropped"
+KNOWN="$KNOWN|PTM is not supported|S-tagged traffic will be dropped"
 "#;
 
 /// The scenarios.

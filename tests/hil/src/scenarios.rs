@@ -2,7 +2,7 @@
 
 use crate::debian::{Debian, Kernel};
 use crate::guest::{Guest, Outcome};
-use crate::{Error, Programs, image, mlx5, mlx5_receive, own};
+use crate::{Error, Programs, image, mlx5, mlx5_life, mlx5_receive, own};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,8 +83,8 @@ as_user() { /bin/busybox su op -c "$*"; }
 "#;
 
 /// What every script may use.
-const SCRIPTS: [&str; 7] =
-    [BIND, READ, TRAFFIC, NVMET, OPERATOR, mlx5::SCRIPT, mlx5_receive::SCRIPT];
+const SCRIPTS: [&str; 8] =
+    [BIND, READ, TRAFFIC, NVMET, OPERATOR, mlx5::SCRIPT, mlx5_receive::SCRIPT, mlx5_life::SCRIPT];
 
 /// On which kernels a scenario runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ pub const BASIC: Scenario = Scenario {
 
 /// All of them, those of the kernel's own driver last.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
-    ALL.iter().chain(mlx5::ALL).chain(mlx5_receive::ALL)
+    ALL.iter().chain(mlx5::ALL).chain(mlx5_receive::ALL).chain(mlx5_life::ALL)
 }
 
 const ALL: &[Scenario] = &[

@@ -46,6 +46,16 @@ pub struct Config {
     pub switches: Switches,
 }
 
+/// Device ids of virtual functions (`mlx5-numbers.md`): drivers tell by nothing else.
+const VIRTUAL_FUNCTIONS: [u16; 8] = [0x1012, 0x1014, 0x1016, 0x1018, 0x101a, 0x101c, 0x101e, 0xa2d3];
+
+impl Config {
+    /// True if it is no virtual function.
+    pub fn is_physical(&self) -> bool {
+        !VIRTUAL_FUNCTIONS.contains(&self.device_id)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {

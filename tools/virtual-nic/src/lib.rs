@@ -44,6 +44,7 @@ pub mod steering;
 pub mod switches;
 mod table;
 mod transmit;
+mod vendor;
 pub mod wqe;
 
 #[cfg(test)]

@@ -13,8 +13,10 @@ pub enum What {
     Gone,
     /// It is back as it was.
     Back,
-    /// Its health buffer shows a fatal syndrome.
+    /// Its health buffer shows a fatal syndrome: firmware asks to be reset.
     Fatal,
+    /// Its health buffer shows a syndrome, and firmware goes on.
+    Ill,
     /// Its health buffer is clean again.
     Healthy,
     /// The next command is never answered.
@@ -26,10 +28,11 @@ pub enum What {
 /// An address that no driver hands out: ranges are given out from their lower end.
 const WILD: u64 = 0x7ead_beef_f000;
 
-const NAMES: [(&str, What); 6] = [
+const NAMES: [(&str, What); 7] = [
     ("gone", What::Gone),
     ("back", What::Back),
     ("fatal", What::Fatal),
+    ("ill", What::Ill),
     ("healthy", What::Healthy),
     ("lost-command", What::LostCommand),
     ("wild-write", What::WildWrite),
@@ -108,6 +111,7 @@ impl What {
             What::Gone => nic.faults().set_gone(true),
             What::Back => nic.faults().set_gone(false),
             What::Fatal => nic.set_health(HealthSyndrome::FW_INTERNAL_ERR),
+            What::Ill => nic.report_syndrome(HealthSyndrome::HIGH_TEMP_ERR),
             What::Healthy => nic.set_health(HealthSyndrome(0)),
             // Refused and recorded by the device's own view of memory.
             What::WildWrite => drop(nic.dma_write(WILD, &[0xdb; 64])),
