@@ -1,9 +1,16 @@
-//! How Linux's own driver of the ConnectX gets over what happens to the function: firmware that is ill (docs/conformance.md).
+//! How Linux's own driver of the ConnectX gets over what happens to the function: requests for pages, reloads, firmware that
+//! is ill (docs/conformance.md).
 
 use crate::scenarios::{BASIC, On, Scenario};
 
 /// Functions for the scripts, behind those of [`mlx5`](crate::mlx5).
 pub const SCRIPT: &str = r#"
+pages() { cat /sys/kernel/debug/mlx5/$PF/pages/fw_pages_total; }
+pages_are() {
+    t=0
+    while [ "$(pages)" != $1 ] && [ $t -lt 60 ]; do ping -c 5 -A -s 1400 10.1.0.2 > /dev/null; t=$((t + 1)); done
+    [ "$(pages)" = $1 ] && echo "firmware has $1 pages"
+}
 # Sends and receives until a health reporter of the driver has something to say.
 reports() {
     t=0
@@ -20,6 +27,27 @@ RECOVERY="$RECOVERY|starting health recovery flow|mlx5_pci_slot_reset|wait vital
 
 /// The scenarios.
 pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "mlx5-reload",
+        about: "the kernel's own driver gives firmware pages that it asks for while traffic runs, takes them back, and is made \
+                anew by devlink",
+        on: On::Every,
+        script: "mount -t debugfs debug /sys/kernel/debug; mlx5 && peer && pages_are 262 && \
+                 pages_are 326 && pages_are 262 && devlink dev reload pci/$PF && again && devlink -s dev show pci/$PF && pages_are 262 && \
+                 rmmod mlx5_core; s=$?; clean && exit $s",
+        iommu: false,
+        peer: true,
+        vnic: &["--inject", "ask-pages@64KiB", "--inject", "offer-pages@128KiB"],
+        expects: &["firmware has 326 pages", "driver_reinit 1", "came again"],
+        reports: &[
+            "pf: pages.asked 64\n",
+            "pf: pages.offered 64\n",
+            "pf: pages.given 588\n",
+            "pf: pages.returned 588\n",
+            "pages: 0,",
+        ],
+        ..BASIC
+    },
     Scenario {
         name: "mlx5-recovery",
         about: "firmware reports a syndrome and goes on, then one that asks for a reset: the kernel's own driver says the first, \

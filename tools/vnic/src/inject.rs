@@ -23,12 +23,19 @@ pub enum What {
     LostCommand,
     /// It writes to an address that it was never given.
     WildWrite,
+    /// Firmware asks for [`PAGES`] more.
+    AskPages,
+    /// Firmware has no use for [`PAGES`] any more.
+    OfferPages,
 }
+
+/// Pages that firmware asks for or offers.
+const PAGES: i32 = 64;
 
 /// An address that no driver hands out: ranges are given out from their lower end.
 const WILD: u64 = 0x7ead_beef_f000;
 
-const NAMES: [(&str, What); 7] = [
+const NAMES: [(&str, What); 9] = [
     ("gone", What::Gone),
     ("back", What::Back),
     ("fatal", What::Fatal),
@@ -36,6 +43,8 @@ const NAMES: [(&str, What); 7] = [
     ("healthy", What::Healthy),
     ("lost-command", What::LostCommand),
     ("wild-write", What::WildWrite),
+    ("ask-pages", What::AskPages),
+    ("offer-pages", What::OfferPages),
 ];
 
 impl fmt::Display for What {
@@ -115,6 +124,9 @@ impl What {
             What::Healthy => nic.set_health(HealthSyndrome(0)),
             // Refused and recorded by the device's own view of memory.
             What::WildWrite => drop(nic.dma_write(WILD, &[0xdb; 64])),
+            // A driver that does not listen for requests finds them in QUERY_PAGES.
+            What::AskPages => drop(nic.request_pages(PAGES)),
+            What::OfferPages => drop(nic.request_pages(-PAGES)),
             What::LostCommand => nic.faults().schedule(None, CommandFault::NeverAnswered, 0, 1),
         }
     }
