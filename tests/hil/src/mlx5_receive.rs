@@ -39,20 +39,40 @@ vlans() {
 "#;
 
 /// The scenarios.
-pub const ALL: &[Scenario] = &[Scenario {
-    name: "mlx5-datagrams",
-    about: "the kernel's own driver: datagrams of many sizes both ways, fragments too, contents compared; of groups and VLANs \
+pub const ALL: &[Scenario] = &[
+    Scenario {
+        name: "mlx5-datagrams",
+        about: "the kernel's own driver: datagrams of many sizes both ways, fragments too, contents compared; of groups and VLANs \
             those that it joined, and no others",
-    on: On::Every,
-    script: "mlx5 && peer && ping -c 1 10.1.0.2 && echoes && datagrams_both_ways 10.1.0.1 10.1.0.2 && groups && vlans; \
+        on: On::Every,
+        script: "mlx5 && peer && ping -c 1 10.1.0.2 && echoes && datagrams_both_ways 10.1.0.1 10.1.0.2 && groups && vlans; \
              s=$?; clean && exit $s",
-    iommu: false,
-    peer: true,
-    expects: &[
-        "14 datagrams came back from 10.1.0.1:7 as they were",
-        "20 datagrams came to 239.1.1.1:7000",
-        "vlans ok",
-    ],
-    reports: &["pf: drops.address ", "pf: drops.steering "],
-    ..BASIC
-}];
+        iommu: false,
+        peer: true,
+        expects: &[
+            "14 datagrams came back from 10.1.0.1:7 as they were",
+            "20 datagrams came to 239.1.1.1:7000",
+            "vlans ok",
+        ],
+        reports: &["pf: drops.address ", "pf: drops.steering "],
+        ..BASIC
+    },
+    Scenario {
+        name: "mlx5-striding",
+        about: "the kernel's own driver receives into striding queues, whose keys it fills by UMRs: datagrams and TCP both ways, \
+                contents compared, frames of 1500 and 9000 bytes, the queues made anew by MTU and by link",
+        on: On::Every,
+        script: "mlx5 && peer && dmesg | grep 'StrdRq(1)' && echoes && datagrams_both_ways 10.1.0.1 10.1.0.2 && \
+                 dd if=/dev/urandom of=/tmp/in bs=1M count=8 2>/dev/null && tcp far near 10.1.0.1 5001 && mtu 9000 && \
+                 datagrams_both_ways 10.1.0.1 10.1.0.2 && tcp far near 10.1.0.1 5002 && tcp near far 10.1.0.2 5003 && \
+                 ip link set $MLX down && ip link set $MLX up && carrier 1 && ping -c 2 -s 8900 10.1.0.2 && \
+                 ethtool -S $MLX > /tmp/s && grep -E ' rx_(mpwqe|packets|wqe_err|buff)' /tmp/s && \
+                 counted rx_mpwqe_filler_cqes; s=$?; clean && exit $s",
+        iommu: false,
+        vnic: &["--model-switch", "striding-rq=on"],
+        peer: true,
+        expects: &["MLX5E: StrdRq(1)", "tcp far to 10.1.0.1 ok", "tcp near to 10.1.0.2 ok"],
+        reports: &["pf: rx_fillers ", "pf: work_requests.umr "],
+        ..BASIC
+    },
+];

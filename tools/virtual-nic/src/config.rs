@@ -120,6 +120,9 @@ pub struct Switches {
     /// Answers carry valid signatures, as with `cmdif_checksum`. Off: the signature bytes stay as the host sent them,
     /// which is what recorded traffic of a ConnectX-4 shows.
     pub sign_answers: bool,
+    /// The function offers receive queues whose work requests hold many packets (striding RQs), as a ConnectX does. Off: a
+    /// driver uses cyclic queues.
+    pub striding_rq: bool,
     /// Which run of a packet the offload places when several could be.
     pub which_run: WhichRun,
     /// What the offload does when packets are missing, headers odd or tags unusable.
@@ -133,6 +136,7 @@ impl Default for Switches {
             strict_arm_sequence: true,
             queue_address_reads_back: true,
             sign_answers: true,
+            striding_rq: false,
             which_run: WhichRun::default(),
             offload: Behaviour::default(),
         }

@@ -15,6 +15,8 @@ pub struct Counters {
     pub tx_bytes: u64,
     /// Receive completions written.
     pub rx_completions: u64,
+    /// Receive completions without a packet, which end a WQE of strides.
+    pub rx_fillers: u64,
     /// Send completions written.
     pub tx_completions: u64,
     /// Error completions written, flushes included.
@@ -171,6 +173,7 @@ impl Counters {
             tx_frames,
             tx_bytes,
             rx_completions,
+            rx_fillers,
             tx_completions,
             error_completions,
             placed_packets,
@@ -224,6 +227,7 @@ impl Counters {
             ("tx_frames", tx_frames),
             ("tx_bytes", tx_bytes),
             ("rx_completions", rx_completions),
+            ("rx_fillers", rx_fillers),
             ("tx_completions", tx_completions),
             ("error_completions", error_completions),
             ("placed_packets", placed_packets),

@@ -72,8 +72,9 @@ refusals! {
     RING_ADDRESS = 0x0322, BAD_PARAM_ERR, "A page of the queue's buffer is at address 0 or not aligned to 4096.";
     RING_OFFSET = 0x0323, BAD_PARAM_ERR, "The model needs queues to begin at the start of their first page.";
     DOORBELL_RECORD = 0x0324, BAD_PARAM_ERR, "The doorbell record is at address 0 or not aligned to 8.";
-    WQ_TYPE = 0x0325, BAD_PARAM_ERR, "Only cyclic work queues are supported.";
+    WQ_TYPE = 0x0325, BAD_PARAM_ERR, "The function does not have work queues of this type.";
     WQ_STRIDE = 0x0326, BAD_PARAM_ERR, "The stride of the work queue is not one that the capabilities allow.";
+    WQ_STRIDES = 0x032e, BAD_PARAM_ERR, "A WQE cannot have so many strides, or so few, or be so small.";
     RQ_MEMORY = 0x0327, BAD_PARAM_ERR, "Only receive queues with a buffer of their own are supported.";
     INITIAL_STATE = 0x0328, BAD_PARAM_ERR, "A queue begins in the reset state.";
     STATE_MISMATCH = 0x0329, BAD_RES_STATE_ERR, "The queue is not in the state that the command says it is in.";

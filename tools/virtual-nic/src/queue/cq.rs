@@ -101,6 +101,18 @@ impl Completion {
         bytes[CQE..].copy_from_slice(cqe);
         Completion { bytes }
     }
+
+    /// The completion proper.
+    fn cqe(&self) -> Cqe64 {
+        Cqe64::from_prefix(&self.bytes[CQE..])
+    }
+
+    /// Changes the completion proper.
+    pub(crate) fn edit(&mut self, edit: impl FnOnce(&mut Cqe64)) {
+        let mut cqe = self.cqe();
+        edit(&mut cqe);
+        self.bytes[CQE..].copy_from_slice(cqe.bytes());
+    }
 }
 
 /// All completion queues and the event queues that they report to.

@@ -9,5 +9,6 @@ mod objects;
 mod offload;
 mod offload_loss;
 mod pages;
+mod striding;
 mod trace;
 mod traffic;
