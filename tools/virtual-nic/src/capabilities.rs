@@ -86,6 +86,12 @@ impl Capabilities {
                 bits.into_iter().for_each(|bit| general.set(bit, 1));
             });
         }
+        if switches.cqe_compression {
+            self.edit(|general: &mut CmdHcaCap| {
+                general.set(CmdHcaCap::CQE_COMPRESSION, 1);
+                general.set(CmdHcaCap::MINI_CQE_RESP_STRIDE_INDEX, 1);
+            });
+        }
         self
     }
 

@@ -123,6 +123,8 @@ pub struct Switches {
     /// The function offers receive queues whose work requests hold many packets (striding RQs), as a ConnectX does. Off: a
     /// driver uses cyclic queues.
     pub striding_rq: bool,
+    /// The function offers compressed receive completions, as a ConnectX does.
+    pub cqe_compression: bool,
     /// Which run of a packet the offload places when several could be.
     pub which_run: WhichRun,
     /// What the offload does when packets are missing, headers odd or tags unusable.
@@ -137,6 +139,7 @@ impl Default for Switches {
             queue_address_reads_back: true,
             sign_answers: true,
             striding_rq: false,
+            cqe_compression: false,
             which_run: WhichRun::default(),
             offload: Behaviour::default(),
         }

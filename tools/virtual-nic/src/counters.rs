@@ -15,6 +15,8 @@ pub struct Counters {
     pub tx_bytes: u64,
     /// Receive completions written.
     pub rx_completions: u64,
+    /// Receive completions that were written as a part of a compressed row.
+    pub rx_compressed: u64,
     /// Receive completions without a packet, which end a WQE of strides.
     pub rx_fillers: u64,
     /// Send completions written.
@@ -173,6 +175,7 @@ impl Counters {
             tx_frames,
             tx_bytes,
             rx_completions,
+            rx_compressed,
             rx_fillers,
             tx_completions,
             error_completions,
@@ -227,6 +230,7 @@ impl Counters {
             ("tx_frames", tx_frames),
             ("tx_bytes", tx_bytes),
             ("rx_completions", rx_completions),
+            ("rx_compressed", rx_compressed),
             ("rx_fillers", rx_fillers),
             ("tx_completions", tx_completions),
             ("error_completions", error_completions),

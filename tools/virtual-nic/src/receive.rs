@@ -200,7 +200,7 @@ impl VirtualNic {
             describe(&mut completion, &outcome, cut, &self.config.switches.offload, &mut self.host);
         }
         self.host.counters.rx_completions += 1;
-        self.objects.completions.complete(&mut self.host, cqn, completion);
+        self.objects.completions.complete_receive(&mut self.host, cqn, completion, room.run.is_some());
     }
 
     /// The oldest posted WQE of a queue fails. False if none is posted.

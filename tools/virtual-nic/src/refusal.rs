@@ -65,7 +65,7 @@ refusals! {
     CQ_IN_USE = 0x0319, BAD_RES_STATE_ERR, "A work queue still completes to this completion queue.";
     CQ_NONE_LEFT = 0x031a, NO_RES_ERR, "Every completion queue is in use.";
     CQE_SIZE = 0x031b, BAD_PARAM_ERR, "cqe_sz is neither 0 (64 bytes) nor, with cqe_128_always, 2 (64 in 128 bytes).";
-    CQE_COMPRESSION = 0x031c, BAD_PARAM_ERR, "CQE compression is not supported.";
+    CQE_COMPRESSION = 0x031c, BAD_PARAM_ERR, "The function does not compress CQEs in this way.";
     CQ_MODIFY_FIELD = 0x031d, BAD_PARAM_ERR, "modify_field_select names something other than moderation, overrun ignore and EQ.";
     RING_SIZE = 0x0320, BAD_PARAM_ERR, "The queue is larger than the capabilities allow.";
     RING_PAGE_SIZE = 0x0321, BAD_PARAM_ERR, "The page size of the queue's buffer is above what the model translates.";

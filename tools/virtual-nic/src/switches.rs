@@ -75,6 +75,7 @@ const ALL: &[(&str, &str, Set)] = &[
     ("striding-rq", "receive queues whose work requests hold many packets are offered", |s, v| {
         flag(&mut s.striding_rq, v)
     }),
+    ("cqe-compression", "compressed receive completions are offered", |s, v| flag(&mut s.cqe_compression, v)),
     ("which-run", "which run of a packet is placed when several could be", |s, v| {
         choose(
             &mut s.which_run,

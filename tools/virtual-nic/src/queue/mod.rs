@@ -7,6 +7,7 @@
 //!
 //! Counters run free and wrap; the bit above the ring's size is the lap, which decides the ownership bit of an entry.
 
+pub(crate) mod compression;
 pub(crate) mod cq;
 pub(crate) mod eq;
 pub(crate) mod lso;

@@ -2,6 +2,7 @@
 
 mod bring_up;
 mod commands;
+mod compression;
 mod events;
 mod host;
 mod hostile;
