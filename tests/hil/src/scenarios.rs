@@ -2,7 +2,7 @@
 
 use crate::debian::{Debian, Kernel};
 use crate::guest::{Guest, Outcome};
-use crate::{Error, Programs, image, mlx5, mlx5_life, mlx5_receive, own};
+use crate::{Error, Programs, image, mlx5, mlx5_life, mlx5_receive, own, rdma};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -141,9 +141,9 @@ pub const BASIC: Scenario = Scenario {
     status: 0,
 };
 
-/// All of them, those of the kernel's own driver last.
+/// All of them, those of others' drivers last.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
-    ALL.iter().chain(mlx5::ALL).chain(mlx5_receive::ALL).chain(mlx5_life::ALL)
+    ALL.iter().chain(rdma::ALL).chain(mlx5::ALL).chain(mlx5_receive::ALL).chain(mlx5_life::ALL)
 }
 
 const ALL: &[Scenario] = &[
@@ -291,6 +291,14 @@ const ALL: &[Scenario] = &[
         script: "bind $PF && read_it $PF --offload require --interrupts --data-digest --hdr-digest --size 2M > /tmp/o && \
                  cat /tmp/o && ! grep -q '\"interrupts\":0' /tmp/o",
         vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[r#""verified":true"#, r#""queues_offloaded":2"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "read-loss",
+        about: "the same by polling over a wire that loses and reorders frames both ways: the target's TCP has no SACK and waits a second",
+        script: "bind $PF && read_it $PF --offload require --data-digest --hdr-digest",
+        vnic: &["--wire", "target", "--size", "8388608", "--loss", "0.2", "--reorder", "1"],
         expects: &[r#""verified":true"#, r#""queues_offloaded":2"#],
         ..BASIC
     },
@@ -538,6 +546,7 @@ impl Bench {
                     ("cxddp-regdump", &ready.programs.regdump),
                     ("cxddp-bind", &ready.programs.bind),
                     ("datagrams", &ready.programs.datagrams),
+                    ("rdma-probe", &ready.programs.rdma),
                 ],
                 script: &[SCRIPTS.concat().as_str(), scenario.script, "\n"].concat(),
                 vnic: scenario.vnic,

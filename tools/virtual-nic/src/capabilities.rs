@@ -229,6 +229,8 @@ fn general() -> CmdHcaCap {
         .with(CmdHcaCap::SW_OWNER_ID, 1)
         .with(CmdHcaCap::VPORT_COUNTERS, 1)
         .with(CmdHcaCap::CQE_128_ALWAYS, 1)
+        .with(CmdHcaCap::UMEM_UID_0, 1)
+        .with(CmdHcaCap::LOG_MAX_UMEM, 16)
         .with(CmdHcaCap::NVMEOTCP, 1)
         .with_wide(CmdHcaCap::GENERAL_OBJ_TYPES, 1 << TAG_BUFFER_TABLE_OBJECT)
 }

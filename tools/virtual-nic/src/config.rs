@@ -112,6 +112,9 @@ pub struct Switches {
     /// Firmware writes to each page it is given, and refuses one that it cannot reach. Off for the replay of a trace
     /// whose pages exist nowhere.
     pub touch_pages: bool,
+    /// Firmware takes a page at address 0, as rdma-core's VFIO driver gives it one. Off: refused, as Linux says of firmware
+    /// (`mlx5-bringup.md` §1).
+    pub take_page_zero: bool,
     /// An arm doorbell of a CQ is ignored if its sequence number is that of an arm which already led to an event
     /// (`mlx5-bringup.md` §8.1). Off: every arm counts.
     pub strict_arm_sequence: bool,
@@ -135,6 +138,7 @@ impl Default for Switches {
     fn default() -> Self {
         Switches {
             touch_pages: true,
+            take_page_zero: false,
             strict_arm_sequence: true,
             queue_address_reads_back: true,
             sign_answers: true,

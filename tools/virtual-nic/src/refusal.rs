@@ -20,7 +20,6 @@ refusals! {
     LIST_CUT_SHORT = 0x0102, BAD_INP_LEN_ERR, "The input ends before its list of addresses or numbers does.";
     OP_MOD = 0x0103, BAD_PARAM_ERR, "The opcode has no such op_mod.";
     OTHER_FUNCTION = 0x0104, BAD_PARAM_ERR, "The command is about another function than the one it came through.";
-    UMEM = 0x0105, BAD_PARAM_ERR, "User memory objects (umem) are not supported.";
 
     // The function and its pages.
     NOT_ENABLED = 0x0201, BAD_SYS_STATE_ERR, "ENABLE_HCA comes first.";
@@ -95,6 +94,13 @@ refusals! {
     RQT_SIZE = 0x0343, BAD_PARAM_ERR, "The actual size is not 1 to the maximum size, or that is above log_max_rqt_size.";
     RQT_FORMAT = 0x0344, BAD_PARAM_ERR, "A receive queue table lists receive queues of its own function.";
     RQT_BITMASK = 0x0345, BAD_PARAM_ERR, "Only the list of queues can be changed.";
+    UMEM_UNKNOWN = 0x0348, BAD_RES_ERR, "No umem has this number.";
+    UMEM_IN_USE = 0x0349, BAD_RES_STATE_ERR, "A queue or its doorbell record is still in this umem.";
+    UMEM_NONE_LEFT = 0x034a, NO_RES_ERR, "Every umem is in use.";
+    UMEM_PAGE_SIZE = 0x034b, BAD_PARAM_ERR, "The umem's pages are above 2 GiB, or it begins behind its first page.";
+    UMEM_PAGES = 0x034c, BAD_PARAM_ERR, "A umem has pages, each at a multiple of 4096.";
+    UMEM_RANGE = 0x034d, BAD_PARAM_ERR, "What is to be in the umem is not inside it.";
+    UMEM_RIGHTS = 0x034e, BAD_PARAM_ERR, "The umem may not be written, or read, as the queue needs it.";
     OBJECT_TYPE = 0x0350, BAD_PARAM_ERR, "The function has no general objects of this type.";
     OBJECT_FIELDS = 0x0351, BAD_PARAM_ERR, "A new general object has no fields to be modified, no number and no tunnel.";
 

@@ -64,6 +64,7 @@ fn reaction(field: &mut Reaction, value: &str) -> Result<(), String> {
 
 /// Every switch: its name, what it is about, and how it is set.
 const ALL: &[(&str, &str, Set)] = &[
+    ("take-page-zero", "firmware takes a page at address 0", |s, v| flag(&mut s.take_page_zero, v)),
     ("touch-pages", "firmware writes to each page that it is given", |s, v| flag(&mut s.touch_pages, v)),
     ("strict-arm-sequence", "an arm doorbell with an old sequence number is ignored", |s, v| {
         flag(&mut s.strict_arm_sequence, v)

@@ -95,9 +95,9 @@ impl Pages {
         if free < u64::from(batch.div_ceil(2)) && self.asked == 0 { batch } else { 0 }
     }
 
-    fn give(&mut self, page: u64) -> Result<(), Reject> {
+    fn give(&mut self, page: u64, take_zero: bool) -> Result<(), Reject> {
         match page {
-            0 => Err(refusal::PAGE_ZERO),
+            0 if !take_zero => Err(refusal::PAGE_ZERO),
             page if !page.is_multiple_of(PAGE) => Err(refusal::PAGE_UNALIGNED),
             page if !self.known.insert(page) => Err(refusal::PAGE_TWICE),
             page => {
@@ -180,7 +180,7 @@ impl VirtualNic {
     fn give_pages(&mut self, addresses: &[u64]) -> Outcome {
         for (index, page) in addresses.iter().enumerate() {
             let reachable = !self.config.switches.touch_pages || self.host.dma.contains(*page, PAGE as usize);
-            let mut taken = self.firmware.pages.give(*page);
+            let mut taken = self.firmware.pages.give(*page, self.config.switches.take_page_zero);
             if taken.is_ok() && !reachable {
                 taken = Err(refusal::PAGE_UNREACHABLE);
             }

@@ -4,6 +4,7 @@
 use super::compression::Row;
 use super::eq::EventQueues;
 use super::ring::Ring;
+use super::umem::{Place, Umems};
 use crate::host::Host;
 use crate::table::Table;
 use firmware_iface::context::Cqc;
@@ -35,6 +36,7 @@ pub(crate) struct Cq {
     pub(crate) uar: u32,
     /// Address of the doorbell record.
     pub(crate) record: u64,
+    pub(crate) umems: Umems,
     pub(crate) ignore_overrun: bool,
     producer: u32,
     /// The consumer counter when the record was last read.
@@ -50,14 +52,15 @@ pub(crate) struct Cq {
 }
 
 impl Cq {
-    pub(crate) fn new(context: Cqc, ring: Ring, stride: usize, row: Option<Row>) -> Cq {
+    pub(crate) fn new(context: Cqc, place: Place, stride: usize, row: Option<Row>) -> Cq {
         Cq {
-            ring,
+            ring: place.ring,
             log_size: context.get(Cqc::LOG_CQ_SIZE),
             stride,
             eqn: context.get(Cqc::C_EQN_OR_APU_ELEMENT),
             uar: context.get(Cqc::UAR_PAGE),
-            record: context.get_wide(Cqc::DBR_ADDR),
+            record: place.record,
+            umems: place.umems,
             ignore_overrun: context.is_set(Cqc::OI),
             context,
             producer: 0,

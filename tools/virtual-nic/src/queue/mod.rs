@@ -15,6 +15,7 @@ pub(crate) mod ring;
 pub(crate) mod rq;
 pub(crate) mod sq;
 pub(crate) mod strides;
+pub(crate) mod umem;
 
 use hw_regs::cqe::{CqeOpcode, CqeSyndrome, ErrCqe};
 use hw_regs::layout::{Access, Layout};

@@ -3,6 +3,7 @@
 use super::cq::Completion;
 use super::ring::Ring;
 use super::strides::Strides;
+use super::umem::{Place, Umems};
 use super::{State, WorkError};
 use crate::rss::Rss;
 use firmware_iface::context::{Rqc, Wq};
@@ -17,6 +18,7 @@ pub(crate) struct Rq {
     /// log2 of the bytes of a WQE.
     pub(crate) log_stride: u32,
     pub(crate) record: u64,
+    pub(crate) umems: Umems,
     pub(crate) cqn: u32,
     pub(crate) pd: u32,
     pub(crate) counter_set: u32,
@@ -33,13 +35,14 @@ pub(crate) struct Rq {
 }
 
 impl Rq {
-    pub(crate) fn new(context: Rqc, ring: Ring, strides: Option<Strides>) -> Rq {
+    pub(crate) fn new(context: Rqc, place: Place, strides: Option<Strides>) -> Rq {
         let wq: Wq = context.nested(Rqc::WQ);
         Rq {
-            ring,
+            ring: place.ring,
             log_size: wq.get(Wq::LOG_WQ_SZ),
             log_stride: wq.get(Wq::LOG_WQ_STRIDE),
-            record: wq.get_wide(Wq::DBR_ADDR),
+            record: place.record,
+            umems: place.umems,
             cqn: context.get(Rqc::CQN),
             pd: wq.get(Wq::PD),
             counter_set: context.get(Rqc::COUNTER_SET_ID),

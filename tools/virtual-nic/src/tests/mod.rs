@@ -13,3 +13,4 @@ mod pages;
 mod striding;
 mod trace;
 mod traffic;
+mod umem;
