@@ -25,7 +25,7 @@
 //! | every command is written down as it was posted and as it came back, whatever became of it | `what_goes_through_the_queue_is_written_down` |
 use super::fake::{Fake, Fate, Posted};
 use super::*;
-use crate::platform::{Deadline, Identity, Platform};
+use crate::platform::{Deadline, Platform};
 use cxddp_trace::{Dump, Fact, Sink, Trace};
 use firmware_iface::Status;
 use firmware_iface::command::OutHeader;

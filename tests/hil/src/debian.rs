@@ -18,7 +18,7 @@ const FLAVOUR: &str = "cloud-amd64";
 /// What is fetched besides kernels: for this machine, and for the guest. QEMU brings libibverbs, of which rdma-core's driver
 /// needs its own version: both come from one suite.
 const MACHINE: &[&str] = &["qemu-system-x86", "seabios", "ibverbs-providers"];
-const TOOLS: &[&str] = &["busybox-static", "kmod", "xz-utils", "zstd", "lz4", "ethtool"];
+const TOOLS: &[&str] = &["busybox-static", "kmod", "xz-utils", "zstd", "lz4", "ethtool", "iproute2"];
 
 /// A kernel package, unpacked.
 #[derive(Clone, Debug)]

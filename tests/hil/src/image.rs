@@ -135,8 +135,10 @@ const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkd
                        lsmod ifconfig vconfig arp uniq xargs";
 /// Programs of the guest that are not static, with their libraries and loader, and what loads libraries itself: where the
 /// packages have them.
-const DYNAMIC: [(&str, &str); 10] = [
+const DYNAMIC: [(&str, &str); 12] = [
     ("usr/sbin/ethtool", "bin/ethtool"),
+    ("usr/sbin/devlink", "bin/devlink"),
+    ("usr/lib/x86_64-linux-gnu/libcap.so.2", "lib/x86_64-linux-gnu/libcap.so.2"),
     ("usr/lib/x86_64-linux-gnu/libmnl.so.0", "lib/x86_64-linux-gnu/libmnl.so.0"),
     ("usr/lib/x86_64-linux-gnu/libm.so.6", "lib/x86_64-linux-gnu/libm.so.6"),
     ("usr/lib/x86_64-linux-gnu/libmlx5.so.1", "lib/x86_64-linux-gnu/libmlx5.so.1"),

@@ -17,6 +17,8 @@ mod debian;
 mod guest;
 mod image;
 mod mlx5;
+mod mlx5_life;
+mod mlx5_receive;
 mod own;
 mod rdma;
 mod scenarios;
@@ -108,6 +110,8 @@ pub struct Programs {
     pub regdump: PathBuf,
     /// The operator's tool, for the guest.
     pub bind: PathBuf,
+    /// What exchanges datagrams of known content, for the guest.
+    pub datagrams: PathBuf,
     /// What drives a function through rdma-core, for the guest.
     pub rdma: PathBuf,
     /// The virtual ConnectX, for this machine.
@@ -131,9 +135,9 @@ fn build(as_they_are: bool) -> Result<Programs, Error> {
         }
     };
     // A target that is named keeps build scripts ordinary.
-    let tools = ["cxddp", "cxddp-regdump", "cxddp-bind"];
+    let tools = ["cxddp", "cxddp-regdump", "cxddp-bind", "datagrams"];
     let mut guest = vec!["--target", TARGET];
-    for (package, tool) in ["connectx-ddp", "cxddp-regdump", "cxddp-bind"].into_iter().zip(tools) {
+    for (package, tool) in ["connectx-ddp", "cxddp-regdump", "cxddp-bind", "hil"].into_iter().zip(tools) {
         guest.extend(["-p", package, "--bin", tool]);
     }
     if !as_they_are {
@@ -141,9 +145,10 @@ fn build(as_they_are: bool) -> Result<Programs, Error> {
         build(&["--package", "cxddp-vnic", "--package", "hil-rdma"], "")?;
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let [cxddp, regdump, bind] = tools.map(|tool| target.join(TARGET).join("release").join(tool));
+    let [cxddp, regdump, bind, datagrams] = tools.map(|tool| target.join(TARGET).join("release").join(tool));
     let release = target.join("release");
-    Ok(Programs { cxddp, regdump, bind, rdma: release.join("rdma-probe"), vnic: release.join("cxddp-vnic") })
+    let (rdma, vnic) = (release.join("rdma-probe"), release.join("cxddp-vnic"));
+    Ok(Programs { cxddp, regdump, bind, datagrams, rdma, vnic })
 }
 
 fn run(options: &Options) -> Result<u32, Error> {

@@ -46,6 +46,16 @@ pub struct Config {
     pub switches: Switches,
 }
 
+/// Device ids of virtual functions (`mlx5-numbers.md`): drivers tell by nothing else.
+const VIRTUAL_FUNCTIONS: [u16; 8] = [0x1012, 0x1014, 0x1016, 0x1018, 0x101a, 0x101c, 0x101e, 0xa2d3];
+
+impl Config {
+    /// True if it is no virtual function.
+    pub fn is_physical(&self) -> bool {
+        !VIRTUAL_FUNCTIONS.contains(&self.device_id)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -113,6 +123,11 @@ pub struct Switches {
     /// Answers carry valid signatures, as with `cmdif_checksum`. Off: the signature bytes stay as the host sent them,
     /// which is what recorded traffic of a ConnectX-4 shows.
     pub sign_answers: bool,
+    /// The function offers receive queues whose work requests hold many packets (striding RQs), as a ConnectX does. Off: a
+    /// driver uses cyclic queues.
+    pub striding_rq: bool,
+    /// The function offers compressed receive completions, as a ConnectX does.
+    pub cqe_compression: bool,
     /// Which run of a packet the offload places when several could be.
     pub which_run: WhichRun,
     /// What the offload does when packets are missing, headers odd or tags unusable.
@@ -127,6 +142,8 @@ impl Default for Switches {
             strict_arm_sequence: true,
             queue_address_reads_back: true,
             sign_answers: true,
+            striding_rq: false,
+            cqe_compression: false,
             which_run: WhichRun::default(),
             offload: Behaviour::default(),
         }

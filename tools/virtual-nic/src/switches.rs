@@ -73,6 +73,10 @@ const ALL: &[(&str, &str, Set)] = &[
         flag(&mut s.queue_address_reads_back, v)
     }),
     ("sign-answers", "answers of the command queue carry valid signatures", |s, v| flag(&mut s.sign_answers, v)),
+    ("striding-rq", "receive queues whose work requests hold many packets are offered", |s, v| {
+        flag(&mut s.striding_rq, v)
+    }),
+    ("cqe-compression", "compressed receive completions are offered", |s, v| flag(&mut s.cqe_compression, v)),
     ("which-run", "which run of a packet is placed when several could be", |s, v| {
         choose(
             &mut s.which_run,

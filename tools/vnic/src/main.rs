@@ -81,8 +81,9 @@ struct Serve {
     /// Set a switch of the model (see `cxddp-vnic switches`); may be given again.
     #[arg(long, value_name = "NAME=VALUE")]
     model_switch: Vec<String>,
-    /// Have a fault happen to every function: gone, back, fatal, healthy, lost-command, wild-write; may be given again. WHEN: so
-    /// many seconds after the start, +seconds after the fault before, or when so much was received, as in gone@8MiB.
+    /// Have something happen to every function: gone, back, fatal, ill, healthy, lost-command, wild-write, ask-pages,
+    /// offer-pages; may be given again. WHEN: so many seconds after the start, +seconds after the one before, or when so much
+    /// was received, as in gone@8MiB.
     #[arg(long, value_name = "FAULT[@WHEN]")]
     inject: Vec<Injection>,
     /// Write the frames of the wire into a pcapng file.

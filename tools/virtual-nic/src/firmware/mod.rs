@@ -54,7 +54,7 @@ impl Firmware {
             state: HcaState::Disabled,
             issi: 0,
             pages: Pages::new(&config.pages),
-            capabilities: config.capabilities.clone(),
+            capabilities: config.capabilities.clone().offer(&config.switches),
             vport: Vport::new(config),
             port: Port::new(config),
         }

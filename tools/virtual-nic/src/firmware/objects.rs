@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::inventory::{Inventory, Objects as Counts};
 use crate::mkey::{MkeyLimits, Mkeys};
 use crate::offload::{Offload, TagLimits};
+use crate::queue::compression::Row;
 use crate::queue::cq::{CQE, Completions, Cq};
 use crate::queue::eq::{Eq, EventQueues};
 use crate::queue::rq::{Rq, Rqt, Tir};
@@ -75,11 +76,11 @@ impl Objects {
             pds: Table::new(1, most(caps.get(CmdHcaCap::LOG_MAX_PD))),
             transport_domains: Table::new(0x100, most(caps.get(CmdHcaCap::LOG_MAX_TRANSPORT_DOMAIN))),
             q_counters: Table::new(1, 255),
-            completions: Completions {
-                cqs: Table::new(0x400, most(caps.get(CmdHcaCap::LOG_MAX_CQ))),
+            completions: Completions::new(
+                Table::new(0x400, most(caps.get(CmdHcaCap::LOG_MAX_CQ))),
                 // The number must fit the 8 bits of the doorbell.
-                eqs: EventQueues { table: Table::new(0x10, most(caps.get(CmdHcaCap::LOG_MAX_EQ)).min(0xf0)) },
-            },
+                EventQueues { table: Table::new(0x10, most(caps.get(CmdHcaCap::LOG_MAX_EQ)).min(0xf0)) },
+            ),
             mkeys: Mkeys::new(MkeyLimits {
                 keys: most(caps.get(CmdHcaCap::LOG_MAX_MKEY)),
                 klms: 1 << caps.get(CmdHcaCap::LOG_MAX_KLM_LIST_SIZE).min(24),
@@ -298,9 +299,9 @@ impl VirtualNic {
             2 if caps.is_set(CmdHcaCap::CQE_128_ALWAYS) => 2 * CQE,
             _ => return Err(refusal::CQE_SIZE),
         };
-        if context.is_set(Cqc::CQE_COMP_EN) {
-            return Err(refusal::CQE_COMPRESSION);
-        }
+        let row = Row::of(&context, caps.is_set(CmdHcaCap::MINI_CQE_RESP_STRIDE_INDEX));
+        let row = row.filter(|row| row.is_none() || caps.is_set(CmdHcaCap::CQE_COMPRESSION) && stride == CQE);
+        let row = row.ok_or(refusal::CQE_COMPRESSION)?;
         if log_size > caps.get(CmdHcaCap::LOG_MAX_CQ_SZ).min(22) {
             return Err(refusal::RING_SIZE);
         }
@@ -319,7 +320,7 @@ impl VirtualNic {
             command.ring(CreateCqIn::PAS, bytes, context.get(Cqc::LOG_PAGE_SIZE))
         })?;
         self.room_for_object()?;
-        let cq = Cq::new(context, place, stride);
+        let cq = Cq::new(context, place, stride, row);
         let number = self.objects.completions.cqs.insert(cq).ok_or(refusal::CQ_NONE_LEFT)?;
         self.objects.uars.hold(uar);
         self.objects.completions.eqs.table.hold(eqn);

@@ -12,6 +12,7 @@ use super::{Command, Outcome, Reply};
 use crate::VirtualNic;
 use crate::queue::rq::Rq;
 use crate::queue::sq::{Sq, Tis};
+use crate::queue::strides::Strides;
 use crate::queue::umem::{Place, Umems, Use};
 use crate::queue::{State, WQEBB};
 use crate::refusal;
@@ -21,6 +22,7 @@ use firmware_iface::caps::groups::PerProtocolNetworkingOffloadCaps as EthernetCa
 use firmware_iface::command::queue::*;
 use firmware_iface::context::{Rqc, Sqc, Tisc, Wq, WqType};
 use hw_regs::layout::{Access, Layout};
+use hw_regs::wqe::WqeDataSeg;
 
 /// Bits of `modify_bitmask` of MODIFY_RQ.
 mod modify_rq {
@@ -80,9 +82,6 @@ impl VirtualNic {
     /// Checks what send and receive queues have in common and returns where the queue is. `stride` is in bytes.
     fn work_queue(&self, command: &Command<'_>, wq: &Wq, pas: usize, stride: u64) -> Result<Place, Reject> {
         let log_size = wq.get(Wq::LOG_WQ_SZ);
-        if WqType(wq.get(Wq::WQ_TYPE) as u8) != WqType::CYCLIC {
-            return Err(refusal::WQ_TYPE);
-        }
         if log_size > self.caps().get(CmdHcaCap::LOG_MAX_WQ_SZ).clamp(1, 16) {
             return Err(refusal::RING_SIZE);
         }
@@ -106,7 +105,7 @@ impl VirtualNic {
         if state(context.get(Sqc::STATE)).ok() != Some(State::Reset) {
             return Err(refusal::INITIAL_STATE);
         }
-        if context.is_set(Sqc::HAIRPIN) {
+        if context.is_set(Sqc::HAIRPIN) || WqType(wq.get(Wq::WQ_TYPE) as u8) != WqType::CYCLIC {
             return Err(refusal::WQ_TYPE);
         }
         let reg_umr = context.is_set(Sqc::REG_UMR);
@@ -195,7 +194,16 @@ impl VirtualNic {
         }
         let stride = wq.get(Wq::LOG_WQ_STRIDE);
         let caps = self.caps();
-        if stride < 4 || 1 << stride > caps.get(CmdHcaCap::MAX_WQE_SZ_RQ) {
+        let strides = Strides::of(&wq, caps.is_set(CmdHcaCap::EXT_STRIDE_NUM_RANGE)).ok_or(refusal::WQ_STRIDES)?;
+        let known = match strides {
+            None => WqType(wq.get(Wq::WQ_TYPE) as u8) == WqType::CYCLIC,
+            Some(_) => caps.is_set(CmdHcaCap::STRIDING_RQ),
+        };
+        if !known {
+            return Err(refusal::WQ_TYPE);
+        }
+        let least = strides.map_or(0, |strides| strides.head()) + WqeDataSeg::SIZE;
+        if 1 << stride < least || 1 << stride > caps.get(CmdHcaCap::MAX_WQE_SZ_RQ) {
             return Err(refusal::WQ_STRIDE);
         }
         if !self.objects.completions.cqs.contains(cqn) {
@@ -212,7 +220,7 @@ impl VirtualNic {
         let place = self.work_queue(command, &wq, pas, 1 << stride)?;
         let umems = place.umems;
         self.room_for_object()?;
-        let number = self.objects.rqs.insert(Rq::new(context, place)).ok_or(refusal::RQ_NONE_LEFT)?;
+        let number = self.objects.rqs.insert(Rq::new(context, place, strides)).ok_or(refusal::RQ_NONE_LEFT)?;
         self.objects.completions.cqs.hold(cqn);
         self.objects.pds.hold(pd);
         self.objects.q_counters.hold(counters);
@@ -245,7 +253,7 @@ impl VirtualNic {
         }
         let was = std::mem::replace(&mut rq.state, next);
         match (was, next) {
-            (State::Error, State::Reset) => rq.head = 0,
+            (State::Error, State::Reset) => rq.rewind(),
             (State::Ready, State::Error) => self.flush_rq(number),
             _ => {}
         }

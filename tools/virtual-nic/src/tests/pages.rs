@@ -9,6 +9,7 @@
 //! | pages that firmware offers back come back once, the others at teardown | `offered_pages_come_back_once` |
 //! | firmware writes to pages it holds and to no other | `firmware_writes_only_to_its_pages` |
 //! | DISABLE_HCA without taking pages back leaves them visible | `pages_that_are_not_taken_back_are_reported` |
+//! | a function that was disabled and is enabled again needs all its pages again | `a_function_that_starts_again_needs_its_pages` |
 
 use super::bring_up::answer;
 use super::host::Host;
@@ -190,4 +191,17 @@ fn pages_that_are_not_taken_back_are_reported() {
     host.take(200);
     host.exec::<_, OutHeader>(Opcode::DISABLE_HCA, &DisableHcaIn::zeroed());
     assert_eq!(host.nic.inventory().pages, 62);
+}
+
+#[test]
+fn a_function_that_starts_again_needs_its_pages() {
+    let mut host = Host::running(Config::default());
+    host.exec::<_, TeardownHcaOut>(Opcode::TEARDOWN_HCA, &TeardownHcaIn::zeroed());
+    assert_eq!(host.take(1000).len(), 262);
+    host.exec::<_, OutHeader>(Opcode::DISABLE_HCA, &DisableHcaIn::zeroed());
+    host.exec::<_, OutHeader>(Opcode::ENABLE_HCA, &EnableHcaIn::zeroed());
+    assert_eq!(host.query_pages(QueryPagesOpMod::BOOT_PAGES), 6);
+    assert_eq!(host.query_pages(QueryPagesOpMod::INIT_PAGES), 256);
+    let counters = &host.nic.counters().pages;
+    assert_eq!((counters.given, counters.returned), (262, 262));
 }
