@@ -60,5 +60,5 @@ fn write_function(function: &mut Function, out: &mut String) -> std::fmt::Result
         writeln!(out, "{name}: {what} {count}")?;
     }
     let inventory = function.nic.inventory();
-    writeln!(out, "{name}: {inventory:?}")
+    writeln!(out, "{name}: {inventory}")
 }
