@@ -205,12 +205,17 @@ pub struct ExplainArgs {
 /// Options of `cxddp probe`.
 #[derive(Clone, Debug, Args)]
 pub struct ProbeArgs {
-    /// Which function: `virtual` (the ConnectX inside this process), `vfio-user:PATH` (one that `cxddp-vnic serve` has), or
-    /// the PCI address of one that vfio-pci has, such as 0000:3b:00.0.
+    /// Which function: `virtual` (the ConnectX inside this process), `vfio-user:PATH` (one that `cxddp-vnic serve` has),
+    /// `trace:FILE` (none: commands are answered as --trace has recorded them, and the first that differs is told), or the PCI
+    /// address of one that vfio-pci has, such as 0000:3b:00.0.
     #[arg(long, value_name = "DEVICE", default_value = "virtual")]
     pub device: Device,
     #[command(flatten)]
     pub vfio: VfioArgs,
+    /// Write down every firmware command, input and output, in the form of mlx5_core's own debugging messages; `cxddp-regdump
+    /// trace` shows and compares such files, and --device trace:FILE answers as one says.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,
@@ -306,6 +311,9 @@ pub struct ReadArgs {
     /// After a loss, try for so many seconds to reset, reconnect and go on; 0: the first loss is the end.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub ctrl_loss_timeout: u64,
+    /// Write down every firmware command, input and output, in the form of mlx5_core's own debugging messages.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Name of this host; without it, the one in /etc/nvme/hostnqn, or one made of the host's identifier.
     #[arg(long, value_name = "NQN")]
     pub host_nqn: Option<String>,

@@ -459,6 +459,16 @@ const ALL: &[Scenario] = &[
     },
 ];
 
+/// How scenarios are run.
+pub struct How<'a> {
+    /// On the kernel of this version only.
+    pub only: Option<&'a str>,
+    /// Folders of scenarios that went well are kept.
+    pub keep: bool,
+    /// Folder for traces.
+    pub trace: Option<&'a Path>,
+}
+
 /// Everything that the scenarios share.
 pub struct Bench {
     cache: PathBuf,
@@ -516,7 +526,7 @@ impl Bench {
 
     /// Runs a scenario on its kernels, or on the one of them that is named, prints a line for each, and returns how many
     /// failed. One whose kernel is missing is skipped, with a line that says so.
-    pub fn run(&self, scenario: &Scenario, only: Option<&str>, keep: bool) -> Result<u32, Error> {
+    pub fn run(&self, scenario: &Scenario, how: &How<'_>) -> Result<u32, Error> {
         let ready = self.ready.as_ref().ok_or_else(|| Error::of("the bench is not prepared"))?;
         let kernels = match scenario.on {
             On::Every => &ready.kernels[..],
@@ -527,10 +537,11 @@ impl Bench {
             println!("SKIPPED {}: its kernel is not built (cargo hil kernel)", scenario.name);
         }
         let mut failed = 0;
-        let named = |kernel: &&Bootable| only.is_none_or(|version| version == kernel.label);
+        let named = |kernel: &&Bootable| how.only.is_none_or(|version| version == kernel.label);
         for Bootable { label, elf, base } in kernels.iter().filter(named) {
             let folder = self.cache.join("runs").join(format!("{}-{label}", scenario.name));
             let _ = std::fs::remove_dir_all(&folder);
+            let trace = how.trace.map(|folder| folder.join(format!("{}-{label}.trace", scenario.name)));
             let guest = Guest {
                 kernel: elf,
                 base,
@@ -545,6 +556,7 @@ impl Bench {
                 vfs: scenario.vfs,
                 iommu: scenario.iommu,
                 peer: scenario.peer,
+                trace: trace.as_deref(),
                 patience: Duration::from_secs(240),
             };
             let mut qemu = ready.debian.program("usr/bin/qemu-system-x86_64");
@@ -557,7 +569,8 @@ impl Bench {
             match verdict(scenario, &outcome) {
                 Ok(()) => {
                     println!("ok      {:<24} {label:<5} {took:>6.1} s", scenario.name);
-                    if !keep {
+                    efforts(&outcome.vnic).for_each(|line| println!("        {line}"));
+                    if !how.keep {
                         let _ = std::fs::remove_dir_all(&folder);
                     }
                 }
@@ -573,6 +586,16 @@ impl Bench {
         }
         Ok(failed)
     }
+}
+
+/// What the first driver that sent a frame did until then, as the virtual ConnectX counted it, and until one came.
+fn efforts(vnic: &str) -> impl Iterator<Item = &str> {
+    let mut sent = vnic.lines().filter(|line| line.contains(": first frame sent: "));
+    let driver = sent.next().and_then(|line| line.split_once(": first frame sent: "));
+    let of = move |line: &&str| {
+        driver.is_some_and(|(name, _)| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(": first frame ")))
+    };
+    vnic.lines().filter(of)
 }
 
 /// Whether a boot showed what it was to show; and what holds of every one: the device touched no memory that it was not lent.

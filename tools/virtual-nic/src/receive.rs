@@ -10,7 +10,6 @@
 //! A packet that finds no receive buffer is dropped before the offload sees it: to the context it is lost, as on the wire.
 
 use crate::VirtualNic;
-use crate::dma::DmaSpace;
 use crate::firmware::device::TERMINATE_MKEY;
 use crate::host::Host;
 use crate::mkey::Mkeys;
@@ -21,6 +20,7 @@ use crate::queue::cq::{CQE, Completion};
 use crate::queue::rq::{Rq, Target};
 use crate::queue::{State, WorkError};
 use crate::steering::Delivery;
+use cxddp_trace::EntryKind;
 use hw_regs::cqe::{Cqe64, CqeOpcode, OffloadCqe};
 use hw_regs::layout::{Access, Layout};
 use hw_regs::wqe::WqeDataSeg;
@@ -156,7 +156,7 @@ impl VirtualNic {
         let hole = outcome.and_then(|outcome| outcome.placed).map(|run| (run.hole as usize, run.len as usize));
         let stored = Stored::new(packet.frame, strip, hole);
         let index = rq.head as u16;
-        let written = scatter(rq, &stored, &objects.mkeys, &self.host.dma);
+        let written = scatter(rq, rqn, &stored, &objects.mkeys, &self.host);
         rq.head = rq.head.wrapping_add(1);
         let cqn = rq.cqn;
         let unusable =
@@ -185,6 +185,7 @@ impl VirtualNic {
             let cut = if strip { VLAN_TAG } else { 0 };
             describe(&mut completion, &outcome, cut, &self.config.switches.offload, &mut self.host);
         }
+        self.host.sessions.received(&self.host.counters);
         self.host.counters.rx_completions += 1;
         self.objects.completions.complete(&mut self.host, cqn, completion);
     }
@@ -244,12 +245,14 @@ fn posted(rq: &Rq, host: &mut Host) -> u32 {
 }
 
 /// Writes a frame to the buffers of the WQE at the head of the queue.
-fn scatter(rq: &Rq, stored: &Stored<'_>, mkeys: &Mkeys, dma: &DmaSpace) -> Result<(), WorkError> {
+fn scatter(rq: &Rq, rqn: u32, stored: &Stored<'_>, mkeys: &Mkeys, host: &Host) -> Result<(), WorkError> {
+    let dma = &host.dma;
     let stride = 1usize << rq.log_stride;
     let mut wqe = [0; MAX_WQE];
     let wqe = &mut wqe[..stride.min(MAX_WQE)];
     let at = rq.ring.iova(u64::from(rq.head) << rq.log_stride);
     dma.read(at, wqe).map_err(|_| WorkError::UNREADABLE)?;
+    host.trace_wqe(EntryKind::ReceiveWqe, rqn, rq.head, wqe);
     let mut filled = 0;
     for segment in wqe.chunks_exact(WqeDataSeg::SIZE) {
         if filled == stored.len {

@@ -48,6 +48,7 @@ impl VirtualNic {
             HcaState::Enabled | HcaState::TornDown => {
                 self.firmware.state = HcaState::Disabled;
                 self.firmware.issi = 0;
+                self.host.end_session();
                 Ok(Reply::ok())
             }
         }
