@@ -174,6 +174,7 @@ fn config(subsystem: &str, target: SocketAddrV4) -> transfer::Config {
         write: false,
         interrupts: None,
         recover: true,
+        repeat_writes: false,
     }
 }
 

@@ -7,6 +7,7 @@ pub mod demo;
 pub mod device;
 pub mod explain;
 pub mod help;
+mod json;
 pub mod options;
 pub mod probe;
 pub mod read;

@@ -58,7 +58,7 @@ pub fn run(args: &ProbeArgs) -> ExitCode {
     };
     let mut out = std::io::stdout().lock();
     let written = match args.json {
-        true => writeln!(out, "{}", as_json(&report)),
+        true => super::json::write(&mut out, "probe", &as_json(&report)),
         false => writeln!(out, "{report}"),
     };
     if let Err(error) = written {

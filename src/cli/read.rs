@@ -160,7 +160,7 @@ pub fn run(args: &ReadArgs) -> ExitCode {
     let traced = super::trace::finish(trace);
     let mut out = io::stdout().lock();
     let written = match args.json {
-        true => writeln!(out, "{}", as_json(args, &identity, &outcome)),
+        true => super::json::write(&mut out, "read", &as_json(args, &identity, &outcome)),
         // Half a summary would look like a whole one.
         false if !outcome.completed && outcome.reads + outcome.writes + outcome.failed == 0 => Ok(()),
         false => summary(&mut out, args, &outcome),
@@ -238,6 +238,7 @@ fn config(args: &ReadArgs) -> Result<Config, String> {
         write: args.write,
         interrupts: args.interrupts.then_some(BUDGET),
         recover: args.ctrl_loss_timeout != 0,
+        repeat_writes: false,
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::debian::{Debian, Kernel};
 use crate::guest::{Guest, Outcome};
-use crate::{Error, Programs, image, mlx5, own};
+use crate::{Error, Programs, image, mlx5, mlx5_life, mlx5_receive, own, rdma};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -82,6 +82,10 @@ echo 'op:x:1000:1000::/tmp:/bin/sh' > /etc/passwd
 as_user() { /bin/busybox su op -c "$*"; }
 "#;
 
+/// What every script may use.
+const SCRIPTS: [&str; 8] =
+    [BIND, READ, TRAFFIC, NVMET, OPERATOR, mlx5::SCRIPT, mlx5_receive::SCRIPT, mlx5_life::SCRIPT];
+
 /// On which kernels a scenario runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
@@ -113,8 +117,10 @@ pub struct Scenario {
     pub strays: bool,
     /// The IOMMU is on.
     pub iommu: bool,
-    /// Lines that the output must hold.
+    /// What the output must hold.
     pub expects: &'static [&'static str],
+    /// What the report of the virtual ConnectX must hold.
+    pub reports: &'static [&'static str],
     /// Exit status of the script.
     pub status: i32,
 }
@@ -131,12 +137,13 @@ pub const BASIC: Scenario = Scenario {
     strays: false,
     iommu: true,
     expects: &[],
+    reports: &[],
     status: 0,
 };
 
-/// All of them, those of the kernel's own driver last.
+/// All of them, those of others' drivers last.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
-    ALL.iter().chain(mlx5::ALL)
+    ALL.iter().chain(rdma::ALL).chain(mlx5::ALL).chain(mlx5_receive::ALL).chain(mlx5_life::ALL)
 }
 
 const ALL: &[Scenario] = &[
@@ -549,8 +556,10 @@ impl Bench {
                     ("cxddp", &ready.programs.cxddp),
                     ("cxddp-regdump", &ready.programs.regdump),
                     ("cxddp-bind", &ready.programs.bind),
+                    ("datagrams", &ready.programs.datagrams),
+                    ("rdma-probe", &ready.programs.rdma),
                 ],
-                script: &format!("{BIND}{READ}{TRAFFIC}{NVMET}{OPERATOR}{}{}\n", mlx5::SCRIPT, scenario.script),
+                script: &[SCRIPTS.concat().as_str(), scenario.script, "\n"].concat(),
                 vnic: scenario.vnic,
                 vfs: scenario.vfs,
                 iommu: scenario.iommu,
@@ -609,6 +618,9 @@ fn verdict(scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
     }
     if let Some(missing) = scenario.expects.iter().find(|expected| !outcome.output.contains(*expected)) {
         return Err(format!("its output lacks {missing:?}"));
+    }
+    if let Some(missing) = scenario.reports.iter().find(|expected| !outcome.vnic.contains(*expected)) {
+        return Err(format!("the report of the virtual ConnectX lacks {missing:?}"));
     }
     let violations = outcome.vnic.lines().filter(|line| line.contains("DMA violations"));
     let strayed = violations.into_iter().any(|line| !line.ends_with("violations 0"));

@@ -46,6 +46,7 @@ pub mod switches;
 mod table;
 pub mod trace;
 mod transmit;
+mod vendor;
 pub mod wqe;
 
 #[cfg(test)]
@@ -210,6 +211,7 @@ impl VirtualNic {
         self.objects.offload.advance(self.host.now);
         self.host.faults.advance(self.host.now);
         self.occasion();
+        self.end_rows();
         while self.rung.front().is_some_and(|(at, _)| *at <= self.host.now)
             && let Some((_, sqn)) = self.rung.pop_front()
         {
@@ -224,7 +226,8 @@ impl VirtualNic {
     pub fn next_event(&self) -> Option<Duration> {
         let ready = Some(self.registers.ready_at()).filter(|at| *at > self.host.now);
         let rung = self.rung.front().map(|(at, _)| *at);
-        [ready, self.commands.next_due(), rung, self.host.faults.back_at()].into_iter().flatten().min()
+        let rows = self.objects.completions.has_rows().then_some(self.host.now);
+        [ready, self.commands.next_due(), rung, rows, self.host.faults.back_at()].into_iter().flatten().min()
     }
 
     /// What was counted.
@@ -273,6 +276,14 @@ impl VirtualNic {
         self.wire.pop_front()
     }
 
+    /// Writes completions that wait to be compressed; a function that is off the bus cannot.
+    fn end_rows(&mut self) {
+        match self.host.faults.is_gone() {
+            true => self.objects.completions.drop_rows(),
+            false => self.objects.completions.end_rows(&mut self.host),
+        }
+    }
+
     /// Reads and executes the command in a slot, and answers it now or later.
     fn run_command(&mut self, slot: u32) {
         let Some(accepted) = self.commands.accept(&mut self.host, slot) else { return };
@@ -284,6 +295,7 @@ impl VirtualNic {
             return;
         }
         self.occasion();
+        self.end_rows();
         let before = self.before(accepted.opcode());
         let events_before = self.command_events();
         let outcome = match (&accepted.input, fault) {

@@ -10,7 +10,7 @@ use crate::VirtualNic;
 use crate::command_queue;
 use crate::firmware::objects::FIRST_UAR;
 use hw_regs::doorbell::{CqArmDoorbellMmio, EqDoorbellMmio, SqDoorbellMmio};
-use hw_regs::init_segment::{HealthBuffer, InitSegment, NicInterface};
+use hw_regs::init_segment::{HealthBuffer, HealthSyndrome, InitSegment, NicInterface};
 use hw_regs::layout::{Access, Field, Layout};
 use hw_regs::uar;
 use std::time::Duration;
@@ -47,6 +47,8 @@ pub(crate) struct Registers {
     /// Reads of registers that move, so that they do even if time stands still.
     reads: u32,
     health: u8,
+    /// Firmware asks to be reset.
+    reset_required: bool,
     /// Firmware executes nothing any more.
     stopped: bool,
 }
@@ -107,13 +109,16 @@ impl VirtualNic {
                     | command_queue::LOG_STRIDE
             }
             o if o == at(InitSegment::CMD_DBELL) => 0,
-            o if o == at(InitSegment::INITIALIZING) => u32::from(self.host.now < registers.ready_at) << 31,
+            // Software may have firmware reset: it does when the interface is set to that.
+            o if o == at(InitSegment::INITIALIZING) => {
+                u32::from(self.host.now < registers.ready_at) << 31 | u32::from(self.config.is_physical()) << 30
+            }
             HEALTH..HEALTH_END => {
                 let word = (offset - HEALTH) as usize;
                 let health = HealthBuffer::zeroed()
                     .with(HealthBuffer::FW_VER, u32::from(major) << 24 | u32::from(minor) << 16 | u32::from(subminor))
                     .with(HealthBuffer::HW_ID, u32::from(self.config.device_id))
-                    .with(HealthBuffer::RFR_SEVERITY_RFR, u32::from(registers.health != 0))
+                    .with(HealthBuffer::RFR_SEVERITY_RFR, u32::from(registers.reset_required))
                     .with(HealthBuffer::SYND, u32::from(registers.health));
                 let bytes = &health.bytes()[word..word + 4];
                 u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
@@ -337,7 +342,12 @@ impl VirtualNic {
     }
 
     /// Sets the syndrome of the health buffer; 0 is healthy, anything else asks for a reset.
-    pub fn set_health(&mut self, syndrome: hw_regs::init_segment::HealthSyndrome) {
-        self.registers.health = syndrome.0;
+    pub fn set_health(&mut self, syndrome: HealthSyndrome) {
+        (self.registers.health, self.registers.reset_required) = (syndrome.0, syndrome.0 != 0);
+    }
+
+    /// Sets the syndrome of the health buffer without asking for a reset: something happened, and firmware goes on.
+    pub fn report_syndrome(&mut self, syndrome: HealthSyndrome) {
+        (self.registers.health, self.registers.reset_required) = (syndrome.0, false);
     }
 }

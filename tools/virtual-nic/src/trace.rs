@@ -27,7 +27,7 @@ impl VirtualNic {
     /// Writes down what happens from now on. It changes nothing else: what cannot be read or written is left out.
     pub fn trace(&mut self, tracing: Tracing) {
         let (major, minor, sub) = self.config.firmware;
-        let facts = [Fact::Id(crate::pci::VENDOR, self.config.device_id), Fact::Firmware(major, minor, sub)];
+        let facts = [Fact::Id(crate::pci::VENDOR_ID, self.config.device_id), Fact::Firmware(major, minor, sub)];
         facts.iter().for_each(|fact| tracing.sink.fact(self.host.now, &tracing.function, fact));
         self.host.tracing = Some(tracing);
     }

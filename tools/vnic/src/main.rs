@@ -34,7 +34,7 @@ struct Options {
 
 #[derive(Subcommand)]
 enum What {
-    /// Serve functions over vfio-user until a signal ends it.
+    /// Serve functions over vfio-user until a signal ends it
     ///
     /// QEMU (10.1 or later) takes a function with
     ///   -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"PATH"}}'
@@ -70,7 +70,7 @@ struct Serve {
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
     /// Bytes of the target's namespace without --image.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    #[arg(long, value_name = "BYTES", value_parser = cxddp_manual::bytes, default_value = "64MiB")]
     size: u64,
     /// Largest IP packet of the target inside.
     #[arg(long, value_name = "BYTES", default_value_t = 1500)]
@@ -81,8 +81,9 @@ struct Serve {
     /// Set a switch of the model (see `cxddp-vnic switches`); may be given again.
     #[arg(long, value_name = "NAME=VALUE")]
     model_switch: Vec<String>,
-    /// Have a fault happen to every function: gone, back, fatal, healthy, lost-command, wild-write; may be given again. WHEN: so
-    /// many seconds after the start, +seconds after the fault before, or when so much was received, as in gone@8MiB.
+    /// Have something happen to every function: gone, back, fatal, ill, healthy, lost-command, wild-write, ask-pages,
+    /// offer-pages; may be given again. WHEN: so many seconds after the start, +seconds after the one before, or when so much
+    /// was received, as in gone@8MiB.
     #[arg(long, value_name = "FAULT[@WHEN]")]
     inject: Vec<Injection>,
     /// Write the frames of the wire into a pcapng file.
@@ -182,7 +183,7 @@ fn uplink(serve: &Serve) -> Result<Uplink, String> {
 fn run(serve: &Serve) -> Result<(), String> {
     let mut switches = Switches::default();
     for text in &serve.model_switch {
-        switches.set(text).map_err(|why| format!("--model-switch {why}"))?;
+        switches.set(text).map_err(|why| format!("--model-switch: {why}"))?;
     }
     let impairments = Impairments {
         loss: fraction("--loss", serve.loss)?,

@@ -69,5 +69,5 @@ fn write_function(function: &mut Function, out: &mut String) -> std::fmt::Result
         }
     }
     let inventory = function.nic.inventory();
-    writeln!(out, "{name}: {inventory:?}")
+    writeln!(out, "{name}: {inventory}")
 }

@@ -2,6 +2,7 @@
 
 mod bring_up;
 mod commands;
+mod compression;
 mod events;
 mod host;
 mod hostile;
@@ -10,5 +11,7 @@ mod observed;
 mod offload;
 mod offload_loss;
 mod pages;
+mod striding;
 mod trace;
 mod traffic;
+mod umem;
