@@ -16,6 +16,7 @@
 mod debian;
 mod guest;
 mod image;
+mod instructions;
 mod mlx5;
 mod mlx5_life;
 mod mlx5_receive;
@@ -71,6 +72,13 @@ struct Options {
     /// Run only on the kernel of this version, as in 6.12.
     #[arg(long, value_name = "VERSION")]
     kernel: Option<String>,
+    /// Run the virtual ConnectX under callgrind (valgrind), which takes several times as long, and print how many instructions
+    /// a frame costs it.
+    #[arg(long)]
+    callgrind: bool,
+    /// Run scenarios that take long on the newest kernel only.
+    #[arg(long)]
+    short: bool,
     /// Take the programs as they were built last.
     #[arg(long)]
     built: bool,
@@ -164,7 +172,7 @@ fn run(options: &Options) -> Result<u32, Error> {
     println!("{} ({:.1} s to prepare)", bench.resolved(), began.elapsed().as_secs_f64());
     let mut failed = 0;
     for scenario in scenarios::all().filter(|scenario| chosen(scenario.name)) {
-        failed += bench.run(scenario, options.kernel.as_deref(), options.keep)?;
+        failed += bench.run(scenario, options)?;
     }
     println!("{:.1} s in all", began.elapsed().as_secs_f64());
     Ok(failed)

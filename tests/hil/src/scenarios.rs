@@ -2,7 +2,7 @@
 
 use crate::debian::{Debian, Kernel};
 use crate::guest::{Guest, Outcome};
-use crate::{Error, Programs, image, mlx5, mlx5_life, mlx5_receive, own, rdma};
+use crate::{Error, Options, Programs, image, instructions, mlx5, mlx5_life, mlx5_receive, own, rdma};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -105,6 +105,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// Where.
     pub on: On,
+    /// It takes long: a short run has it on the newest kernel only.
+    pub long: bool,
     /// What runs in the guest.
     pub script: &'static str,
     /// Options of the virtual ConnectX.
@@ -130,6 +132,7 @@ pub const BASIC: Scenario = Scenario {
     name: "",
     about: "",
     on: On::Newest,
+    long: false,
     script: "",
     vnic: &[],
     peer: false,
@@ -523,18 +526,18 @@ impl Bench {
 
     /// Runs a scenario on its kernels, or on the one of them that is named, prints a line for each, and returns how many
     /// failed. One whose kernel is missing is skipped, with a line that says so.
-    pub fn run(&self, scenario: &Scenario, only: Option<&str>, keep: bool) -> Result<u32, Error> {
+    pub fn run(&self, scenario: &Scenario, options: &Options) -> Result<u32, Error> {
         let ready = self.ready.as_ref().ok_or_else(|| Error::of("the bench is not prepared"))?;
         let kernels = match scenario.on {
-            On::Every => &ready.kernels[..],
-            On::Newest => &ready.kernels[ready.kernels.len().saturating_sub(1)..],
+            On::Every if !(scenario.long && options.short) => &ready.kernels[..],
+            On::Every | On::Newest => &ready.kernels[ready.kernels.len().saturating_sub(1)..],
             On::Own => ready.own.as_slice(),
         };
         if kernels.is_empty() {
             println!("SKIPPED {}: its kernel is not built (cargo hil kernel)", scenario.name);
         }
         let mut failed = 0;
-        let named = |kernel: &&Bootable| only.is_none_or(|version| version == kernel.label);
+        let named = |kernel: &&Bootable| options.kernel.as_ref().is_none_or(|version| *version == kernel.label);
         for Bootable { label, elf, base } in kernels.iter().filter(named) {
             let folder = self.cache.join("runs").join(format!("{}-{label}", scenario.name));
             let _ = std::fs::remove_dir_all(&folder);
@@ -553,7 +556,8 @@ impl Bench {
                 vfs: scenario.vfs,
                 iommu: scenario.iommu,
                 peer: scenario.peer,
-                patience: Duration::from_secs(240),
+                patience: Duration::from_secs(if options.callgrind { 1500 } else { 240 }),
+                counted: options.callgrind,
             };
             let mut qemu = ready.debian.program("usr/bin/qemu-system-x86_64");
             qemu.arg("-L")
@@ -562,10 +566,13 @@ impl Bench {
                 .arg(ready.debian.file("usr/share/seabios"));
             let outcome = guest.run(qemu, &ready.programs.vnic, &folder)?;
             let took = outcome.took.as_secs_f64();
+            if options.callgrind {
+                print!("{}", instructions::report(&folder, &outcome.vnic)?);
+            }
             match verdict(scenario, &outcome) {
                 Ok(()) => {
                     println!("ok      {:<24} {label:<5} {took:>6.1} s", scenario.name);
-                    if !keep {
+                    if !options.keep {
                         let _ = std::fs::remove_dir_all(&folder);
                     }
                 }
