@@ -15,4 +15,5 @@ pub mod scale;
 pub mod simulate;
 pub mod stats;
 mod text;
+mod trace;
 mod watch;

@@ -371,7 +371,7 @@ impl<P: Platform> Job<'_, '_, P> {
             let ids: Vec<_> = namespaces.iter().map(|namespace| namespace.id.to_string()).collect();
             return Err(refused(match ids.is_empty() {
                 true => "the subsystem shows this host no namespace".into(),
-                false => format!("there is none of that number; there are {}", ids.join(", ")),
+                false => format!("there is none of that number; the controller has {}", ids.join(", ")),
             }));
         };
         let page: &NamespacePage = namespace.page.as_ref().map_err(|error| refused(error.to_string()))?;
@@ -498,7 +498,7 @@ impl<P: Platform> Job<'_, '_, P> {
                 if !self.config.recover {
                     return Err(TransferError::Lost(why));
                 }
-                self.watch.news(&format!("lost, {level} are made anew: {why}"));
+                self.watch.news(&format!("lost: {why}; {level} to be made anew"));
                 self.outcome.lost.push(why);
             }
             Event::Recovered(recovery) => {

@@ -29,6 +29,8 @@ pub struct Guest<'a> {
     pub iommu: bool,
     /// Whether the guest has an interface of its own (virtio-net) on the functions' wire.
     pub peer: bool,
+    /// Where the virtual ConnectX writes down what drivers ask of it.
+    pub trace: Option<&'a Path>,
     /// How long it may take.
     pub patience: Duration,
     /// The virtual ConnectX runs under callgrind.
@@ -105,6 +107,9 @@ impl Guest<'_> {
         }
         if self.peer {
             command.args(["--wire", &format!("dgram:{near},{far}")]);
+        }
+        if let Some(trace) = self.trace {
+            command.arg("--trace").arg(trace);
         }
         command.args(self.vnic).stdin(Stdio::null());
         command.stdout(fs::File::create(folder.join("vnic.out"))?).stderr(fs::File::create(folder.join("vnic.err"))?);

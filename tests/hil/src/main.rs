@@ -69,6 +69,10 @@ struct Options {
     /// Keep the folder of every scenario, not only of those that failed.
     #[arg(long)]
     keep: bool,
+    /// Write what drivers ask of the virtual ConnectX into this folder, a file NAME-KERNEL.trace for each scenario
+    /// (`cxddp-regdump trace` shows and compares them).
+    #[arg(long, value_name = "DIR")]
+    trace: Option<PathBuf>,
     /// Run only on the kernel of this version, as in 6.12.
     #[arg(long, value_name = "VERSION")]
     kernel: Option<String>,
@@ -171,8 +175,18 @@ fn run(options: &Options) -> Result<u32, Error> {
     bench.prepare(|| build(options.built))?;
     println!("{} ({:.1} s to prepare)", bench.resolved(), began.elapsed().as_secs_f64());
     let mut failed = 0;
+    if let Some(folder) = &options.trace {
+        std::fs::create_dir_all(folder).map_err(|error| Error::of(format!("--trace {}: {error}", folder.display())))?;
+    }
+    let how = scenarios::How {
+        only: options.kernel.as_deref(),
+        keep: options.keep,
+        trace: options.trace.as_deref(),
+        short: options.short,
+        callgrind: options.callgrind,
+    };
     for scenario in scenarios::all().filter(|scenario| chosen(scenario.name)) {
-        failed += bench.run(scenario, options)?;
+        failed += bench.run(scenario, &how)?;
     }
     println!("{:.1} s in all", began.elapsed().as_secs_f64());
     Ok(failed)

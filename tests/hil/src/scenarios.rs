@@ -2,7 +2,7 @@
 
 use crate::debian::{Debian, Kernel};
 use crate::guest::{Guest, Outcome};
-use crate::{Error, Options, Programs, image, instructions, mlx5, mlx5_life, mlx5_receive, own, rdma};
+use crate::{Error, Programs, image, instructions, mlx5, mlx5_life, mlx5_receive, own, rdma};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -469,6 +469,20 @@ const ALL: &[Scenario] = &[
     },
 ];
 
+/// How scenarios are run.
+pub struct How<'a> {
+    /// On the kernel of this version only.
+    pub only: Option<&'a str>,
+    /// Folders of scenarios that went well are kept.
+    pub keep: bool,
+    /// Folder for traces.
+    pub trace: Option<&'a Path>,
+    /// Scenarios that take long run on the newest kernel only.
+    pub short: bool,
+    /// The virtual ConnectX runs under callgrind.
+    pub callgrind: bool,
+}
+
 /// Everything that the scenarios share.
 pub struct Bench {
     cache: PathBuf,
@@ -526,10 +540,10 @@ impl Bench {
 
     /// Runs a scenario on its kernels, or on the one of them that is named, prints a line for each, and returns how many
     /// failed. One whose kernel is missing is skipped, with a line that says so.
-    pub fn run(&self, scenario: &Scenario, options: &Options) -> Result<u32, Error> {
+    pub fn run(&self, scenario: &Scenario, how: &How<'_>) -> Result<u32, Error> {
         let ready = self.ready.as_ref().ok_or_else(|| Error::of("the bench is not prepared"))?;
         let kernels = match scenario.on {
-            On::Every if !(scenario.long && options.short) => &ready.kernels[..],
+            On::Every if !(scenario.long && how.short) => &ready.kernels[..],
             On::Every | On::Newest => &ready.kernels[ready.kernels.len().saturating_sub(1)..],
             On::Own => ready.own.as_slice(),
         };
@@ -537,10 +551,11 @@ impl Bench {
             println!("SKIPPED {}: its kernel is not built (cargo hil kernel)", scenario.name);
         }
         let mut failed = 0;
-        let named = |kernel: &&Bootable| options.kernel.as_ref().is_none_or(|version| *version == kernel.label);
+        let named = |kernel: &&Bootable| how.only.is_none_or(|version| version == kernel.label);
         for Bootable { label, elf, base } in kernels.iter().filter(named) {
             let folder = self.cache.join("runs").join(format!("{}-{label}", scenario.name));
             let _ = std::fs::remove_dir_all(&folder);
+            let trace = how.trace.map(|folder| folder.join(format!("{}-{label}.trace", scenario.name)));
             let guest = Guest {
                 kernel: elf,
                 base,
@@ -556,8 +571,9 @@ impl Bench {
                 vfs: scenario.vfs,
                 iommu: scenario.iommu,
                 peer: scenario.peer,
-                patience: Duration::from_secs(if options.callgrind { 1500 } else { 240 }),
-                counted: options.callgrind,
+                trace: trace.as_deref(),
+                patience: Duration::from_secs(if how.callgrind { 1500 } else { 240 }),
+                counted: how.callgrind,
             };
             let mut qemu = ready.debian.program("usr/bin/qemu-system-x86_64");
             qemu.arg("-L")
@@ -566,13 +582,14 @@ impl Bench {
                 .arg(ready.debian.file("usr/share/seabios"));
             let outcome = guest.run(qemu, &ready.programs.vnic, &folder)?;
             let took = outcome.took.as_secs_f64();
-            if options.callgrind {
+            if how.callgrind {
                 print!("{}", instructions::report(&folder, &outcome.vnic)?);
             }
             match verdict(scenario, &outcome) {
                 Ok(()) => {
                     println!("ok      {:<24} {label:<5} {took:>6.1} s", scenario.name);
-                    if !options.keep {
+                    efforts(&outcome.vnic).for_each(|line| println!("        {line}"));
+                    if !how.keep {
                         let _ = std::fs::remove_dir_all(&folder);
                     }
                 }
@@ -588,6 +605,16 @@ impl Bench {
         }
         Ok(failed)
     }
+}
+
+/// What the first driver that sent a frame did until then, as the virtual ConnectX counted it, and until one came.
+fn efforts(vnic: &str) -> impl Iterator<Item = &str> {
+    let mut sent = vnic.lines().filter(|line| line.contains(": first frame sent: "));
+    let driver = sent.next().and_then(|line| line.split_once(": first frame sent: "));
+    let of = move |line: &&str| {
+        driver.is_some_and(|(name, _)| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(": first frame ")))
+    };
+    vnic.lines().filter(of)
 }
 
 /// Whether a boot showed what it was to show; and what holds of every one: the device touched no memory that it was not lent.

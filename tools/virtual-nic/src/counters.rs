@@ -33,6 +33,12 @@ pub struct Counters {
     pub resync_requests: u64,
     /// Received frames that reached no receive buffer, by reason.
     pub drops: Drops,
+    /// Reads of registers, each access once.
+    pub register_reads: u64,
+    /// Of these, reads of the health buffer and the health counter.
+    pub health_reads: u64,
+    /// Writes of registers, each access once, doorbells included.
+    pub register_writes: u64,
     /// Send queue doorbells.
     pub sq_doorbells: u64,
     /// CQ arm doorbells.
@@ -184,6 +190,9 @@ impl Counters {
             digest_ok_packets,
             resync_requests,
             drops,
+            register_reads,
+            health_reads,
+            register_writes,
             sq_doorbells,
             cq_doorbells,
             eq_doorbells,
@@ -248,6 +257,9 @@ impl Counters {
             ("drops.queue_not_ready", queue_not_ready),
             ("drops.queue_error", queue_error),
             ("drops.tx_link_down", tx_link_down),
+            ("register_reads", register_reads),
+            ("health_reads", health_reads),
+            ("register_writes", register_writes),
             ("sq_doorbells", sq_doorbells),
             ("cq_doorbells", cq_doorbells),
             ("eq_doorbells", eq_doorbells),

@@ -25,6 +25,7 @@ mod command_queue;
 pub mod config;
 pub mod counters;
 pub mod dma;
+pub mod effort;
 pub mod faults;
 mod firmware;
 mod host;
@@ -43,6 +44,7 @@ pub mod rss;
 pub mod steering;
 pub mod switches;
 mod table;
+pub mod trace;
 mod transmit;
 mod vendor;
 pub mod wqe;
@@ -54,9 +56,11 @@ pub use capabilities::Capabilities;
 pub use config::{Config, PageDemand, Switches};
 pub use counters::Counters;
 pub use dma::{DmaError, DmaFault};
+pub use effort::{Effort, Session};
 pub use faults::{CommandFault, Fault, Faults, Role};
 pub use hostile::{Hostile, Written};
 pub use inventory::Inventory;
+pub use trace::Tracing;
 
 use command_queue::{Answer, CommandQueue};
 use firmware::objects::Objects;
@@ -130,6 +134,7 @@ impl VirtualNic {
     /// Function-level reset: all objects, pages and answers under way are forgotten, frames that wait are lost. Memory
     /// stays mapped, the interrupt callback, counters and faults stay.
     pub fn reset(&mut self) {
+        self.host.end_session();
         self.registers = Registers::reset(self.host.now, self.config.boot_time);
         self.commands.reset();
         self.firmware = Firmware::new(&self.config);
@@ -228,6 +233,11 @@ impl VirtualNic {
     /// What was counted.
     pub fn counters(&self) -> &Counters {
         &self.host.counters
+    }
+
+    /// What each of the last drivers did until its first frames, and in all; the last of them may not have ended.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.host.sessions.list(&self.host.counters)
     }
 
     /// What the offload counted since the function was reset or torn down last.

@@ -13,6 +13,8 @@
 use crate::config::Config;
 use crate::vendor::{LENGTH as VENDOR_BYTES, Window};
 
+/// PCI vendor id (`mlx5-numbers.md`).
+pub const VENDOR_ID: u16 = 0x15b3;
 /// Bytes of an Express function's configuration space.
 pub const CONFIG_BYTES: usize = 4096;
 /// Where in BAR0 the MSI-X table is, and the pending bits.
@@ -75,7 +77,7 @@ impl ConfigSpace {
     /// That of a function of this configuration, after power-on.
     pub fn new(config: &Config) -> ConfigSpace {
         let mut b = Build { bytes: [0; CONFIG_BYTES], writable: [0; CONFIG_BYTES] };
-        b.set16(0x00, 0x15b3, 0);
+        b.set16(0x00, VENDOR_ID, 0);
         b.set16(0x02, config.device_id, 0);
         // Memory, bus master, parity, SERR, INTx disable.
         b.set16(COMMAND, 0, 0x0546);
@@ -89,7 +91,7 @@ impl ConfigSpace {
         b.set32(BAR0, 0xc, !(size.min(1 << 32).wrapping_sub(1) as u32) & !0xf);
         b.set32(BAR0 + 4, 0, !(size.wrapping_sub(1) >> 32) as u32);
         // Which board it is says the PSID.
-        b.set16(0x2c, 0x15b3, 0);
+        b.set16(0x2c, VENDOR_ID, 0);
         b.set16(0x2e, config.device_id, 0);
         b.bytes[0x34] = EXPRESS as u8;
         b.set16(0x3c, 0x00ff, 0x00ff);

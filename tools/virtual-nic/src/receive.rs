@@ -10,7 +10,6 @@
 //! A packet that finds no receive buffer is dropped before the offload sees it: to the context it is lost, as on the wire.
 
 use crate::VirtualNic;
-use crate::dma::DmaSpace;
 use crate::firmware::device::TERMINATE_MKEY;
 use crate::host::Host;
 use crate::mkey::Mkeys;
@@ -22,6 +21,7 @@ use crate::queue::rq::{Rq, Target};
 use crate::queue::strides::Run;
 use crate::queue::{State, WorkError};
 use crate::steering::Delivery;
+use cxddp_trace::EntryKind;
 use hw_regs::cqe::{Cqe64, CqeOpcode, OffloadCqe};
 use hw_regs::layout::{Access, Layout};
 use hw_regs::wqe::WqeDataSeg;
@@ -166,7 +166,7 @@ impl VirtualNic {
         };
         let hole = outcome.and_then(|outcome| outcome.placed).map(|run| (run.hole as usize, run.len as usize));
         let stored = Stored::new(packet.frame, strip, hole);
-        let written = scatter(rq, &room, &stored, &objects.mkeys, &self.host.dma);
+        let written = scatter(rq, rqn, &room, &stored, &objects.mkeys, &self.host);
         if rq.strides.is_none_or(|strides| strides.is_done()) {
             rq.head = rq.head.wrapping_add(1);
         }
@@ -199,6 +199,7 @@ impl VirtualNic {
             let cut = if strip { VLAN_TAG } else { 0 };
             describe(&mut completion, &outcome, cut, &self.config.switches.offload, &mut self.host);
         }
+        self.host.sessions.received(&self.host.counters);
         self.host.counters.rx_completions += 1;
         self.objects.completions.complete_receive(&mut self.host, cqn, completion, room.run.is_some());
     }
@@ -317,12 +318,16 @@ fn find_room(
 }
 
 /// Writes a frame to its place in the buffers of a WQE.
-fn scatter(rq: &Rq, room: &Room, stored: &Stored<'_>, mkeys: &Mkeys, dma: &DmaSpace) -> Result<(), WorkError> {
+fn scatter(rq: &Rq, rqn: u32, room: &Room, stored: &Stored<'_>, mkeys: &Mkeys, host: &Host) -> Result<(), WorkError> {
+    let dma = &host.dma;
     let stride = 1usize << rq.log_stride;
     let mut wqe = [0; MAX_WQE];
     let wqe = &mut wqe[..stride.min(MAX_WQE)];
     let at = rq.ring.iova(u64::from(room.wqe) << rq.log_stride);
     dma.read(at, wqe).map_err(|_| WorkError::UNREADABLE)?;
+    if room.run.is_none_or(|run| run.first == 0) {
+        host.trace_wqe(EntryKind::ReceiveWqe, rqn, u32::from(room.wqe), wqe);
+    }
     let (mut filled, mut skip) = (0, room.skip);
     for segment in wqe[room.head..].chunks_exact(WqeDataSeg::SIZE) {
         if filled == stored.len {

@@ -191,7 +191,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// A line for each switch: its name, what it takes, and what it is about.
 pub fn help() -> String {
     let allowed = |set: Set| set(&mut Switches::default(), "?").err().unwrap_or_default();
-    ALL.iter().map(|(name, about, set)| format!("  {name:<20} {about} ({})\n", allowed(*set))).collect()
+    ALL.iter().map(|(name, about, set)| format!("  {name:<24} {about} ({})\n", allowed(*set))).collect()
 }
 
 impl Switches {

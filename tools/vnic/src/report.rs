@@ -59,6 +59,15 @@ fn write_function(function: &mut Function, out: &mut String) -> std::fmt::Result
     for (what, count) in own.into_iter().chain(function.nic.counters().named()).filter(|(_, count)| *count != 0) {
         writeln!(out, "{name}: {what} {count}")?;
     }
+    for (n, session) in function.nic.sessions().into_iter().enumerate() {
+        let steps = [("first frame sent", session.first_sent), ("first frame received", session.first_received)];
+        for (step, effort) in steps.into_iter().chain([("in all", Some(session.all))]) {
+            match effort {
+                Some(effort) => writeln!(out, "{name}: driver {}: {step}: {effort}", n + 1)?,
+                None => writeln!(out, "{name}: driver {}: no {step}", n + 1)?,
+            }
+        }
+    }
     let inventory = function.nic.inventory();
-    writeln!(out, "{name}: {inventory:?}")
+    writeln!(out, "{name}: {inventory}")
 }

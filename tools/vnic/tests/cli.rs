@@ -18,6 +18,8 @@ fn bad_options_get_one_line() {
         (&["serve"][..], "--socket <PATH>"),
         (&["serve", "--socket", "/nonexistent/nic", "--vectors", "0"], "1..=2048"),
         (&["serve", "--socket", "/nonexistent/nic", "--inject", "nonsense"], "--inject"),
+        (&["serve", "--socket", "/nonexistent/nic", "--trace", "x", "--trace-what", "packets"], "commands, wqes, cqes"),
+        (&["serve", "--socket", "/nonexistent/nic", "--trace-what", "wqes"], "--trace"),
         (&["--completions", "tcsh"], "bash, zsh or fish"),
         (&["--man", "/nonexistent"], "create it first"),
     ] {

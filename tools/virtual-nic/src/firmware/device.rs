@@ -49,6 +49,7 @@ impl VirtualNic {
                 self.firmware.state = HcaState::Disabled;
                 self.firmware.issi = 0;
                 self.firmware.pages.begin_anew();
+                self.host.end_session();
                 Ok(Reply::ok())
             }
         }

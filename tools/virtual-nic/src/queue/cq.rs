@@ -229,6 +229,7 @@ impl Completions {
             self.fail(host, cqn, CqErrorSyndrome::CQ_ACCESS_VIOLATION_ERROR);
             return;
         }
+        host.trace_cqe(cqn, cq.producer, bytes);
         cq.producer = (cq.producer + slots) & COUNTER;
         let opcode = CqeOpcode(op_own >> 4);
         let error = opcode == CqeOpcode::REQ_ERR || opcode == CqeOpcode::RESP_ERR;

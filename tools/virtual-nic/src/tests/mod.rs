@@ -7,6 +7,7 @@ mod events;
 mod host;
 mod hostile;
 mod objects;
+mod observed;
 mod offload;
 mod offload_loss;
 mod pages;
