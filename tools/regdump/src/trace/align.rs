@@ -27,11 +27,7 @@ pub struct Step {
 pub struct TooLong(pub usize, pub usize);
 
 /// Aligns two sequences. Of those that are elsewhere in the other, `is_same` finds the very one among the next few.
-pub fn align<K: Eq + Hash>(
-    a: &[K],
-    b: &[K],
-    is_same: impl Fn(usize, usize) -> bool,
-) -> Result<Vec<Step>, TooLong> {
+pub fn align<K: Eq + Hash>(a: &[K], b: &[K], is_same: impl Fn(usize, usize) -> bool) -> Result<Vec<Step>, TooLong> {
     let ahead = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let (rest_a, rest_b) = (&a[ahead..], &b[ahead..]);
     let behind = rest_a.iter().rev().zip(rest_b.iter().rev()).take_while(|(a, b)| a == b).count();

@@ -123,7 +123,9 @@ impl<'a> Comparison<'a> {
                 for difference in differences.iter().filter(|_| !inputs || name == "input") {
                     let side = |side: &Option<Content>| match side {
                         // Where they are says nothing, only how many.
-                        Some(Content::List(list)) if is_address(&difference.field) => format!("{} addresses", list.len()),
+                        Some(Content::List(list)) if is_address(&difference.field) => {
+                            format!("{} addresses", list.len())
+                        }
                         Some(content) => {
                             text::content(content, named(difference, content).as_deref(), &difference.field)
                         }
