@@ -36,7 +36,7 @@ const DATA_MKEY_VARIANT: u32 = 0;
 const TERMINATE_MKEY: u32 = 0x100;
 /// log2 of the entries of the EQs: commands, asynchronous events, pages, completions (`mlx5-numbers.md`).
 const LOG_COMMAND_EQ: u32 = 8;
-const LOG_ASYNC_EQ: u32 = 10;
+const LOG_ASYNC_EQ: u32 = 13;
 const LOG_PAGES_EQ: u32 = 8;
 const LOG_COMPLETION_EQ: u32 = 11;
 /// Vector of all EQs but those of completions.

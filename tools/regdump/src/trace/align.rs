@@ -7,6 +7,9 @@ use std::hash::Hash;
 /// Pairs that are looked at, at most; a byte of memory for each.
 const MAX_PAIRS: usize = 1 << 28;
 
+/// Steps among which the very same one is looked for.
+const CANDIDATES: usize = 64;
+
 /// A step of one or of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
@@ -23,8 +26,8 @@ pub struct Step {
 #[error("{0} and {1} commands are too many to be compared: choose some with --command or --first")]
 pub struct TooLong(pub usize, pub usize);
 
-/// Aligns two sequences.
-pub fn align<K: Eq + Hash>(a: &[K], b: &[K]) -> Result<Vec<Step>, TooLong> {
+/// Aligns two sequences. Of those that are elsewhere in the other, `is_same` finds the very one among the next few.
+pub fn align<K: Eq + Hash>(a: &[K], b: &[K], is_same: impl Fn(usize, usize) -> bool) -> Result<Vec<Step>, TooLong> {
     let ahead = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     let (rest_a, rest_b) = (&a[ahead..], &b[ahead..]);
     let behind = rest_a.iter().rev().zip(rest_b.iter().rev()).take_while(|(a, b)| a == b).count();
@@ -37,7 +40,7 @@ pub fn align<K: Eq + Hash>(a: &[K], b: &[K]) -> Result<Vec<Step>, TooLong> {
         ..step
     }));
     steps.extend((0..behind).rev().map(|n| both(a.len() - 1 - n, b.len() - 1 - n)));
-    find_moved(&mut steps, a, b);
+    find_moved(&mut steps, a, b, is_same);
     Ok(steps)
 }
 
@@ -86,7 +89,7 @@ fn middle<K: Eq>(a: &[K], b: &[K]) -> Result<Vec<Step>, TooLong> {
 }
 
 /// Joins steps that each has alone and the other has elsewhere.
-fn find_moved<K: Eq + Hash>(steps: &mut Vec<Step>, a: &[K], b: &[K]) {
+fn find_moved<K: Eq + Hash>(steps: &mut Vec<Step>, a: &[K], b: &[K], is_same: impl Fn(usize, usize) -> bool) {
     let mut alone: HashMap<&K, VecDeque<usize>> = HashMap::new();
     for (at, step) in steps.iter().enumerate() {
         if let (None, Some(n)) = (step.a, step.b) {
@@ -95,7 +98,9 @@ fn find_moved<K: Eq + Hash>(steps: &mut Vec<Step>, a: &[K], b: &[K]) {
     }
     for at in 0..steps.len() {
         let (Some(n), None) = (steps[at].a, steps[at].b) else { continue };
-        if let Some(other) = alone.get_mut(&a[n]).and_then(VecDeque::pop_front) {
+        let Some(others) = alone.get_mut(&a[n]) else { continue };
+        let same = others.iter().take(CANDIDATES).position(|other| steps[*other].b.is_some_and(|b| is_same(n, b)));
+        if let Some(other) = others.remove(same.unwrap_or(0)) {
             (steps[at].b, steps[at].moved) = (steps[other].b.take(), true);
         }
     }
@@ -107,13 +112,14 @@ mod tests {
     //! | property | test |
     //! |---|---|
     //! | what both have in one order is joined, the rest is of one, and what is elsewhere is found | `steps_are_aligned` |
+    //! | of several that are elsewhere, the one that is the same is joined | `the_very_same_one_is_found` |
     //! | every step of both is there once, in order; joined ones are alike | `nothing_is_lost` |
     //! | what is too long is refused | `too_long_is_refused` |
     use super::*;
 
     fn told(a: &str, b: &str) -> String {
         let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-        let steps = align(&a, &b).expect("short");
+        let steps = align(&a, &b, |_, _| false).expect("short");
         let text = steps.iter().map(|step| match (step.a, step.b) {
             (Some(n), Some(_)) if step.moved => format!("~{}", a[n]),
             (Some(n), Some(_)) => a[n].to_string(),
@@ -135,6 +141,13 @@ mod tests {
     }
 
     #[test]
+    fn the_very_same_one_is_found() {
+        let (a, b) = (["x", "a"], ["a", "x", "x"]);
+        let steps = align(&a, &b, |n, other| (n, other) == (0, 2)).expect("short");
+        assert!(steps.contains(&Step { a: Some(0), b: Some(2), moved: true }), "{steps:?}");
+    }
+
+    #[test]
     fn nothing_is_lost() {
         let mut seed = 1u64;
         for _ in 0..300 {
@@ -144,7 +157,7 @@ mod tests {
                 (0..len).map(|n| (seed >> (3 * n + 4)) as u8 & 3).collect::<Vec<u8>>()
             };
             let (a, b) = (letters(), letters());
-            let steps = align(&a, &b).expect("short");
+            let steps = align(&a, &b, |i, j| i == j).expect("short");
             assert_eq!(steps.iter().filter_map(|step| step.a).collect::<Vec<_>>(), (0..a.len()).collect::<Vec<_>>());
             let mut of_b: Vec<_> = steps.iter().filter(|step| !step.moved).filter_map(|step| step.b).collect();
             assert!(of_b.is_sorted());
@@ -162,9 +175,9 @@ mod tests {
     #[test]
     fn too_long_is_refused() {
         let (a, b) = (vec![1u8; 1 << 15], vec![2u8; 1 << 14]);
-        let error = align(&a, &b).expect_err("too long");
+        let error = align(&a, &b, |_, _| true).expect_err("too long");
         assert!(error.to_string().contains("--first"), "{error}");
         // What is the same at both ends costs nothing.
-        assert_eq!(align(&a, &a).expect("the same").len(), a.len());
+        assert_eq!(align(&a, &a, |_, _| true).expect("the same").len(), a.len());
     }
 }

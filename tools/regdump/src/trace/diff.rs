@@ -3,7 +3,7 @@
 use super::align::{Step, TooLong, align};
 use super::problem;
 use crate::{json, meaning, text};
-use cxddp_trace::{Difference, Exchange, Key, differences};
+use cxddp_trace::{Difference, Exchange, Key, differences, first_difference, is_address};
 use hw_regs::decode::Content;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -56,7 +56,8 @@ impl<'a> Comparison<'a> {
     pub fn new(a: Vec<&'a Exchange>, b: Vec<&'a Exchange>) -> Result<Comparison<'a>, TooLong> {
         let keys = |commands: &[&Exchange]| commands.iter().map(|command| command.key()).collect::<Vec<_>>();
         let (keys_a, keys_b) = (keys(&a), keys(&b));
-        let steps = align(&keys_a, &keys_b)?;
+        let is_same = |x: usize, y: usize| first_difference(keys_a[x], &a[x].input(), &b[y].input()).is_none();
+        let steps = align(&keys_a, &keys_b, is_same)?;
         let rows = steps.into_iter().map(|step| {
             let (x, y) = (step.a.map(|n| a[n]), step.b.map(|n| b[n]));
             let key = step.a.map(|n| keys_a[n]).or(step.b.map(|n| keys_b[n])).unwrap_or_else(|| Key::of(&[]));
@@ -121,6 +122,10 @@ impl<'a> Comparison<'a> {
             for (name, differences) in [("input", &row.input), ("output", &row.output)] {
                 for difference in differences.iter().filter(|_| !inputs || name == "input") {
                     let side = |side: &Option<Content>| match side {
+                        // Where they are says nothing, only how many.
+                        Some(Content::List(list)) if is_address(&difference.field) => {
+                            format!("{} addresses", list.len())
+                        }
                         Some(content) => {
                             text::content(content, named(difference, content).as_deref(), &difference.field)
                         }
