@@ -17,6 +17,7 @@ mod bring_up;
 mod debian;
 mod guest;
 mod image;
+mod instructions;
 mod mlx5;
 mod mlx5_life;
 mod mlx5_receive;
@@ -76,6 +77,13 @@ struct Options {
     /// Run only on the kernel of this version, as in 6.12.
     #[arg(long, value_name = "VERSION")]
     kernel: Option<String>,
+    /// Run the virtual ConnectX under callgrind (valgrind), which takes several times as long, and print how many instructions
+    /// a frame costs it.
+    #[arg(long)]
+    callgrind: bool,
+    /// Run scenarios that take long on the newest kernel only.
+    #[arg(long)]
+    short: bool,
     /// Take the programs as they were built last.
     #[arg(long)]
     built: bool,
@@ -171,7 +179,13 @@ fn run(options: &Options) -> Result<u32, Error> {
     if let Some(folder) = &options.trace {
         std::fs::create_dir_all(folder).map_err(|error| Error::of(format!("--trace {}: {error}", folder.display())))?;
     }
-    let how = scenarios::How { only: options.kernel.as_deref(), keep: options.keep, trace: options.trace.as_deref() };
+    let how = scenarios::How {
+        only: options.kernel.as_deref(),
+        keep: options.keep,
+        trace: options.trace.as_deref(),
+        short: options.short,
+        callgrind: options.callgrind,
+    };
     for scenario in scenarios::all().filter(|scenario| chosen(scenario.name)) {
         failed += bench.run(scenario, &how)?;
     }

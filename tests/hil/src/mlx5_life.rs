@@ -32,6 +32,7 @@ pub const ALL: &[Scenario] = &[
         about: "the kernel's own driver gives firmware pages that it asks for while traffic runs, takes them back, and is made \
                 anew by devlink",
         on: On::Every,
+        long: true,
         script: "mount -t debugfs debug /sys/kernel/debug; mlx5 && peer && pages_are 262 && \
                  pages_are 326 && pages_are 262 && devlink dev reload pci/$PF && again && devlink -s dev show pci/$PF | grep -A 4 stats: && pages_are 262 && \
                  rmmod mlx5_core; s=$?; clean && exit $s",
@@ -53,6 +54,7 @@ pub const ALL: &[Scenario] = &[
         about: "firmware reports a syndrome and goes on, then one that asks for a reset: the kernel's own driver says the first, \
                 has firmware reset after the second, and carries traffic again",
         on: On::Every,
+        long: true,
         script: "mlx5 && peer && reports fw 'error 1' && ping -c 2 10.1.0.2 && reports fw_fatal 'recover 1' && \
                  again && dd if=/dev/urandom of=/tmp/in bs=1M count=2 2>/dev/null && tcp near far 10.1.0.2 5001 && \
                  tcp far near 10.1.0.1 5002; s=$?; KNOWN=\"$KNOWN|$RECOVERY\"; clean && exit $s",

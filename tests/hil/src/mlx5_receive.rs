@@ -51,6 +51,7 @@ pub const ALL: &[Scenario] = &[
         about: "the kernel's own driver: datagrams of many sizes both ways, fragments too, contents compared; of groups and VLANs \
             those that it joined, and no others",
         on: On::Every,
+        long: true,
         script: "mlx5 && peer && ping -c 1 10.1.0.2 && echoes && datagrams_both_ways 10.1.0.1 10.1.0.2 && groups && vlans; \
              s=$?; clean && exit $s",
         iommu: false,
@@ -68,6 +69,7 @@ pub const ALL: &[Scenario] = &[
         about: "the kernel's own driver receives into striding queues, whose keys it fills by UMRs: datagrams and TCP both ways, \
                 contents compared, frames of 1500 and 9000 bytes, the queues made anew by MTU and by link",
         on: On::Every,
+        long: true,
         script: "mlx5 && peer && dmesg | grep 'StrdRq(1)' && echoes && datagrams_both_ways 10.1.0.1 10.1.0.2 && \
                  dd if=/dev/urandom of=/tmp/in bs=1M count=8 2>/dev/null && tcp far near 10.1.0.1 5001 && mtu 9000 && \
                  datagrams_both_ways 10.1.0.1 10.1.0.2 && tcp far near 10.1.0.1 5002 && tcp near far 10.1.0.2 5003 && \
@@ -86,6 +88,7 @@ pub const ALL: &[Scenario] = &[
         about: "the kernel's own driver has receive completions compressed, with striding queues and with cyclic ones: datagrams \
                 and TCP both ways, contents compared",
         on: On::Every,
+        long: true,
         script: "mlx5 && peer && echoes && dd if=/dev/urandom of=/tmp/in bs=1M count=8 2>/dev/null && \
                  compressed 5001 && ethtool --set-priv-flags $MLX rx_striding_rq off && carrier 1 && sleep 1 && \
                  compressed 5003; s=$?; KNOWN=\"$KNOWN|Disabling rxhash, not supported when CQE compress is active\"; clean && exit $s",

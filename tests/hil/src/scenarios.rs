@@ -2,7 +2,11 @@
 
 use crate::debian::{Debian, Kernel};
 use crate::guest::{Guest, Outcome};
+<<<<<<< HEAD
 use crate::{Error, Programs, bring_up, image, mlx5, mlx5_life, mlx5_receive, own, rdma};
+=======
+use crate::{Error, Programs, image, instructions, mlx5, mlx5_life, mlx5_receive, own, rdma};
+>>>>>>> main
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -105,6 +109,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// Where.
     pub on: On,
+    /// It takes long: a short run has it on the newest kernel only.
+    pub long: bool,
     /// What runs in the guest.
     pub script: &'static str,
     /// Options of the virtual ConnectX.
@@ -130,6 +136,7 @@ pub const BASIC: Scenario = Scenario {
     name: "",
     about: "",
     on: On::Newest,
+    long: false,
     script: "",
     vnic: &[],
     peer: false,
@@ -474,6 +481,10 @@ pub struct How<'a> {
     pub keep: bool,
     /// Folder for traces.
     pub trace: Option<&'a Path>,
+    /// Scenarios that take long run on the newest kernel only.
+    pub short: bool,
+    /// The virtual ConnectX runs under callgrind.
+    pub callgrind: bool,
 }
 
 /// Everything that the scenarios share.
@@ -536,8 +547,8 @@ impl Bench {
     pub fn run(&self, scenario: &Scenario, how: &How<'_>) -> Result<u32, Error> {
         let ready = self.ready.as_ref().ok_or_else(|| Error::of("the bench is not prepared"))?;
         let kernels = match scenario.on {
-            On::Every => &ready.kernels[..],
-            On::Newest => &ready.kernels[ready.kernels.len().saturating_sub(1)..],
+            On::Every if !(scenario.long && how.short) => &ready.kernels[..],
+            On::Every | On::Newest => &ready.kernels[ready.kernels.len().saturating_sub(1)..],
             On::Own => ready.own.as_slice(),
         };
         if kernels.is_empty() {
@@ -565,7 +576,8 @@ impl Bench {
                 iommu: scenario.iommu,
                 peer: scenario.peer,
                 trace: trace.as_deref(),
-                patience: Duration::from_secs(240),
+                patience: Duration::from_secs(if how.callgrind { 1500 } else { 240 }),
+                counted: how.callgrind,
             };
             let mut qemu = ready.debian.program("usr/bin/qemu-system-x86_64");
             qemu.arg("-L")
@@ -574,6 +586,9 @@ impl Bench {
                 .arg(ready.debian.file("usr/share/seabios"));
             let outcome = guest.run(qemu, &ready.programs.vnic, &folder)?;
             let took = outcome.took.as_secs_f64();
+            if how.callgrind {
+                print!("{}", instructions::report(&folder, &outcome.vnic)?);
+            }
             match verdict(scenario, &outcome) {
                 Ok(()) => {
                     println!("ok      {:<24} {label:<5} {took:>6.1} s", scenario.name);

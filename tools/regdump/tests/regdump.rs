@@ -122,7 +122,7 @@ fn a_function_in_another_process_is_shown() {
     assert_eq!(field(&dump, "vport", "state", "state"), 1);
     let text = succeeded(&second);
     assert!(text.contains("MSI-X (capability 0x11 at 0x9c)") && text.contains("64 vectors"), "{text}");
-    assert_eq!(report::dma_violations(&mut hub), 0, "{}", report::text(&mut hub));
+    assert_eq!(report::dma_violations(&mut hub), 0, "{}", report::Report::of(&mut hub).text());
     let function = hub.functions().next().expect("one");
     assert_eq!(function.nic.counters().misuse.clone(), Default::default(), "what a driver never should");
     assert!(function.nic.inventory().is_empty(), "{}", function.nic.inventory());

@@ -150,7 +150,7 @@ impl Writer {
                 self.summary.dumps += 1;
             }
             Err(error) => {
-                // Who holds the sink tells it as an error at the end.
+                // Whoever finishes the trace learns it as an error; what is said at once is for those who watch.
                 log::info!("{function}: the trace ends here: {error}");
                 self.failed = Some(error.to_string());
                 self.summary.left_out += 1;

@@ -6,6 +6,7 @@ use cxddp_vnic::inject::Injection;
 use cxddp_vnic::{Function, Hub, HubConfig, Uplink, report};
 use ethernet_wire::{Impairments, port};
 use nvme_target::{Backing, FileBacking, Generated};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -124,6 +125,9 @@ struct Serve {
     /// End when the last client has gone.
     #[arg(long)]
     once: bool,
+    /// Print what was counted as one JSON object on a line.
+    #[arg(long)]
+    json: bool,
 }
 
 fn main() -> ExitCode {
@@ -180,6 +184,17 @@ fn uplink(serve: &Serve) -> Result<Uplink, String> {
     }
 }
 
+/// Prints what was counted.
+fn tell(serve: &Serve, hub: &mut Hub) -> Result<(), String> {
+    let report = report::Report::of(hub);
+    let mut out = std::io::stdout().lock();
+    let written = match serve.json {
+        true => writeln!(out, "{}", report.json()),
+        false => write!(out, "{}", report.text()),
+    };
+    written.and_then(|()| out.flush()).map_err(|error| format!("cannot write what was counted: {error}"))
+}
+
 fn run(serve: &Serve) -> Result<(), String> {
     let mut switches = Switches::default();
     for text in &serve.model_switch {
@@ -232,10 +247,10 @@ fn run(serve: &Serve) -> Result<(), String> {
     while !stop.load(Ordering::Relaxed) && !alone(&hub) {
         hub.turn(Duration::from_secs(1));
         if show.swap(false, Ordering::Relaxed) {
-            print!("{}", report::text(&mut hub));
+            tell(serve, &mut hub)?;
         }
     }
-    print!("{}", report::text(&mut hub));
+    tell(serve, &mut hub)?;
     let traced = match trace.map(|sink| sink.finish()).transpose() {
         Ok(summary) => {
             if let Some(left_out) = summary.map(|summary| summary.left_out).filter(|count| *count != 0) {
