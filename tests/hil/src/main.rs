@@ -13,6 +13,7 @@
 //! Everything is fetched as Debian packages into a folder; nothing is installed, nothing needs root or KVM. Each scenario
 //! is one boot and prints one line; what failed leaves its folder behind.
 
+mod bring_up;
 mod debian;
 mod guest;
 mod image;
