@@ -163,7 +163,7 @@ fn a_real_cards_answers_bring_us_up() {
             "INIT_HCA: sw_owner_id is nothing and [0, 0, 0, 0] (trace, driver)",
             "QUERY_PAGES REGULAR_PAGES: the trace has none, or no more",
             "CREATE_EQ for commands: eq_context_entry.intr is 0x1 and 0x0 (trace, driver)",
-            "CREATE_EQ for asynchronous events: eq_context_entry.log_eq_size is 0x9 and 0xa (trace, driver)",
+            "CREATE_EQ for asynchronous events: eq_context_entry.log_eq_size is 0x9 and 0xd (trace, driver)",
             "CREATE_EQ for page requests: eq_context_entry.log_page_size is 0x2 and 0x0 (trace, driver)",
         ]
     );
