@@ -230,38 +230,44 @@ impl Script {
         let mut queue = HostQueue::new(self.config.clone(), NOW).expect("a good configuration");
         let mut memory = Memory::new(&self.stream);
         let mut events = Vec::new();
-        let (mut at, mut turn, mut submitted) = (0, 0, false);
+        let (mut at, mut turn, mut submitted, mut failed) = (0, 0, false, false);
+        let mut edges: Vec<u32> = self.placed.iter().flat_map(|placed| [placed.0, placed.0 + placed.1]).collect();
+        edges.sort_unstable();
+        edges.dedup();
+        // In the order of the stream, as placed runs are.
+        let mut questions = self.questions.iter().peekable();
         self.send(&mut queue, &memory);
         loop {
             while let Some(event) = queue.poll_event() {
+                failed |= matches!(event, Event::Failed(_));
                 events.push(event);
             }
             if queue.is_ready() && !std::mem::replace(&mut submitted, true) {
                 self.submit(&mut queue, &mut memory);
             }
             self.send(&mut queue, &memory);
-            for (position, about) in &self.questions {
-                if *position == at {
-                    queue.resync_request(*about);
-                }
+            while let Some((_, about)) = questions.next_if(|question| question.0 <= at) {
+                queue.resync_request(*about);
             }
             if at as usize >= self.stream.len() {
                 break;
             }
-            // Both ways of cutting stop where something happens beside the stream.
-            let stops = self.questions.iter().map(|question| question.0).filter(|position| *position > at);
-            let starts = self.placed.iter().flat_map(|placed| [placed.0, placed.0 + placed.1]);
-            let end =
-                stops.chain((!submitted).then_some(at + 1)).min().unwrap_or(u32::MAX).min(self.stream.len() as u32);
+            // Both ways of cutting stop where something happens beside the stream: a question, or the queue may become ready.
+            let question = questions.peek().map_or(u32::MAX, |question| question.0);
+            let ready = if submitted || failed { u32::MAX } else { at + 1 };
+            let end = question.min(ready).min(self.stream.len() as u32);
             let cut = match cuts.get(turn % cuts.len().max(1)) {
                 Some(cut) => (at + 1 + u32::from(*cut) % 200).min(end),
                 None => end,
             };
             turn += 1;
-            let mut edges: Vec<u32> = starts.filter(|edge| (at + 1..cut).contains(edge)).chain([at, cut]).collect();
-            edges.sort_unstable();
-            edges.dedup();
-            let ranges: Vec<_> = edges.windows(2).map(|edge| self.range(&mut memory, edge[0], edge[1])).collect();
+            let mut from = at;
+            let inner = &edges[edges.partition_point(|edge| *edge <= at)..edges.partition_point(|edge| *edge < cut)];
+            let ranges: Vec<_> = inner
+                .iter()
+                .chain([&cut])
+                .map(|to| self.range(&mut memory, std::mem::replace(&mut from, *to), *to))
+                .collect();
             queue.receive(FIRST.wrapping_add(at), self.vouched, ranges, &mut memory);
             at = cut;
         }
@@ -310,7 +316,8 @@ impl Script {
     /// A run of the stream as the device left it: the payload that it placed lies in a buffer.
     fn range(&self, memory: &mut Memory<'_>, from: u32, to: u32) -> Range {
         let len = to - from;
-        let placed = self.placed.iter().find(|placed| placed.0 <= from && to <= placed.0 + placed.1);
+        let last = self.placed.partition_point(|placed| placed.0 <= from).checked_sub(1);
+        let placed = last.map(|last| &self.placed[last]).filter(|placed| to <= placed.0 + placed.1);
         if let Some((at, _, place)) = placed {
             let offset = place.offset.wrapping_add(from - at);
             let bytes = &self.stream[from as usize..to as usize];
