@@ -31,8 +31,9 @@ pub fn run(data: &[u8]) {
     let cuts: Vec<u16> = (0..input.below(12)).map(|_| input.u16()).collect();
     let whole = script.play(&[]);
     let cut = script.play(&cuts);
-    // What a device overwrote elsewhere is lost; the driver's memory marks that (`ddp::memory`), the one here does not.
-    if script.placed.iter().all(|(at, _, to)| script.belongs(*at, to)) {
+    // What a device overwrote elsewhere is lost; the driver's memory marks that (`ddp::memory`), the one here does not. The same
+    // if a controller says a byte twice and the device has placed the second before anybody looked at the first.
+    if script.placed.iter().all(|(at, len, to)| script.belongs(*at, to) && script.said_once(*len, to)) {
         assert_eq!(whole.events, cut.events, "cuts change what happens");
         assert_eq!(whole.counters, cut.counters, "cuts change what is counted");
         script.check(&whole);
@@ -333,13 +334,9 @@ impl Script {
         let none = |buffer: &Vec<u8>| vec![None; buffer.len()];
         let mut expected: BTreeMap<u16, Vec<Option<u8>>> =
             played.buffers.iter().map(|(cid, buffer)| (*cid, none(buffer))).collect();
-        let mut at = 128;
-        while let Some(header) = self.stream.get(at..at + 24) {
-            let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-            let (cid, offset, len) = (word(8) as u16, word(12), word(16) as usize);
-            let data = at + usize::from(header[3]);
-            if header[0] == 7
-                && let Some(bytes) = self.stream.get(data..data.saturating_add(len))
+        for (header, data, _) in self.pdus().filter(|(header, ..)| header.0[0] == 7) {
+            let (cid, offset, len) = (header.word(8) as u16, header.word(12), header.word(16) as usize);
+            if let Some(bytes) = self.stream.get(data..data.saturating_add(len))
                 && let Some(buffer) = expected.get_mut(&cid)
             {
                 // The first counts: a host that lived on has taken nothing twice.
@@ -347,8 +344,6 @@ impl Script {
                     to.get_or_insert(*byte);
                 }
             }
-            // Behind a PDU that cannot be nothing counts: the host has failed.
-            at += (word(4) as usize).max(24);
         }
         for event in &played.events {
             if let Event::Completed(done) = event
@@ -364,19 +359,47 @@ impl Script {
         }
     }
 
+    /// The PDUs as a host finds them: header, and where data and PDU end.
+    fn pdus(&self) -> impl Iterator<Item = (Header<'_>, usize, usize)> {
+        let mut at = 128;
+        std::iter::from_fn(move || {
+            let header = Header(self.stream.get(at..at + 24)?);
+            let data = at + usize::from(header.0[3]);
+            at += (header.word(4) as usize).max(24);
+            Some((header, data, at))
+        })
+    }
+
     /// True if the payload at position `at` of the stream belongs to where the device put it.
     fn belongs(&self, position: u32, to: &Placed) -> bool {
-        let mut at = 128;
-        while let Some(header) = self.stream.get(at..at + 24) {
-            let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-            let (data, end) = (at + usize::from(header[3]), at + (word(4) as usize).max(24));
-            if (data..end).contains(&(position as usize)) {
-                let offset = word(12).wrapping_add(position - data as u32);
-                return header[0] == 7 && word(8) as u16 == to.tag && offset == to.offset;
-            }
-            at = end;
-        }
-        false
+        let within = |pdu: &(Header<'_>, usize, usize)| (pdu.1..pdu.2).contains(&(position as usize));
+        self.pdus().find(within).is_some_and(|(header, data, _)| {
+            header.is_of(to.tag) && header.word(12).wrapping_add(position - data as u32) == to.offset
+        })
+    }
+
+    /// True if no more than one PDU has these bytes of the tag.
+    fn said_once(&self, len: u32, to: &Placed) -> bool {
+        let (start, end) = (u64::from(to.offset), u64::from(to.offset) + u64::from(len));
+        let has = |header: &Header<'_>| {
+            let (from, len) = (u64::from(header.word(12)), u64::from(header.word(16)));
+            header.is_of(to.tag) && from < end && start < from + len
+        };
+        self.pdus().filter(|(header, ..)| has(header)).count() <= 1
+    }
+}
+
+/// A common and a specific header (NVMe/TCP 3.6.2).
+struct Header<'a>(&'a [u8]);
+
+impl Header<'_> {
+    fn word(&self, at: usize) -> u32 {
+        u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+
+    /// C2HData of this command.
+    fn is_of(&self, cid: u16) -> bool {
+        self.0[0] == 7 && self.word(8) as u16 == cid
     }
 }
 
