@@ -147,6 +147,10 @@ fn bad_options_get_one_line() {
         ("probe --device nonsense", &["--device", "vfio-user:PATH"]),
         ("probe --device vfio-user:/nonexistent/nic.sock", &["/nonexistent/nic.sock", "cxddp-vnic serve"]),
         ("probe --queues 1", &["--queues"]),
+        ("probe --trace /nonexistent/trace", &["--trace /nonexistent/trace", "No such file"]),
+        ("probe --trace /dev/full", &["--trace", "No space left", "ends after 0 dumps"]),
+        ("probe --device trace:", &["--device", "a file is missing", "trace:FILE"]),
+        ("probe --device trace:/nonexistent/trace", &["/nonexistent/trace", "cxddp probe --trace FILE"]),
     ];
     for (arguments, words) in cases {
         assert_refused(arguments, &cxddp(arguments), words);

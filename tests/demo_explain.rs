@@ -311,7 +311,11 @@ fn a_refused_queue_says_why() {
         let refusing = &mut Refusing { opcode, skip };
         let outcome = demo::run_tapped(&required, virtual_nic::Config::default(), refusing, &mut |_| {});
         let outcome = outcome.expect("good options");
-        assert!(!outcome.completed && outcome.problems[0].starts_with("--offload require: queue 1: "));
+        let problem = &outcome.problems[0];
+        assert!(
+            !outcome.completed && problem.contains("the offload is required, but I/O queue 1 has none"),
+            "{problem}"
+        );
         assert!(outcome.problems[0].contains("0x00000abc"), "{:?}", outcome.problems);
         assert_nothing_left(&required, &outcome);
     }

@@ -193,7 +193,7 @@ fn a_damaged_payload_fails_its_read() {
         let outcome = run(&config, &mut NoTap).expect("good options");
         assert_honest(&config, &outcome);
         assert_eq!((outcome.verified, outcome.failed, outcome.bytes_wrong), (false, 0, 1));
-        assert!(outcome.problems[0].contains("differ"), "{:?}", outcome.problems);
+        assert!(outcome.problems[0].contains("wrong, the first at"), "{:?}", outcome.problems);
     }
 }
 

@@ -22,6 +22,19 @@ const WITHOUT_REFERENCE: &[(&str, &str)] = &[
     ("cmd_out_header", "the 16 bytes that every command output of the tables begins with"),
 ];
 
+/// Fields that the tables leave reserved. They are where DPDK's description of the interface (`mlx5_prm.h`) and the structures of
+/// rdma-core's own tests (`mlx5_prm_structs.py`) have them, independently of each other.
+const RESERVED_THERE: &[(&str, &str)] =
+    &[("cqc", "dbr_umem_id"), ("create_cq_in", "cq_umem_offset"), ("create_cq_in", "cq_umem_id")];
+
+/// True if the table has nothing but reserved bits where a field is.
+fn is_reserved(table: &Table, layout: &LayoutInfo, field: &FieldInfo) -> bool {
+    let (from, to) = (field.offset, field.offset + field.width);
+    table.get(layout.name).is_some_and(|structure| {
+        structure.iter().any(|(name, row)| name.starts_with("reserved") && row.0 <= from && to <= row.0 + row.1)
+    })
+}
+
 fn rows(path: &Path) -> Vec<Vec<String>> {
     let text = std::fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     let mut lines = text.lines().filter(|l| !l.starts_with('#'));
@@ -89,6 +102,7 @@ fn every_field_agrees_with_the_reference_tables() {
                     compared += 1;
                 }
                 Some(theirs) => wrong.push(format!("{}.{}: {ours:?} here, {theirs:?} there", layout.name, field.name)),
+                None if RESERVED_THERE.contains(&(layout.name, field.name)) && is_reserved(&base, layout, field) => {}
                 None => wrong.push(format!("{}.{}: in no table", layout.name, field.name)),
             }
             if field.count > 0 && (field.offset + field.width * field.count) as usize > layout.size * 8 {

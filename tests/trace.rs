@@ -15,6 +15,7 @@ mod support;
 use connectx_ddp::adapter::Capabilities;
 use connectx_ddp::command::wire::{self, EntryFields};
 use connectx_ddp::command::{Output, Request};
+use cxddp_trace::{Dump, Trace};
 use firmware_iface::caps::groups::{FlowTablePropLayout, PerProtocolNetworkingOffloadCaps};
 use firmware_iface::caps::{CapGroup, CmdHcaCap};
 use firmware_iface::command::device::{QueryHcaCapOut, QueryPagesOut};
@@ -24,48 +25,8 @@ use firmware_iface::context::Eqc;
 use firmware_iface::{Opcode, Status};
 use hw_regs::command_queue::{CommandEntry, Mailbox};
 use hw_regs::layout::{Access, Layout, LayoutInfo};
-use std::process::Command;
 
-const ENTRY: usize = CommandEntry::SIZE;
-const BLOCK: usize = Mailbox::SIZE;
-
-/// One side of a command as the log has it.
-#[derive(Clone, Debug, Default)]
-struct Dump {
-    entry: CommandEntry,
-    blocks: Vec<Mailbox>,
-}
-
-impl Dump {
-    /// The bytes that are shown: `inline`, then the data of the blocks, at most `len`.
-    fn bytes(&self, inline: &[u8], len: usize) -> Vec<u8> {
-        let mut bytes = inline.to_vec();
-        self.blocks.iter().for_each(|block| bytes.extend_from_slice(&block.bytes()[..wire::BLOCK_BYTES]));
-        bytes.truncate(len);
-        bytes
-    }
-
-    fn input_len(&self) -> usize {
-        self.entry.get(CommandEntry::INLEN) as usize
-    }
-
-    fn output_len(&self) -> usize {
-        self.entry.get(CommandEntry::OUTLEN) as usize
-    }
-
-    fn input(&self) -> Vec<u8> {
-        self.bytes(&self.entry.bytes()[16..32], self.input_len())
-    }
-
-    fn output(&self) -> Vec<u8> {
-        self.bytes(&self.entry.bytes()[32..48], self.output_len())
-    }
-
-    fn token(&self) -> u8 {
-        self.entry.get(CommandEntry::TOKEN) as u8
-    }
-}
-
+/// A command whose two sides are in the log.
 #[derive(Clone, Debug)]
 struct Recorded {
     input: Dump,
@@ -86,60 +47,28 @@ impl Recorded {
     }
 }
 
-fn log(test: &str) -> Option<String> {
+fn recorded(test: &str) -> Option<Vec<Recorded>> {
     let path = support::reference(test)?.join("traces/mlx5_core-connectx4-commands.txt.gz");
     if !path.is_file() {
         support::skip(test, &format!("{} is absent", path.display()));
         return None;
     }
-    let unpacked = Command::new("gzip").arg("-dc").arg(&path).output();
-    match unpacked {
-        Ok(output) if output.status.success() => Some(String::from_utf8_lossy(&output.stdout).into_owned()),
-        _ => {
-            support::skip(test, "gzip cannot unpack the trace");
-            None
+    let text = match cxddp_trace::read_file(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            support::skip(test, &format!("{}: {error}", path.display()));
+            return None;
         }
+    };
+    let trace = Trace::parse(&text).expect("a trace");
+    let commands: Vec<Recorded> = trace
+        .commands
+        .into_iter()
+        .map(|exchange| Recorded { input: exchange.input.expect("asked"), output: exchange.output.expect("answered") })
+        .collect();
+    for dump in commands.iter().flat_map(|command| [&command.input, &command.output]) {
+        assert!(dump.blocks.len().is_multiple_of(Mailbox::SIZE), "{} bytes of blocks", dump.blocks.len());
     }
-}
-
-/// The 16 bytes of a line `[time] offset: word word word word`.
-fn hex_line(line: &str) -> Option<(usize, Vec<u8>)> {
-    let (offset, words) = line.split_once("] ")?.1.split_once(": ")?;
-    let offset = usize::from_str_radix(offset, 16).ok()?;
-    let words: Vec<&str> = words.split_whitespace().collect();
-    let bytes = words.iter().map(|word| u32::from_str_radix(word, 16).ok().filter(|_| word.len() == 8));
-    let bytes: Vec<u8> = bytes.collect::<Option<Vec<u32>>>()?.into_iter().flat_map(u32::to_be_bytes).collect();
-    (bytes.len() == 16).then_some((offset, bytes))
-}
-
-fn recorded(test: &str) -> Option<Vec<Recorded>> {
-    let text = log(test)?;
-    let mut dumps: Vec<(bool, Vec<u8>)> = Vec::new();
-    for line in text.lines() {
-        if line.contains("dump_command") && line.contains("dump command ") {
-            dumps.push((line.trim_end().ends_with("INPUT"), Vec::new()));
-        } else if let Some((offset, bytes)) = hex_line(line)
-            && let Some((_, dump)) = dumps.last_mut()
-        {
-            assert_eq!(offset, dump.len(), "no line is missing");
-            dump.extend(bytes);
-        }
-    }
-    let mut commands = Vec::new();
-    let mut input = None;
-    for (is_input, bytes) in dumps {
-        let (entry, blocks) = bytes.split_at(ENTRY);
-        assert!(blocks.len().is_multiple_of(BLOCK), "{} bytes of blocks", blocks.len());
-        let blocks = blocks.chunks(BLOCK).map(Mailbox::from_prefix).collect();
-        let dump = Dump { entry: CommandEntry::from_prefix(entry), blocks };
-        if is_input {
-            assert!(input.replace(dump).is_none(), "commands do not overlap");
-        } else {
-            let input = input.take().expect("an input before the output");
-            commands.push(Recorded { input, output: dump });
-        }
-    }
-    assert!(input.is_none());
     assert_eq!(commands.len(), 42);
     Some(commands)
 }
@@ -188,8 +117,8 @@ fn encoding_gives_the_recorded_bytes() {
             token,
         });
         assert_eq!(entry.bytes(), dump.entry.bytes(), "{}", command.opcode());
-        assert!(dump.blocks.len() <= wire::blocks(input.len()));
-        for (number, recorded) in dump.blocks.iter().enumerate() {
+        assert!(dump.mailboxes().count() <= wire::blocks(input.len()));
+        for (number, recorded) in dump.mailboxes().enumerate() {
             // Linux signs no blocks; addresses are its own, and its chains may be longer than the input.
             let next = recorded.get_wide(Mailbox::NEXT);
             let last = number + 1 == wire::blocks(input.len());
@@ -212,7 +141,7 @@ fn every_recorded_answer_decodes() {
         // What our queue relies on: firmware leaves token, lengths and the chain as they were.
         assert_eq!(output.token(), input.token());
         assert_eq!(output.output_len(), input.output_len());
-        for (number, block) in output.blocks.iter().enumerate() {
+        for (number, block) in output.mailboxes().enumerate() {
             assert_eq!(block.get(Mailbox::TOKEN) as u8, input.token());
             assert_eq!(block.get(Mailbox::BLOCK_NUM) as usize, number);
         }

@@ -92,7 +92,7 @@ fn a_function_comes_and_goes() {
         assert!(report.link_up && report.why_not.is_empty(), "{report}");
     }
     let mut hub = serving.end();
-    assert_eq!(report::dma_violations(&mut hub), 0, "{}", report::text(&mut hub));
+    assert_eq!(report::dma_violations(&mut hub), 0, "{}", report::Report::of(&mut hub).text());
     let function = hub.functions().next().expect("one");
     assert_eq!(function.resets(), 3);
     let misuse = function.nic.counters().misuse.clone();
@@ -174,6 +174,7 @@ fn config(subsystem: &str, target: SocketAddrV4) -> transfer::Config {
         write: false,
         interrupts: None,
         recover: true,
+        repeat_writes: false,
     }
 }
 
@@ -214,7 +215,7 @@ fn a_namespace_is_read() {
         // Where a thread is not run for long, an event is taken for lost and asked for again: the device ignores that.
         misuse.stale_arm = 0;
         assert_eq!(misuse, Default::default(), "what a driver never should");
-        assert_eq!(report::dma_violations(&mut hub), 0, "{}", report::text(&mut hub));
+        assert_eq!(report::dma_violations(&mut hub), 0, "{}", report::Report::of(&mut hub).text());
     }
     let wrong = {
         let serving = Serving::with(&[0x1021], target(SIZE));

@@ -34,6 +34,7 @@ layout! {
         "mini_cqe_res_format" MINI_CQE_RES_FORMAT: bits(18, 2);
         "st" ST: bits(20, 4);
         "cqe_compression_layout" CQE_COMPRESSION_LAYOUT: bits(30, 2);
+        "dbr_umem_id" DBR_UMEM_ID: bits(32, 32);
         "page_offset" PAGE_OFFSET: bits(84, 6);
         "log_cq_size" LOG_CQ_SIZE: bits(99, 5);
         "uar_page" UAR_PAGE: bits(104, 24);

@@ -106,7 +106,10 @@ impl<P: Platform> Base<P> {
     pub fn start(platform: Arc<P>, config: &Config) -> Result<Base<P>, AdapterError> {
         let heap = platform.dma_heap();
         let deadline = Deadline::after(&*platform, config.ready_timeout);
-        let queue = CommandQueue::start(Arc::clone(&platform), &heap, deadline)?;
+        let mut queue = CommandQueue::start(Arc::clone(&platform), &heap, deadline)?;
+        if let Some(sink) = &config.trace {
+            queue.trace(sink.clone());
+        }
         let firmware = Firmware::new(Arc::clone(&platform), queue, PageStore::new(heap.clone(), config.page_limit));
         Ok(Base { platform, heap, firmware, log: ObjectLog::default(), stage: Stage::Started })
     }

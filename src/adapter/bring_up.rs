@@ -8,7 +8,6 @@ use super::objects::Creation;
 use super::{Adapter, AdapterError, Config, port};
 use crate::command::{CommandPort, ObjectKind, Request, call};
 use crate::platform::{Deadline, Platform};
-use firmware_iface::Status;
 use firmware_iface::caps::{CapGroup, CapMode, CmdHcaCap, NVMEOTCP_GROUP};
 use firmware_iface::command::device::{
     EnableHcaIn, InitHcaIn, QueryAdapterIn, QueryAdapterOut, QueryAdapterParamBlock, QueryHcaCapIn, QueryHcaCapOut,
@@ -21,6 +20,7 @@ use firmware_iface::command::object::{
 };
 use firmware_iface::context::{AccessMode, Mkc};
 use firmware_iface::register::{RegisterHostEndianness, RegisterId};
+use firmware_iface::{Opcode, Status};
 use hw_regs::eqe::EventType;
 use hw_regs::layout::{Access, Layout};
 use hw_regs::uar::UAR_SIZE;
@@ -36,7 +36,7 @@ const DATA_MKEY_VARIANT: u32 = 0;
 const TERMINATE_MKEY: u32 = 0x100;
 /// log2 of the entries of the EQs: commands, asynchronous events, pages, completions (`mlx5-numbers.md`).
 const LOG_COMMAND_EQ: u32 = 8;
-const LOG_ASYNC_EQ: u32 = 10;
+const LOG_ASYNC_EQ: u32 = 13;
 const LOG_PAGES_EQ: u32 = 8;
 const LOG_COMPLETION_EQ: u32 = 11;
 /// Vector of all EQs but those of completions.
@@ -249,8 +249,14 @@ pub(super) fn initialize<P: Platform>(base: &mut Base<P>, deadline: &dyn Fn() ->
         }
     })?;
 
-    // 14. Regular pages.
-    startup_pages(base, QueryPagesOpMod::REGULAR_PAGES, deadline())
+    // 14. Regular pages. Linux does not ask here, so that firmware may refuse the question; what it needs later it demands.
+    match startup_pages(base, QueryPagesOpMod::REGULAR_PAGES, deadline()) {
+        Err(AdapterError::Command(error)) if error.opcode == Opcode::QUERY_PAGES && error.status().is_some() => {
+            log::debug!("{error}: firmware tells nothing of regular pages");
+            Ok(())
+        }
+        asked => asked,
+    }
 }
 
 /// A page of doorbell registers.

@@ -78,6 +78,8 @@ pub struct Config {
     pub command_timeout: Duration,
     /// How long the link may take to come up; `None` does not wait for it.
     pub link_timeout: Option<Duration>,
+    /// Where every command is written down.
+    pub trace: Option<cxddp_trace::Sink>,
 }
 
 impl Default for Config {
@@ -92,6 +94,7 @@ impl Default for Config {
             ready_timeout: Duration::from_secs(120),
             command_timeout: Duration::from_secs(60),
             link_timeout: Some(Duration::from_secs(30)),
+            trace: None,
         }
     }
 }

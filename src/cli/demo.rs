@@ -4,8 +4,9 @@ use super::bar::Bar;
 use super::options::{DemoArgs, PeerChoice, Towards};
 use super::text::{bytes, count, share};
 use super::watch::{Interval, Watch};
-use connectx_ddp::demo::{self, Config, Impairments, Outcome, Peer, Phase, Progress, WireConfig};
+use connectx_ddp::demo::{self, Config, Impairments, Outcome, Peer, WireConfig};
 use connectx_ddp::tcp::CongestionControl;
+use connectx_ddp::transfer::Progress;
 use nvme_target::{Script, Segmentation};
 use std::io::{IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
@@ -59,9 +60,8 @@ pub fn config(args: &DemoArgs) -> Config {
 }
 
 fn show(bar: &mut Bar, progress: Progress) {
-    let writing = progress.phase == Phase::Writing;
-    bar.show(writing, progress.done, progress.total);
-    if !writing {
+    bar.show(progress.writing, progress.done, progress.total);
+    if !progress.writing {
         bar.show_placed(|| share(progress.placed, progress.done));
     }
 }
@@ -71,7 +71,7 @@ pub fn run(args: &DemoArgs) -> ExitCode {
     let config = config(args);
     carry_out("demo", &config, args, None, |out, outcome, watch| match args.json {
         true => {
-            let mut object = serde_json::to_value(outcome)?;
+            let mut object = super::json::of("demo", outcome)?;
             watch.add_events(&mut object);
             writeln!(out, "{object}")
         }

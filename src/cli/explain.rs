@@ -19,7 +19,7 @@ pub fn run(args: &ExplainArgs) -> ExitCode {
     carry_out("explain", &config, &args.demo, None, |out, outcome, watch| {
         match (args.demo.json, args.read) {
             (true, _) => {
-                let mut object = as_json(outcome);
+                let mut object = super::json::of("explain", &as_json(outcome))?;
                 watch.add_events(&mut object);
                 return writeln!(out, "{object}");
             }

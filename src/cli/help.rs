@@ -45,9 +45,11 @@ Example:
   $ cxddp probe --device 0000:3b:00.0
 prints, for the virtual ConnectX,
   function  virtual [15b3:1021] (physical function)
+  device    ConnectX-7; this driver was tested on a virtual one only, never on a card
   firmware  28.39.1002, PSID VNIC000000001
   port      02:00:00:c7:00:01, MTU 1500 of 10218, link up
   resources 64 vectors, 262 firmware pages, 50 commands
+  memory    4 MiB for DMA, none of it on huge pages
   offload   possible: 3999 queues of 1024 entries, 128 pieces per tag, data digest in hardware
 
 A PCI function must be with vfio-pci first: cxddp-bind bind 0000:3b:00.0",

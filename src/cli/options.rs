@@ -5,6 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use connectx_ddp::ddp::policy::{Costs, Threshold};
 use connectx_ddp::demo::Injection;
 use connectx_ddp::shard::OffloadPolicy;
+use cxddp_manual::bytes as parse_size;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -18,7 +19,7 @@ Begin with `cxddp demo`: it needs no card. `cxddp COMMAND --help` has an example
 #[command(name = "cxddp", version, about, arg_required_else_help = true, after_help = INSTALLATION)]
 pub struct Cli {
     /// More messages: -v information, -vv debugging (RUST_LOG overrides).
-    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    #[arg(short, long, action = clap::ArgAction::Count, global = true, display_order = 1000)]
     pub verbose: u8,
     /// What to do.
     #[command(subcommand)]
@@ -204,12 +205,17 @@ pub struct ExplainArgs {
 /// Options of `cxddp probe`.
 #[derive(Clone, Debug, Args)]
 pub struct ProbeArgs {
-    /// Which function: `virtual` (the ConnectX inside this process), `vfio-user:PATH` (one that `cxddp-vnic serve` has), or
-    /// the PCI address of one that vfio-pci has, such as 0000:3b:00.0.
+    /// Which function: `virtual` (the ConnectX inside this process), `vfio-user:PATH` (one that `cxddp-vnic serve` has),
+    /// `trace:FILE` (none: commands are answered as --trace has recorded them, and the first that differs is told), or the PCI
+    /// address of one that vfio-pci has, such as 0000:3b:00.0.
     #[arg(long, value_name = "DEVICE", default_value = "virtual")]
     pub device: Device,
     #[command(flatten)]
     pub vfio: VfioArgs,
+    /// Write down every firmware command, input and output, in the form of mlx5_core's own debugging messages; `cxddp-regdump
+    /// trace` shows and compares such files, and --device trace:FILE answers as one says.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,
@@ -305,6 +311,9 @@ pub struct ReadArgs {
     /// After a loss, try for so many seconds to reset, reconnect and go on; 0: the first loss is the end.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub ctrl_loss_timeout: u64,
+    /// Write down every firmware command, input and output, in the form of mlx5_core's own debugging messages.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
     /// Name of this host; without it, the one in /etc/nvme/hostnqn, or one made of the host's identifier.
     #[arg(long, value_name = "NQN")]
     pub host_nqn: Option<String>,
@@ -526,28 +535,10 @@ fn parse_threshold(text: &str) -> Result<Threshold, String> {
     }
 }
 
-/// Bytes with an optional binary suffix: 4096, 128KiB, 256M, 4GiB.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let shift = match suffix.to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kib" => 10,
-        "m" | "mib" => 20,
-        "g" | "gib" => 30,
-        "t" | "tib" => 40,
-        _ => return Err(format!("unknown suffix {suffix:?}; use bytes or K, M, G, T, KiB, MiB, GiB, TiB (1024 each)")),
-    };
-    let number: u64 =
-        number.parse().map_err(|_| "expected a number of bytes, such as 4096, 128KiB or 4GiB".to_owned())?;
-    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     //! | property | test |
     //! |---|---|
-    //! | sizes are read with and without suffix, and nonsense is refused | `sizes_are_read` |
     //! | a port alone is on loopback, an address is taken as it is, nonsense is refused | `a_port_alone_is_on_loopback` |
     //! | seeds are a number or a range, and nonsense is refused | `seeds_are_read` |
     use super::*;
@@ -570,16 +561,6 @@ mod tests {
         assert_eq!(seeds("187..188"), Ok(Seeds { first: 187, end: 188 }));
         for bad in ["", "0", "5..5", "6..5", "..", "1..", "..1", "-1", "1..2..3", "x"] {
             assert!(seeds(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn sizes_are_read() {
-        assert_eq!(parse_size("4096"), Ok(4096));
-        assert_eq!(parse_size("128KiB"), Ok(128 << 10));
-        assert_eq!(parse_size("4g"), Ok(4 << 30));
-        for bad in ["", "KiB", "12Q", "-1", "1.5G", "99999999999T"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
         }
     }
 }

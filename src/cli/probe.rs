@@ -5,19 +5,22 @@ use super::options::ProbeArgs;
 use connectx_ddp::adapter::model::Tested;
 use connectx_ddp::adapter::{Adapter, AdapterError, Config, Report};
 use connectx_ddp::platform::Platform;
+use cxddp_trace::Sink;
 use serde_json::{Value, json};
 use std::io::Write;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 /// Brings a function up, asks what it is, and takes it down again.
-struct Probe;
+struct Probe {
+    trace: Option<Sink>,
+}
 
 impl Work for Probe {
     type Outcome = Result<Report, AdapterError>;
 
     fn on<P: Platform + 'static>(self, platform: Arc<P>) -> Self::Outcome {
-        let mut adapter = Adapter::bring_up(platform, Config::default())?;
+        let mut adapter = Adapter::bring_up(platform, Config { trace: self.trace, ..Config::default() })?;
         let deadline = adapter.command_deadline();
         let report = adapter.report(deadline);
         let teardown = adapter.teardown(deadline);
@@ -30,7 +33,19 @@ impl Work for Probe {
 
 /// Brings the function up and prints what it is.
 pub fn run(args: &ProbeArgs) -> ExitCode {
-    let report = match args.device.open(args.vfio, Probe) {
+    let trace = match super::trace::create(args.trace.as_deref()) {
+        Ok(trace) => trace,
+        Err(why) => {
+            eprintln!("cxddp probe: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    let probed = args.device.open(args.vfio, Probe { trace: trace.clone() });
+    if let Err(why) = super::trace::finish(trace) {
+        eprintln!("cxddp probe: {why}");
+        return ExitCode::from(2);
+    }
+    let report = match probed {
         Ok(Ok(report)) => report,
         Ok(Err(error)) => {
             eprintln!("cxddp probe: {error}");
@@ -43,7 +58,7 @@ pub fn run(args: &ProbeArgs) -> ExitCode {
     };
     let mut out = std::io::stdout().lock();
     let written = match args.json {
-        true => writeln!(out, "{}", as_json(&report)),
+        true => super::json::write(&mut out, "probe", &as_json(&report)),
         false => writeln!(out, "{report}"),
     };
     if let Err(error) = written {

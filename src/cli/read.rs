@@ -126,10 +126,15 @@ pub fn run(args: &ReadArgs) -> ExitCode {
         eprintln!("cxddp read: {why}");
         ExitCode::from(2)
     };
-    let config = match config(args) {
+    let mut config = match config(args) {
         Ok(config) => config,
         Err(why) => return refuse(why),
     };
+    let trace = match super::trace::create(args.trace.as_deref()) {
+        Ok(trace) => trace,
+        Err(why) => return refuse(why),
+    };
+    config.session.adapter.trace = trace.clone();
     let (expected, output) = match ends(args) {
         Ok(ends) => ends,
         Err(why) => return refuse(why),
@@ -152,9 +157,10 @@ pub fn run(args: &ReadArgs) -> ExitCode {
         Ok(done) => done,
         Err(error) => return refuse(format!("--device {error}")),
     };
+    let traced = super::trace::finish(trace);
     let mut out = io::stdout().lock();
     let written = match args.json {
-        true => writeln!(out, "{}", as_json(args, &identity, &outcome)),
+        true => super::json::write(&mut out, "read", &as_json(args, &identity, &outcome)),
         // Half a summary would look like a whole one.
         false if !outcome.completed && outcome.reads + outcome.writes + outcome.failed == 0 => Ok(()),
         false => summary(&mut out, args, &outcome),
@@ -164,6 +170,9 @@ pub fn run(args: &ReadArgs) -> ExitCode {
     }
     for problem in &outcome.problems {
         eprintln!("cxddp read: {problem}");
+    }
+    if let Err(why) = traced {
+        return refuse(why);
     }
     if outcome.more_problems != 0 {
         eprintln!("cxddp read: and {} more", outcome.more_problems);
@@ -181,6 +190,11 @@ fn config(args: &ReadArgs) -> Result<Config, String> {
             "--device virtual: the function inside this process has no wire; cxddp demo has one, with a target, \
                     or start cxddp-vnic serve --wire target and give vfio-user:PATH"
                 .into(),
+        );
+    }
+    if matches!(args.device, super::device::Device::Trace(_)) {
+        return Err(
+            "--device trace: a trace has commands and no packets; cxddp probe --device trace:FILE replays it".into()
         );
     }
     if args.io_size == 0 || args.io_size > u64::from(u32::MAX) {
@@ -224,6 +238,7 @@ fn config(args: &ReadArgs) -> Result<Config, String> {
         write: args.write,
         interrupts: args.interrupts.then_some(BUDGET),
         recover: args.ctrl_loss_timeout != 0,
+        repeat_writes: false,
     })
 }
 

@@ -44,7 +44,7 @@ pub fn run(args: &ScaleArgs) -> ExitCode {
     };
     let mut out = std::io::stdout().lock();
     let written = match args.json {
-        true => serde_json::to_writer(&mut out, &report).map_err(Into::into).and_then(|()| writeln!(out)),
+        true => super::json::write(&mut out, "scale", &report),
         false => summary(&mut out, &report),
     };
     if let Err(error) = written {

@@ -32,7 +32,7 @@ pub fn run(args: &SimulateArgs) -> ExitCode {
     let written = match args.json {
         true => {
             let object = json!({ "first_seed": first, "end_seed": end, "elapsed_s": elapsed, "totals": totals });
-            serde_json::to_writer(&mut out, &object).map_err(Into::into).and_then(|()| writeln!(out))
+            super::json::write(&mut out, "simulate", &object)
         }
         false => summary(&mut out, &totals, elapsed),
     };

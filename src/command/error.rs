@@ -145,14 +145,6 @@ pub enum Fault {
     /// No memory for mailboxes.
     #[error(transparent)]
     Memory(Arc<DmaError>),
-    /// A replayed record has something else at this place.
-    #[error("command {index} of the record: {difference}")]
-    Record {
-        /// Which command of the record.
-        index: usize,
-        /// What differs.
-        difference: String,
-    },
 }
 
 reasons! {
@@ -184,8 +176,6 @@ reasons! {
         NoAnswer "no-answer",
         /// There was no memory for mailboxes.
         Memory "memory",
-        /// A replayed record has something else at this place.
-        Record "record",
     }
 }
 
@@ -206,7 +196,6 @@ impl Fault {
             Fault::NotServed => FaultKind::NotServed,
             Fault::NoAnswer { .. } => FaultKind::NoAnswer,
             Fault::Memory(_) => FaultKind::Memory,
-            Fault::Record { .. } => FaultKind::Record,
         }
     }
 }
@@ -276,7 +265,7 @@ impl CommandError {
             Fault::NotServed | Fault::NoAnswer { .. } => {
                 Some("poll the adapter's host more often, or give the commands of other shards shorter deadlines")
             }
-            Fault::Abandoned | Fault::TooLong { .. } | Fault::Memory(_) | Fault::Record { .. } => None,
+            Fault::Abandoned | Fault::TooLong { .. } | Fault::Memory(_) => None,
         }
     }
 }

@@ -5,17 +5,16 @@
 
 use crate::command::Request;
 use crate::command::wire::BLOCK_BYTES as BLOCK;
-use crate::dma::{Arena, DmaError, DmaMapper, Iova};
+use crate::dma::DmaMapper;
+use crate::platform::replay::FileMemory;
 use crate::platform::{Identity, Platform, PlatformError};
 use firmware_iface::{Opcode, Status};
 use hw_regs::command_queue::{CommandEntry, Mailbox};
 use hw_regs::layout::{Access, Layout};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::FileExt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 const DOORBELL: u64 = 0x18;
@@ -84,43 +83,22 @@ impl Fate {
 
 type Script = Box<dyn FnMut(&Posted) -> Fate>;
 
+/// Memory of the driver. A test whose device reads where nothing is has found a bug.
 #[derive(Default)]
-pub(crate) struct Memory(Mutex<BTreeMap<u64, (u64, Arc<File>)>>);
-
-impl DmaMapper for Memory {
-    fn map(&self, iova: Iova, arena: &Arena) -> Result<(), DmaError> {
-        self.0.lock().expect("lock").insert(iova.get(), (arena.len() as u64, Arc::clone(arena.file())));
-        Ok(())
-    }
-    fn unmap(&self, iova: Iova, _: u64) -> Result<(), DmaError> {
-        self.0.lock().expect("lock").remove(&iova.get());
-        Ok(())
-    }
-}
+pub(crate) struct Memory(Arc<FileMemory>);
 
 impl Memory {
-    fn find(&self, at: u64, len: usize) -> (Arc<File>, u64) {
-        let map = self.0.lock().expect("lock");
-        let (base, (size, file)) = map.range(..=at).next_back().expect("an address that is mapped");
-        assert!(at + len as u64 <= base + size, "{len} bytes at {at:#x} leave the mapping at {base:#x}");
-        (Arc::clone(file), at - base)
-    }
-
     pub fn read(&self, at: u64, len: usize) -> Vec<u8> {
-        let (file, offset) = self.find(at, len);
-        let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, offset).expect("memory");
-        bytes
+        self.0.read(at, len).unwrap_or_else(|| panic!("{len} bytes at {at:#x} are not mapped"))
     }
 
     pub fn write(&self, at: u64, bytes: &[u8]) {
-        let (file, offset) = self.find(at, bytes.len());
-        file.write_all_at(bytes, offset).expect("memory");
+        self.0.write(at, bytes).unwrap_or_else(|| panic!("{} bytes at {at:#x} are not mapped", bytes.len()));
     }
 
     /// Ranges mapped.
     pub fn mappings(&self) -> usize {
-        self.0.lock().expect("lock").len()
+        self.0.mappings()
     }
 }
 
@@ -310,7 +288,7 @@ impl Platform for Fake {
         self.writes.borrow_mut().push((offset, (value >> 32) as u32));
     }
     fn dma_mapper(&self) -> Arc<dyn DmaMapper> {
-        Arc::clone(&self.memory) as Arc<dyn DmaMapper>
+        Arc::clone(&self.memory.0) as Arc<dyn DmaMapper>
     }
     fn iova_ranges(&self) -> Vec<RangeInclusive<u64>> {
         vec![0..=u64::MAX >> 16]

@@ -66,6 +66,11 @@ impl Chain {
         Ok(())
     }
 
+    /// The blocks as they are, one after the other.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.blocks.iter().flat_map(|block| block.read_array::<MAILBOX_BYTES>(0)).collect()
+    }
+
     /// Takes the blocks, so that nobody uses them again.
     pub fn leak(self) -> usize {
         self.blocks.into_iter().map(std::mem::forget).count()

@@ -12,14 +12,14 @@
 //! the very commands that fill the other slots.
 //!
 //! [`CommandPort`] is the seam: the live queue ([`CommandQueue`], and [`Adapter`](crate::adapter::Adapter), which also
-//! serves events while it waits), a [`Recorder`] and a [`Replayer`].
+//! serves events while it waits). What goes through the queue can be written down ([`CommandQueue::trace`]) and played back
+//! ([`Replay`](crate::platform::replay::Replay)).
 
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 mod mailbox;
 mod queue;
-mod record;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -28,7 +28,6 @@ pub mod wire;
 pub use error::{CommandError, Failures, Fault, FaultKind, FirmwareVersion, Function, Place, op_mod_name};
 pub use queue::{CMDIF_REVISION, CommandCounters, CommandQueue, StartError};
 pub(crate) use queue::{field_of, is_gone, register, wait_ready};
-pub use record::{Exchange, Record, RecordError, Recorder, Replayer};
 pub use request::{INLINE_BYTES, Object, ObjectKind, Output, Request};
 
 use crate::platform::Deadline;
@@ -54,14 +53,9 @@ impl Ticket {
         (Ticket { answer }, end)
     }
 
-    /// A ticket whose answer is known, for ports that answer at once; records and fakes do.
+    /// A ticket whose answer is known, for ports that answer at once; fakes do.
     pub fn answered(outcome: Result<Output, CommandError>) -> Ticket {
         Ticket { answer: Arc::new(OnceLock::from(outcome)) }
-    }
-
-    /// Distinguishes tickets that exist at the same time.
-    fn id(&self) -> usize {
-        Arc::as_ptr(&self.answer).addr()
     }
 
     /// True if the answer that comes out of `end` arrives here.

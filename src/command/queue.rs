@@ -9,6 +9,7 @@ use super::{
 use crate::dma::{DmaBuf, DmaError, DmaHeap};
 use crate::observe::counter::counters;
 use crate::platform::{Deadline, Platform};
+use cxddp_trace::{Dump, Fact, Sink};
 use firmware_iface::command::OutHeader;
 use firmware_iface::{Opcode, Status};
 use hw_regs::barrier;
@@ -137,6 +138,7 @@ pub struct CommandQueue<P> {
     gone: bool,
     counters: CommandCounters,
     most_in_flight: usize,
+    trace: Option<Sink>,
 }
 
 impl<P: Platform> CommandQueue<P> {
@@ -175,8 +177,19 @@ impl<P: Platform> CommandQueue<P> {
             gone: false,
             counters: CommandCounters::default(),
             most_in_flight: 0,
+            trace: None,
             platform,
         })
+    }
+
+    /// Writes down every command from now on, as it was posted and as it came back.
+    pub fn trace(&mut self, sink: Sink) {
+        let Function { identity, firmware } = &*self.function;
+        let firmware = Fact::Firmware(firmware.major, firmware.minor, firmware.sub_minor);
+        for fact in [Fact::Id(identity.vendor, identity.device), firmware] {
+            sink.fact(self.platform.now(), &identity.address, &fact);
+        }
+        self.trace = Some(sink);
     }
 
     /// What was seen so far.
@@ -279,6 +292,11 @@ impl<P: Platform> CommandQueue<P> {
     /// Copies the answer out, checks it, hands it to whoever waits, and frees the slot.
     fn finish(&mut self, slot: usize) {
         let Some(mut command) = self.slots[slot].take() else { return };
+        if let Some(sink) = &self.trace {
+            let entry = CommandEntry(self.entries.read_array(slot * self.stride));
+            let dump = Dump::new(entry, command.output.bytes());
+            sink.output(self.platform.now(), &self.function.identity.address, &dump);
+        }
         let outcome = self.judge(slot, &command).map_err(|fault| CommandError {
             function: Arc::clone(&self.function),
             opcode: command.opcode,
@@ -383,6 +401,10 @@ impl<P: Platform> CommandQueue<P> {
         self.entries.write(at, &entry.bytes()[..STATUS_OWN]);
         barrier::dma_write();
         self.entries.store_release(at + STATUS_OWN, owner);
+        if let Some(sink) = &self.trace {
+            let dump = Dump::new(entry, input.bytes());
+            sink.input(self.platform.now(), &self.function.identity.address, slot, &dump);
+        }
         let (ticket, answer) = Ticket::new();
         self.slots[slot] = Some(InFlight {
             opcode: request.opcode(),

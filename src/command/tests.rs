@@ -22,12 +22,13 @@
 //! | a pipeline whose deadline has passed posts nothing more | `a_late_pipeline_posts_nothing_more` |
 //! | a command that is too long is refused before it is posted | `too_long_is_refused` |
 //! | dropping the queue with commands in flight keeps their memory | `a_dropped_queue_keeps_memory_in_flight` |
-//! | a record reads back as written, and replays the same answers | `a_record_replays` |
-//! | text that is no record is refused with its line | `bad_records_are_refused` |
+//! | every command is written down as it was posted and as it came back, whatever became of it | `what_goes_through_the_queue_is_written_down` |
 use super::fake::{Fake, Fate, Posted};
 use super::*;
-use crate::platform::{Deadline, Identity, Platform};
+use crate::platform::{Deadline, Platform};
+use cxddp_trace::{Dump, Fact, Sink, Trace};
 use firmware_iface::Status;
+use firmware_iface::command::OutHeader;
 use firmware_iface::command::device::{ManagePagesIn, NopIn, QueryPagesIn};
 use firmware_iface::command::object::{CreateMkeyIn, DestroyCqIn};
 use firmware_iface::{Opcode, command};
@@ -36,6 +37,7 @@ use hw_regs::layout::{Access, Layout};
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Mutex;
 use std::time::Duration;
 
 const MS: Duration = Duration::from_millis(1);
@@ -442,69 +444,50 @@ fn a_dropped_queue_keeps_memory_in_flight() {
     assert_eq!(fake.memory.mappings(), 1, "the device may still write");
 }
 
+/// A file in memory.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("lock").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
-fn a_record_replays() {
-    let (fake, queue) = start(Fake::new(|posted| match posted.word(8) {
+fn what_goes_through_the_queue_is_written_down() {
+    let (fake, mut queue) = start(Fake::new(|posted| match posted.word(8) {
         1 => Fate::Refuse(Status::BAD_RES_ERR, 0x1234),
         2 => Fate::Nothing,
         _ => echo(posted),
     }));
-    let function = Function { identity: fake.identity().clone(), firmware: FirmwareVersion::default() };
-    let mut recorder = Recorder::new(queue);
-    let play = |port: &mut dyn CommandPort, deadline: Deadline| {
-        let mut outcomes = Vec::new();
-        let long = numbered(0).tail(&[7; 900]).output_len(700);
-        for request in [numbered(0), numbered(1), long, numbered(2)] {
-            outcomes.push(port.exec(&request, deadline));
-        }
-        let ticket = port.post(&numbered(3)).expect("a slot");
-        outcomes.push(port.wait(ticket, deadline));
-        outcomes
-    };
-    let live = play(&mut recorder, in_ms(&fake, 10));
-    let (_queue, record) = recorder.finish();
-    let read: Record = record.to_string().parse().expect("a record");
-    assert_eq!(read, record);
-    let mut replayer = Replayer::new(function, read);
-    let replayed = play(&mut replayer, in_ms(&fake, 0));
-    assert_eq!(replayer.remaining(), 0);
-    for (n, (live, replayed)) in live.iter().zip(&replayed).enumerate() {
-        match (live, replayed) {
-            (Ok(live), Ok(replayed)) => assert_eq!(live, replayed),
-            (Err(live), Err(replayed)) => {
-                assert_eq!(live.status(), replayed.status(), "{n}");
-                assert_eq!(n == 3, live.status().is_none(), "only the unanswered one has no status");
+    let written = Written::default();
+    queue.trace(Sink::to(written.clone(), u64::MAX));
+    let long = numbered(0).tail(&[7; 900]).output_len(700);
+    let mut outcomes = Vec::new();
+    for request in [numbered(0), numbered(1), long, numbered(2)] {
+        outcomes.push((queue.exec(&request, in_ms(&fake, 10)), request));
+    }
+    let text = String::from_utf8(written.0.lock().expect("lock").clone()).expect("UTF-8");
+    let trace = Trace::parse(&text).expect("a trace");
+    assert_eq!(trace.functions(), ["fake0"]);
+    assert_eq!(trace.facts[1].1, Fact::Firmware(28, 39, 1002));
+    assert_eq!(trace.commands.len(), 4);
+    for (n, (exchange, (outcome, request))) in trace.commands.iter().zip(&outcomes).enumerate() {
+        let input = exchange.input.as_ref().expect("it was posted");
+        assert_eq!(input.input(), request.input(), "{n}");
+        assert_eq!(input.entry.bytes(), fake.posted.borrow()[n].entry().bytes(), "{n}");
+        let output = exchange.output.as_ref().map(Dump::output);
+        match outcome {
+            Ok(answer) => assert_eq!(output.as_deref(), Some(answer.bytes()), "{n}"),
+            Err(error) => {
+                let status = output.map(|bytes| OutHeader::from_prefix(&bytes).status());
+                assert_eq!(status, error.status(), "{n}: what came back, if anything did");
             }
-            other => panic!("{n}: {other:?}"),
         }
     }
-    let error = replayer.exec(&nop(), in_ms(&fake, 0)).expect_err("the record is over");
-    assert!(error.to_string().contains("the record ends"), "{error}");
-    let mut replayer = Replayer::new(
-        Function { identity: Identity { address: "x".into(), vendor: 0, device: 0 }, firmware: Default::default() },
-        record,
-    );
-    let error = replayer.exec(&numbered(9), in_ms(&fake, 0)).expect_err("another command");
-    assert!(error.to_string().contains("differs from the recorded 16 at byte 0xb"), "{error}");
-}
-
-#[test]
-fn bad_records_are_refused() {
-    let cases = [
-        ("> 16 01", 1),
-        ("< 00", 1),
-        ("# fine\n> 16 0\n", 2),
-        ("> x 00\n< 00", 1),
-        ("> 99999999999 00\n< 00", 1),
-        ("> 16 00\n> 16 00", 2),
-        ("> 16 00\n< 0g", 2),
-        ("hello", 1),
-        ("> 16\u{e9} 00", 1),
-    ];
-    for (text, line) in cases {
-        let error = text.parse::<Record>().expect_err(text);
-        assert_eq!(error.line, line, "{text}: {error}");
-    }
-    let empty: Record = "# nothing\n\n".parse().expect("an empty record");
-    assert!(empty.exchanges.is_empty());
 }

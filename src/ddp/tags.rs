@@ -504,14 +504,14 @@ impl TagTable {
 
 impl Drop for TagTable {
     fn drop(&mut self) {
-        for (tag, slot) in self.slots.iter_mut().enumerate() {
-            if matches!(slot.state, State::Bound | State::Draining) {
-                log::error!(
-                    "tag {tag} is {}: its buffer is kept for ever, because the device may still write it",
-                    slot.state
-                );
-                std::mem::forget(slot.buffer.take());
-            }
+        let with_the_device = |slot: &&mut Slot| matches!(slot.state, State::Bound | State::Draining);
+        let mut kept = 0;
+        for slot in self.slots.iter_mut().filter(with_the_device) {
+            std::mem::forget(slot.buffer.take());
+            kept += 1;
+        }
+        if kept > 0 {
+            log::error!("buffers of {kept} tags are kept for ever, because the device may still write them");
         }
     }
 }

@@ -1,29 +1,27 @@
 //! What a demonstration does, from bring-up to teardown.
 
-use super::config::{BLOCK, BadOption, Config};
+use super::config::{BadOption, Config};
 use super::image::{self, Expected, Overlay};
 use super::inject::Injection;
-use super::outcome::{CopiedFor, Outcome, ReadOutcome, Recovered, peak_rss};
+use super::outcome::{Outcome, ReadOutcome, peak_rss};
 use super::peer::PeerError;
 use super::world::{Both, Moment, NoTap, PcapTap, Tap, WireConfig, World};
 use crate::adapter::{self, Adapter, AdapterError};
 use crate::ddp::policy::{Costs, Threshold};
-use crate::ddp::why::Why;
 use crate::dma::{DmaBuf, DmaError, DmaHeap, IoBuf};
-use crate::nvme::command::{BadLength, Request};
 use crate::nvme::controller::ControllerConfig;
 use crate::nvme::fabrics::{BadNqn, HostIdentity, Nqn};
 use crate::platform::virtual_nic::VirtualPlatform;
-use crate::platform::{Deadline, Platform};
-use crate::session::{self, Completion, Event, Loss, Refused, RequestError, Session, SessionError};
-use crate::shard::{self, NotOpened, OffloadPolicy, OffloadRefused};
-use crate::transfer::difference;
+use crate::session::{self, Completion, Loss, Session};
+use crate::shard::{self, NotOpened, OffloadPolicy};
+use crate::transfer::{self, Ends, Progress, Rest, Watch};
 use ethernet_wire::{Lane, Random};
 use nvme_target::Backing;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 /// Address of the driver's end.
@@ -67,30 +65,6 @@ pub enum DemoError {
     /// The target does not take its configuration.
     #[error("target: {0}")]
     Target(#[from] PeerError),
-    /// No memory for the buffers.
-    #[error(transparent)]
-    Memory(#[from] DmaError),
-    /// A connection ended, or something else was lost, and was not to be, or could not be, recovered.
-    #[error(transparent)]
-    Session(SessionError),
-    /// The offload was required and is not possible.
-    #[error("--offload require: queue {queue}: {why}")]
-    Offload {
-        /// Which I/O queue.
-        queue: u16,
-        /// Why not.
-        why: OffloadRefused,
-    },
-    /// The offload was required, and a read cannot be bound.
-    #[error("--offload require: the read of {bytes} bytes at byte {offset}: {why}; {}", .why.advice())]
-    NotBound {
-        /// First byte of the read in the namespace.
-        offset: u64,
-        /// Bytes of the read.
-        bytes: u64,
-        /// Why not.
-        why: Why,
-    },
     /// The shards could not be opened.
     #[error(transparent)]
     NotOpened(#[from] Box<NotOpened>),
@@ -102,48 +76,10 @@ pub enum DemoError {
     Stuck(Duration, &'static str),
 }
 
-impl From<SessionError> for DemoError {
-    fn from(error: SessionError) -> DemoError {
-        match error {
-            SessionError::Offload { queue, why } => DemoError::Offload { queue, why },
-            SessionError::Lost { why: Loss::Offload { queue, why }, .. } => DemoError::Offload { queue, why },
-            error => DemoError::Session(error),
-        }
-    }
-}
-
 impl From<BadNqn> for DemoError {
     fn from(error: BadNqn) -> DemoError {
         DemoError::Controller(error.to_string())
     }
-}
-
-impl From<BadLength> for DemoError {
-    fn from(error: BadLength) -> DemoError {
-        DemoError::Controller(error.to_string())
-    }
-}
-
-/// What a demonstration is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Writing the namespace.
-    Writing,
-    /// Reading and comparing it.
-    Reading,
-}
-
-/// How far a demonstration is.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// What is being done.
-    pub phase: Phase,
-    /// Bytes done in this phase.
-    pub done: u64,
-    /// Bytes of this phase.
-    pub total: u64,
-    /// Read bytes that the device placed.
-    pub placed: u64,
 }
 
 /// Carries a demonstration out. `progress` is called now and then.
@@ -237,31 +173,31 @@ pub fn run_tapped(
     let (offload, offload_threshold) = (config.offload, config.threshold);
     let shard_config = shard::Config { offload, offload_threshold, ..shard::Config::new(HOST_IP, secret) };
     let session_config = session_config(config, shard_config, address, &subsystem)?;
-    let session = Session::on(adapter, session_config)?;
+    let session = Session::on(adapter, session_config.clone())?;
 
-    let mut job = Job {
-        config,
-        size,
-        expected,
-        world,
-        session: Some(session),
-        tap,
-        outcome: Outcome::new(config.queues),
-        free: Vec::new(),
-        again: Vec::new(),
-        inject: config.inject.clone(),
-        losses: Vec::new(),
-        ready: false,
-        down: false,
-        scratch: Vec::new(),
+    let transfer = transfer::Config {
+        session: session_config,
+        nsid: NSID,
+        offset: 0,
+        len: Some(size),
+        io_size: config.io_size,
+        passes: 1,
+        write: config.write,
+        interrupts: None,
+        recover: true,
+        // Nobody else writes here.
+        repeat_writes: !config.inject.is_empty(),
     };
-    let worked = job.work(progress);
-    if let Err(error) = &worked {
-        job.outcome.problems.insert(0, error.to_string());
-    }
-    job.close();
-    let mut outcome = job.outcome;
-    outcome.completed = worked.is_ok();
+    let mut scene = Scene::new(config, world, tap, progress);
+    let (mut expected, mut seed) = (expected, config.seed);
+    let mut buffers = |heap: &DmaHeap, len: usize| {
+        seed = seed.wrapping_add(1);
+        buffer(heap, len, config.pieces, seed)
+    };
+    let never = AtomicBool::new(false);
+    let ends = Ends { content: Some(&mut expected), sink: None, buffers: Some(&mut buffers), stop: &never };
+    let done = transfer::run_on(session, &transfer, ends, &mut scene);
+    let mut outcome = scene.end(done);
     outcome.elapsed_s = began.elapsed().as_secs_f64();
     outcome.peak_rss_bytes = peak_rss();
     outcome.verified = outcome.completed && outcome.is_clean() && outcome.bytes == size;
@@ -307,195 +243,37 @@ fn adapter_config(config: &Config) -> adapter::Config {
     adapter::Config { mtu: config.mtu as u16, ..adapter::Config::default() }
 }
 
-struct Job<'a> {
+/// The world around a demonstration, and what is seen of it.
+struct Scene<'a> {
     config: &'a Config,
-    size: u64,
-    expected: Expected,
     world: World,
-    session: Option<Session<VirtualPlatform>>,
     tap: &'a mut dyn Tap,
+    progress: &'a mut dyn FnMut(Progress),
     outcome: Outcome,
-    /// Buffers of a whole request that are not in use.
-    free: Vec<IoBuf>,
-    /// Requests, by their first byte, that are to be begun anew.
-    again: Vec<u64>,
     /// Faults that have not happened yet.
     inject: Vec<Injection>,
-    /// What was lost since the last recovery.
-    losses: Vec<String>,
-    ready: bool,
-    down: bool,
-    scratch: Vec<u8>,
+    /// How far the reads are, and when they began.
+    reading: Option<(Progress, Duration, Instant)>,
+    /// When something was done last.
+    progressed: Duration,
+    /// Everything was read at this time.
+    read: Option<Duration>,
 }
 
-/// One way over the namespace.
-struct Pass {
-    phase: Phase,
-    /// The first byte that was never begun.
-    next: u64,
-    /// Bytes that are done, whichever way.
-    done: u64,
-    began: Duration,
-}
-
-impl Job<'_> {
-    fn session(&mut self) -> &mut Session<VirtualPlatform> {
-        self.session.as_mut().expect("the session is there until the job is closed")
-    }
-
-    /// Lets the driver and the world do what they can; true if either did anything.
-    fn step(&mut self) -> bool {
-        let worked = self.session().poll();
-        self.show(Moment::Polled);
-        self.world.step(self.tap) | worked
-    }
-
-    fn show(&mut self, moment: Moment) {
-        if let Some(session) = &mut self.session {
-            self.tap.session(session, moment);
-        }
-    }
-
-    /// Lets everything run until `look` finds what it waits for.
-    fn wait(&mut self, awaited: &'static str, look: impl Fn(&Self) -> bool) -> Result<(), DemoError> {
-        let began = self.world.now();
-        while !look(self) {
-            while let Some(event) = self.session().next_event() {
-                self.on_event(None, event)?;
-            }
-            if look(self) || self.step() {
-                continue;
-            }
-            self.sleep(began, None, awaited)?;
-        }
-        Ok(())
-    }
-
-    /// Nothing has anything to do: time passes, not beyond `at`. Waiting began with the last `progress`.
-    fn sleep(&mut self, progress: Duration, at: Option<Duration>, awaited: &'static str) -> Result<(), DemoError> {
-        let deadline = [self.session().next_deadline(), at].into_iter().flatten().min();
-        let waited = self.world.now() - progress;
-        match waited <= PATIENCE && self.world.sleep(deadline) {
-            true => Ok(()),
-            false => Err(DemoError::Stuck(waited, awaited)),
-        }
-    }
-
-    fn work(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
-        let passed = self.connect_and_pass(progress);
-        self.show(Moment::Done);
-        self.count();
-        passed?;
-        self.session().shutdown();
-        self.wait("the controller to shut down", |job| job.down)
-    }
-
-    /// Everything up to the disconnecting.
-    fn connect_and_pass(&mut self, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
-        self.wait("the controller and its queues to become ready", |job| job.ready)?;
-        self.check_namespace()?;
-        if self.config.write {
-            self.pass(Phase::Writing, progress)?;
-        }
-        let began = Instant::now();
-        let passed = self.pass(Phase::Reading, progress);
-        self.outcome.read_s = began.elapsed().as_secs_f64();
-        passed?;
-        if !self.outcome.injected.is_empty() {
-            // What nobody has noticed yet is noticed soon, and what is being recovered is waited for.
-            let soon = self.world.now() + NOTICE_PATIENCE;
-            let noticed = |job: &Self| job.world.now() >= soon && job.session.as_ref().is_some_and(Session::is_live);
-            self.wait("recovery", noticed)?;
-        }
-        Ok(())
-    }
-
-    fn check_namespace(&mut self) -> Result<(), DemoError> {
-        let size = self.size;
-        let controller = self.session().controller().ok_or_else(|| DemoError::Controller("is gone".into()))?;
-        let page = controller.namespaces().first().and_then(|namespace| namespace.page.as_ref().ok());
-        let (blocks, block_size) = page.map_or((0, 0), |page| (page.blocks, page.block_size));
-        match (blocks * u64::from(block_size), u64::from(block_size)) == (size, BLOCK) {
-            true => Ok(()),
-            false => {
-                let what = format!("namespace 1 has {blocks} blocks of {block_size} bytes, the image {size} bytes");
-                Err(DemoError::Controller(what))
-            }
-        }
-    }
-
-    /// Something happened, on a way over the namespace or before and after it.
-    fn on_event(&mut self, pass: Option<&mut Pass>, event: Event) -> Result<(), DemoError> {
-        match event {
-            Event::Ready => {
-                self.ready = true;
-                self.outcome.queues_offloaded = self.session().offloaded() as u32;
-            }
-            // The reasons are collected at the end.
-            Event::NotOffloaded { queue, why } => log::warn!("queue {queue} is not offloaded: {why}"),
-            Event::Completed(completion) => match pass {
-                Some(pass) => self.complete(pass, completion)?,
-                None => self.problem(format!("a late completion: {:?}", completion.result)),
-            },
-            Event::Lost { why, .. } => self.losses.push(why),
-            Event::Recovered(recovery) => {
-                let lost = std::mem::take(&mut self.losses).into_iter().next().unwrap_or_default();
-                let (level, took_us) = (recovery.level.to_string(), recovery.took.as_micros() as u64);
-                self.outcome.recovered.push(Recovered { lost, level, took_us, attempts: recovery.attempts });
-            }
-            Event::Down { problems } => {
-                self.down = true;
-                problems.into_iter().for_each(|problem| self.problem(problem));
-            }
-            Event::Ended(error) => return Err(error.into()),
-        }
-        Ok(())
-    }
-
-    /// Goes over the whole namespace once.
-    fn pass(&mut self, phase: Phase, progress: &mut dyn FnMut(Progress)) -> Result<(), DemoError> {
-        let total = self.size;
-        let mut pass = Pass { phase, next: 0, done: 0, began: self.world.now() };
-        let mut last_progress = pass.began;
-        progress(Progress { phase, done: 0, total, placed: self.outcome.bytes_placed });
-        while pass.done < total {
-            self.inject_what_is_due(&pass);
-            self.submit(&mut pass)?;
-            let before = pass.done;
-            while let Some(event) = self.session().next_event() {
-                self.on_event(Some(&mut pass), event)?;
-            }
-            if pass.done != before {
-                last_progress = self.world.now();
-                progress(Progress { phase, done: pass.done, total, placed: self.outcome.bytes_placed });
-                continue;
-            }
-            if self.step() {
-                continue;
-            }
-            let due = self.inject.iter().filter_map(|injection| Some(pass.began + injection.time()?)).min();
-            self.sleep(last_progress, due.filter(|_| phase == Phase::Reading), "a request to complete")?;
-        }
-        self.inject_what_is_due(&pass);
-        if phase == Phase::Reading {
-            let took = self.world.now() - pass.began;
-            for injection in std::mem::take(&mut self.inject) {
-                let name = injection.name();
-                self.problem(format!(
-                    "--inject {name}: reading was over before, after {took:?}; take an earlier moment"
-                ));
-            }
-        }
-        Ok(())
+impl<'a> Scene<'a> {
+    fn new(config: &'a Config, world: World, tap: &'a mut dyn Tap, progress: &'a mut dyn FnMut(Progress)) -> Scene<'a> {
+        let (outcome, inject, progressed) = (Outcome::new(config.queues), config.inject.clone(), world.now());
+        Scene { config, world, tap, progress, outcome, inject, reading: None, progressed, read: None }
     }
 
     /// Lets faults happen whose moment has come.
-    fn inject_what_is_due(&mut self, pass: &Pass) {
-        if pass.phase != Phase::Reading || self.inject.is_empty() {
+    fn inject_what_is_due(&mut self) {
+        let Some((progress, began, _)) = self.reading else { return };
+        if self.inject.is_empty() {
             return;
         }
-        let (done, total) = (pass.done / self.config.io_size, self.size.div_ceil(self.config.io_size));
-        let time = self.world.now() - pass.began;
+        let (done, total) = (progress.done / self.config.io_size, progress.total.div_ceil(self.config.io_size));
+        let time = self.world.now() - began;
         for injection in std::mem::take(&mut self.inject) {
             if !injection.is_due(done, total, time) {
                 self.inject.push(injection);
@@ -507,127 +285,6 @@ impl Job<'_> {
         }
     }
 
-    /// Begins requests until the session takes no more.
-    fn submit(&mut self, pass: &mut Pass) -> Result<(), DemoError> {
-        loop {
-            let offset = self.again.last().copied().unwrap_or(pass.next);
-            if offset >= self.size {
-                return Ok(());
-            }
-            let len = self.config.io_size.min(self.size - offset);
-            let buffer = match self.free.pop() {
-                Some(buffer) if buffer.len() as u64 == len => buffer,
-                other => {
-                    self.free.extend(other);
-                    let heap = self.world.platform.dma_heap();
-                    buffer(&heap, len as usize, self.config.pieces, self.config.seed ^ offset)?
-                }
-            };
-            let (lba, blocks) = (offset / BLOCK, (len / BLOCK) as u32);
-            let begun = match pass.phase {
-                Phase::Writing => {
-                    self.scratch.resize(len as usize, 0);
-                    self.fill_expected(offset)?;
-                    buffer.write(0, &self.scratch);
-                    let request = Request::write(NSID, lba, blocks, BLOCK as u32)?;
-                    self.session().write(request, buffer, offset)
-                }
-                Phase::Reading => {
-                    let request = Request::read(NSID, lba, blocks, BLOCK as u32)?;
-                    self.session().read(request, buffer, offset)
-                }
-            };
-            match begun {
-                Ok(()) if self.again.pop().is_some() => {}
-                Ok(()) => pass.next += len,
-                // Room comes with a completion; that there will be none any more, with an event.
-                Err((Refused::Busy { .. } | Refused::Over, buffer)) => {
-                    self.keep(buffer);
-                    return Ok(());
-                }
-                Err((why, _)) => return Err(DemoError::Controller(why.to_string())),
-            }
-        }
-    }
-
-    /// Keeps a buffer for the next request.
-    fn keep(&mut self, buffer: IoBuf) {
-        if buffer.len() as u64 == self.config.io_size {
-            self.free.push(buffer);
-        }
-    }
-
-    fn fill_expected(&mut self, offset: u64) -> Result<(), DemoError> {
-        let filled = self.expected.fill(offset, &mut self.scratch);
-        filled.map_err(|error| DemoError::Io { what: "reading the image again to compare".into(), error })
-    }
-
-    /// Looks at a request that is over.
-    fn complete(&mut self, pass: &mut Pass, completion: Completion) -> Result<(), DemoError> {
-        let offset = completion.token;
-        let len = self.config.io_size.min(self.size - offset);
-        match completion.result {
-            Ok(()) => {}
-            // Nobody else writes here, so writing the same once more is safe.
-            Err(RequestError::WriteUncertain) if !self.config.inject.is_empty() => {
-                self.outcome.writes_repeated += 1;
-                self.again.push(offset);
-                completion.buffer.into_iter().for_each(|buffer| self.keep(buffer));
-                return Ok(());
-            }
-            Err(RequestError::Refused(shard::Refused::NotBound(why))) => {
-                return Err(DemoError::NotBound { offset, bytes: len, why });
-            }
-            Err(error) => {
-                self.outcome.failed += 1;
-                self.problem(format!("request at byte {offset}: {error}"));
-                if completion.buffer.is_none() {
-                    self.problem(format!("the buffer of the request at byte {offset} stays with the device"));
-                }
-                pass.done += len;
-                completion.buffer.into_iter().for_each(|buffer| self.keep(buffer));
-                return Ok(());
-            }
-        }
-        if pass.phase == Phase::Reading {
-            let read = offset / self.config.io_size;
-            if self.config.ask == Some(read) {
-                self.outcome.read = Some(ReadOutcome::new(read, offset, &completion));
-            }
-            let index = usize::from(completion.queue).wrapping_sub(1);
-            if let Some(queue) = self.outcome.per_queue.get_mut(index) {
-                queue.count_read(&completion);
-            }
-        }
-        pass.done += len;
-        match (pass.phase, &completion.buffer) {
-            (Phase::Writing, _) => {
-                self.outcome.writes += 1;
-                self.outcome.bytes_written += len;
-            }
-            (Phase::Reading, buffer) => {
-                self.outcome.reads += 1;
-                self.outcome.bytes += len;
-                self.outcome.bytes_placed += u64::from(completion.placed);
-                self.outcome.bytes_copied += u64::from(completion.copied);
-                buffer.iter().try_for_each(|buffer| self.compare(offset, buffer))?;
-            }
-        }
-        completion.buffer.into_iter().for_each(|buffer| self.keep(buffer));
-        Ok(())
-    }
-
-    fn compare(&mut self, offset: u64, buffer: &IoBuf) -> Result<(), DemoError> {
-        let found = buffer.to_vec();
-        self.scratch.resize(found.len(), 0);
-        self.fill_expected(offset)?;
-        if let Some((wrong, first)) = difference(&found, &self.scratch) {
-            self.outcome.bytes_wrong += wrong;
-            self.problem(format!("{wrong} bytes of the read at byte {offset} differ, the first at {}", offset + first));
-        }
-        Ok(())
-    }
-
     /// Notes a problem; the first few are enough to see what is wrong.
     fn problem(&mut self, what: String) {
         if self.outcome.problems.len() < 20 {
@@ -636,8 +293,7 @@ impl Job<'_> {
     }
 
     /// Collects what is known of each queue, while it is there, and what the world saw.
-    fn count(&mut self) {
-        let Some(session) = &self.session else { return };
+    fn count(&mut self, session: &Session<VirtualPlatform>) {
         let outcome = &mut self.outcome;
         if let Some(shard) = session.shard() {
             outcome.threshold = shard.threshold().into();
@@ -669,17 +325,13 @@ impl Job<'_> {
         (outcome.resubmitted, outcome.buffers_quarantined) = (counters.resubmitted, counters.quarantined);
     }
 
-    /// Takes the function down and asks the device what it still holds.
-    fn close(&mut self) {
-        self.show(Moment::Closing);
-        let Some(session) = self.session.take() else { return };
-        let deadline = Deadline::after(&*self.world.platform, adapter_config(self.config).command_timeout);
-        let closed = session.close(deadline);
-        let totals = closed.totals;
-        self.outcome.counters = totals.offload.seed().into_iter().collect();
-        self.outcome.copied = CopiedFor::table(&totals.offload);
-        let counters = totals.shard;
-        (self.outcome.packets_rx, self.outcome.packets_tx) = (counters.packets_rx, counters.packets_tx);
+    /// The function is down: asks the device what it still holds, and puts together what is known.
+    fn end(mut self, done: transfer::Outcome) -> Outcome {
+        // What stopped it comes first.
+        let seen = std::mem::replace(&mut self.outcome.problems, done.problems.clone());
+        seen.into_iter().for_each(|problem| self.problem(problem));
+        self.outcome.take(&done);
+        let counters = done.totals.shard;
         // What was injected leads to some of these.
         let faultless = self.outcome.injected.is_empty();
         for (count, what) in [
@@ -692,14 +344,8 @@ impl Job<'_> {
             (counters.queue_errors, "queue errors"),
         ] {
             if count != 0 && faultless {
-                self.outcome.problems.push(format!("{count} {what}"));
+                self.problem(format!("{count} {what}"));
             }
-        }
-        for problem in closed.problems {
-            self.problem(problem);
-        }
-        if !closed.teardown.is_clean() {
-            self.problem(format!("teardown: {}", closed.teardown));
         }
         let nic = self.world.platform.nic();
         let inventory = nic.inventory();
@@ -721,6 +367,87 @@ impl Job<'_> {
                 false => log::info!("target: {error}"),
             }
         }
+        self.outcome
+    }
+}
+
+impl Watch<VirtualPlatform> for Scene<'_> {
+    fn polled(&mut self, session: &mut Session<VirtualPlatform>) -> bool {
+        self.tap.session(session, Moment::Polled);
+        self.inject_what_is_due();
+        self.world.step(self.tap)
+    }
+
+    /// Time passes.
+    fn rest(&mut self, session: &mut Session<VirtualPlatform>) -> Rest {
+        let began = self.reading.map(|(_, began, _)| began);
+        let due = self.inject.iter().filter_map(|injection| Some(began? + injection.time()?)).min();
+        let deadline = [session.next_deadline(), due].into_iter().flatten().min();
+        let waited = self.world.now() - self.progressed;
+        match waited <= PATIENCE && self.world.sleep(deadline) {
+            true => Rest::Rested,
+            false => Rest::Never(waited),
+        }
+    }
+
+    fn progress(&mut self, progress: Progress) {
+        self.progressed = self.world.now();
+        if !progress.writing {
+            let (_, began, clock) = self.reading.unwrap_or((progress, self.progressed, Instant::now()));
+            self.reading = Some((progress, began, clock));
+            self.outcome.read_s = clock.elapsed().as_secs_f64();
+        }
+        (self.progress)(progress);
+    }
+
+    fn completed(&mut self, completion: &Completion, writing: bool) {
+        if writing {
+            return;
+        }
+        let read = completion.token / self.config.io_size;
+        if self.config.ask == Some(read) {
+            self.outcome.read = Some(ReadOutcome::new(read, completion.token, completion));
+        }
+        let index = usize::from(completion.queue).wrapping_sub(1);
+        if let Some(queue) = self.outcome.per_queue.get_mut(index) {
+            queue.count_read(completion);
+        }
+    }
+
+    /// What nobody has noticed yet is noticed soon, and what is being recovered is waited for.
+    fn is_settled(&mut self, session: &mut Session<VirtualPlatform>) -> bool {
+        let now = self.world.now();
+        let read = match self.read {
+            Some(read) => read,
+            None => {
+                self.read = Some(now);
+                self.progressed = now;
+                self.inject_what_is_due();
+                let took = now - self.reading.map_or(now, |(_, began, _)| began);
+                for injection in std::mem::take(&mut self.inject) {
+                    self.problem(format!(
+                        "--inject {}: reading was over before, after {took:?}; take an earlier moment",
+                        injection.name()
+                    ));
+                }
+                now
+            }
+        };
+        self.outcome.injected.is_empty() || now >= read + NOTICE_PATIENCE && session.is_live()
+    }
+
+    fn done(&mut self, session: &mut Session<VirtualPlatform>) {
+        self.progressed = self.world.now();
+        self.tap.session(session, Moment::Done);
+        self.count(session);
+    }
+
+    fn closing(&mut self, session: &mut Session<VirtualPlatform>) {
+        self.tap.session(session, Moment::Closing);
+    }
+
+    fn news(&mut self, line: &str) {
+        log::info!("{line}");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The demonstration: reads through a virtual ConnectX whose offload places the payload, every byte verified.
 //!
 //! ```text
-//! job ── session ── shard ── adapter ── VirtualPlatform ── virtual ConnectX ── wire (tap) ── target (smoltcp or ours) ── image
+//! job ── transfer ── session ── shard ── adapter ── VirtualPlatform ── virtual ConnectX ── wire (tap) ── target (smoltcp or ours) ── image
 //!  └─────────────────────── compares every buffer with ───────────────────────────────────────────────────────────┘
 //! ```
 //!
@@ -25,7 +25,7 @@ pub use config::{BLOCK, BadOption, Config, MAX_IO};
 pub use ethernet_wire::{Impairments, Lane, LaneCounters};
 pub use image::Expected;
 pub use inject::Injection;
-pub use job::{DemoError, Phase, Progress, run, run_tapped, run_watched};
+pub use job::{DemoError, run, run_tapped, run_watched};
 pub use outcome::{CopiedFor, Outcome, QueueOutcome, ReadOutcome, ReadReason, Recovered, ThresholdOutcome, peak_rss};
 pub use peer::{OwnStack, Peer, PeerError};
 pub use world::{Both, Moment, NoTap, PcapTap, Tap, WireConfig, World};

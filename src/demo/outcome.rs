@@ -6,6 +6,7 @@ use crate::ddp::why::Why;
 use crate::nvme::queue::{Counters, DigestBy};
 use crate::session::Completion;
 use crate::shard::NoOffload;
+use crate::transfer;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -114,6 +115,18 @@ pub struct Recovered {
     pub took_us: u64,
     /// Attempts.
     pub attempts: u32,
+}
+
+impl Recovered {
+    fn new(recovered: &transfer::Recovered) -> Recovered {
+        let recovery = &recovered.recovery;
+        Recovered {
+            lost: recovered.lost.first().cloned().unwrap_or_default(),
+            level: recovery.level.to_string(),
+            took_us: recovery.took.as_micros() as u64,
+            attempts: recovery.attempts,
+        }
+    }
 }
 
 /// The offload threshold, and why it is what it is.
@@ -288,6 +301,20 @@ impl Outcome {
     pub(super) fn new(queues: u32) -> Outcome {
         let per_queue = (1..=queues).map(|queue| QueueOutcome { queue, ..QueueOutcome::default() }).collect();
         Outcome { queues, per_queue, ..Outcome::default() }
+    }
+
+    /// Takes over what the transfer counted.
+    pub(super) fn take(&mut self, done: &transfer::Outcome) {
+        self.completed = done.completed;
+        (self.bytes, self.reads) = (done.bytes, done.reads);
+        (self.bytes_written, self.writes) = (done.bytes_written, done.writes);
+        (self.writes_repeated, self.failed, self.bytes_wrong) = (done.writes_repeated, done.failed, done.bytes_wrong);
+        (self.bytes_placed, self.bytes_copied) = (done.bytes_placed, done.bytes_copied);
+        self.queues_offloaded = done.queues_offloaded as u32;
+        self.counters = done.totals.offload.seed().into_iter().collect();
+        self.copied = CopiedFor::table(&done.totals.offload);
+        (self.packets_rx, self.packets_tx) = (done.totals.shard.packets_rx, done.totals.shard.packets_tx);
+        self.recovered = done.recovered.iter().map(Recovered::new).collect();
     }
 
     /// True if nothing went wrong.

@@ -1,5 +1,6 @@
 //! A function by its name on the command line, whatever it is behind.
 
+use super::replay::Replay;
 use super::vfio::{Address, Api, Options, VfioPlatform};
 use super::vfio_user::VfioUserPlatform;
 use super::virtual_nic::VirtualPlatform;
@@ -18,16 +19,20 @@ pub enum Device {
     VfioUser(PathBuf),
     /// A PCI function that vfio-pci has.
     Vfio(Address),
+    /// None: what one has answered, from a file.
+    Trace(PathBuf),
 }
 
 impl FromStr for Device {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Device, String> {
-        const HOW: &str = "give virtual, vfio-user:PATH, or a PCI address such as 0000:3b:00.0";
+        const HOW: &str = "give virtual, vfio-user:PATH, trace:FILE, or a PCI address such as 0000:3b:00.0";
         match text.split_once(':') {
             _ if text == "virtual" => Ok(Device::Virtual),
             Some(("vfio-user", path)) if !path.is_empty() => Ok(Device::VfioUser(path.into())),
+            Some(("trace", path)) if !path.is_empty() => Ok(Device::Trace(path.into())),
+            Some(("trace", _)) => Err(format!("a file is missing: {HOW}")),
             Some(("vfio-user", _)) => Err(format!("a socket is missing: {HOW}")),
             _ => text.parse().map(Device::Vfio).map_err(|error| format!("{error}; or {HOW}")),
         }
@@ -94,6 +99,7 @@ impl Device {
         Ok(match self {
             Device::Virtual => work.on(Arc::new(VirtualPlatform::new("virtual", virtual_nic::Config::default()))),
             Device::VfioUser(path) => work.on(Arc::new(VfioUserPlatform::open(path)?)),
+            Device::Trace(path) => work.on(Arc::new(Replay::open(path)?)),
             Device::Vfio(address) => work.on(Arc::new(VfioPlatform::open(address, vfio.into())?)),
         })
     }
@@ -110,8 +116,9 @@ mod tests {
     fn devices_are_named() {
         assert_eq!("virtual".parse(), Ok(Device::Virtual));
         assert_eq!("vfio-user:/run/nic.sock".parse(), Ok(Device::VfioUser("/run/nic.sock".into())));
+        assert_eq!("trace:/tmp/t.gz".parse(), Ok(Device::Trace("/tmp/t.gz".into())));
         assert!(matches!("0000:3b:00.0".parse(), Ok(Device::Vfio(_))));
-        for bad in ["", "nonsense", "vfio-user:", "3b:00", "Virtual"] {
+        for bad in ["", "nonsense", "vfio-user:", "trace:", "3b:00", "Virtual"] {
             let error = Device::from_str(bad).expect_err(bad);
             assert!(error.contains("vfio-user:PATH") && !error.contains('\n'), "{error}");
         }

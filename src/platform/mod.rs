@@ -6,6 +6,7 @@
 #[cfg(feature = "demo")]
 pub mod device;
 mod interrupts;
+pub mod replay;
 pub mod vfio;
 pub mod vfio_user;
 #[cfg(feature = "demo")]

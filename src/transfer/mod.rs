@@ -1,4 +1,5 @@
-//! Reading or writing a range of a namespace through a [`Session`], in the time of the platform: what `cxddp read` does.
+//! Reading or writing a range of a namespace through a [`Session`], in the time of the platform: what `cxddp read` does, and
+//! the demonstration, which is the world around it at the same time ([`Watch::polled`], [`Watch::rest`]).
 //!
 //! ```text
 //!  connect ─► (write the range) ─► read it ─► shut down ─► take the function down
@@ -13,11 +14,13 @@ mod outcome;
 
 pub use outcome::{Outcome, Queue, Recovered};
 
+use crate::ddp::why::Why;
 use crate::dma::{DmaError, DmaHeap, IoBuf};
 use crate::nvme::command::{BadLength, Request};
 use crate::nvme::identify::NamespacePage;
 use crate::platform::{Deadline, Platform};
-use crate::session::{self, Completion, Event, Refused, Session, SessionError};
+use crate::session::{self, Completion, Event, Loss, Refused, RequestError, Session, SessionError};
+use crate::shard::{self, OffloadRefused};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,6 +52,8 @@ pub struct Config {
     pub interrupts: Option<Duration>,
     /// What is lost after the start is made anew; else the first loss is the end.
     pub recover: bool,
+    /// A write of which nobody knows what became of it, for a loss, is begun anew: right where nobody else writes there.
+    pub repeat_writes: bool,
 }
 
 /// What bytes of the namespace are, or are to be.
@@ -64,10 +69,10 @@ pub trait Sink {
 }
 
 /// Makes a buffer of so many bytes.
-pub type MakeBuffer = dyn FnMut(&DmaHeap, usize) -> Result<IoBuf, DmaError>;
+pub type MakeBuffer<'a> = dyn FnMut(&DmaHeap, usize) -> Result<IoBuf, DmaError> + 'a;
 
 /// Bytes in which two runs of the same length differ, and the first of them; `None` if they do not.
-pub(crate) fn difference(found: &[u8], expected: &[u8]) -> Option<(u64, u64)> {
+fn difference(found: &[u8], expected: &[u8]) -> Option<(u64, u64)> {
     // Slices are compared many bytes at a time; nearly always that is all.
     if found == expected {
         return None;
@@ -84,20 +89,49 @@ pub struct Ends<'a> {
     /// Who gets what was read.
     pub sink: Option<&'a mut dyn Sink>,
     /// Where the buffers of requests come from, if not from the platform's heap: memory for so many bytes.
-    pub buffers: Option<&'a mut MakeBuffer>,
+    pub buffers: Option<&'a mut MakeBuffer<'a>>,
     /// Ends it early, and in order, once it is true.
     pub stop: &'a AtomicBool,
 }
 
-/// Who watches.
+/// How a thread rested that had nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// Not yet: it is for the platform to do.
+    Platform,
+    /// It did.
+    Rested,
+    /// Nothing will ever happen, or has not for so long that it is given up.
+    Never(Duration),
+}
+
+/// Who watches, and may be the world that the device is in.
 pub trait Watch<P: Platform> {
     /// The session was polled. True if the watcher has more to do with it: then it is polled again at once.
     fn polled(&mut self, session: &mut Session<P>) -> bool {
         let _ = session;
         false
     }
-    /// Everything was transferred, and nothing is closed yet.
-    fn done(&mut self, session: &Session<P>) {
+    /// There is nothing to do until [`Session::next_deadline`] or the next packet.
+    fn rest(&mut self, session: &mut Session<P>) -> Rest {
+        let _ = session;
+        Rest::Platform
+    }
+    /// A request succeeded.
+    fn completed(&mut self, completion: &Completion, writing: bool) {
+        let _ = (completion, writing);
+    }
+    /// Everything was transferred. False if there is something that is to be waited for all the same.
+    fn is_settled(&mut self, session: &mut Session<P>) -> bool {
+        let _ = session;
+        true
+    }
+    /// Everything was transferred, or it came to grief, and nothing is closed yet.
+    fn done(&mut self, session: &mut Session<P>) {
+        let _ = session;
+    }
+    /// The function is about to be taken down.
+    fn closing(&mut self, session: &mut Session<P>) {
         let _ = session;
     }
     /// So much of a pass is done, by bytes.
@@ -135,7 +169,25 @@ pub enum TransferError {
     NotConnected(String),
     /// What was lost was not made anew, or could not be.
     #[error(transparent)]
-    Session(#[from] SessionError),
+    Session(SessionError),
+    /// The offload is required and is not possible.
+    #[error("--offload require: queue {queue}: {why}")]
+    Offload {
+        /// Which I/O queue.
+        queue: u16,
+        /// Why not.
+        why: OffloadRefused,
+    },
+    /// The offload is required, and a read cannot be bound.
+    #[error("--offload require: the read of {bytes} bytes at byte {offset}: {why}; {}", .why.advice())]
+    NotBound {
+        /// First byte of the read in the namespace.
+        offset: u64,
+        /// Bytes of the read.
+        bytes: u64,
+        /// Why not.
+        why: Why,
+    },
     /// A loss, and no recovery is wanted.
     #[error("{0}")]
     Lost(String),
@@ -170,21 +222,55 @@ pub enum TransferError {
     /// It was stopped.
     #[error("stopped")]
     Stopped,
+    /// Nothing happens any more ([`Rest::Never`]).
+    #[error("nothing has happened for {0:?}, waiting for {1}")]
+    Stuck(Duration, &'static str),
+}
+
+impl From<SessionError> for TransferError {
+    fn from(error: SessionError) -> TransferError {
+        match error {
+            SessionError::Offload { queue, why } => TransferError::Offload { queue, why },
+            SessionError::Lost { why: Loss::Offload { queue, why }, .. } => TransferError::Offload { queue, why },
+            error => TransferError::Session(error),
+        }
+    }
 }
 
 /// Carries a transfer out on a function. What stops it once it has begun is the first of [`Outcome::problems`].
 pub fn run<'a, P: Platform>(platform: Arc<P>, config: &'a Config, ends: Ends<'a>, watch: &mut dyn Watch<P>) -> Outcome {
+    run_on(Session::new(platform, config.session.clone()), config, ends, watch)
+}
+
+/// [`run`], on a session that was begun.
+pub fn run_on<'a, P: Platform>(
+    session: Session<P>,
+    config: &'a Config,
+    ends: Ends<'a>,
+    watch: &mut dyn Watch<P>,
+) -> Outcome {
+    let platform = Arc::clone(session.platform());
     let began = platform.now();
-    let session = Session::new(Arc::clone(&platform), config.session.clone());
     let outcome = Outcome { queues: Queue::all(config.session.controller.io_queues), ..Outcome::default() };
-    let mut job =
-        Job { config, ends, watch, session, outcome, free: Vec::new(), ready: false, down: false, idle_since: began };
+    let mut job = Job {
+        config,
+        ends,
+        watch,
+        session,
+        outcome,
+        free: Vec::new(),
+        scratch: Vec::new(),
+        ready: false,
+        down: false,
+        idle_since: began,
+    };
     let worked = job.work();
     if let Err(error) = &worked {
         job.outcome.problems.insert(0, error.to_string());
     }
-    let Job { session, mut outcome, free, .. } = job;
+    let Job { mut session, mut outcome, free, watch, .. } = job;
     drop(free);
+    watch.closing(&mut session);
     let deadline = Deadline::after(&*platform, config.session.adapter.command_timeout);
     let closed = session.close(deadline);
     outcome.count(&closed.totals);
@@ -203,6 +289,8 @@ struct Pass {
     /// The first byte that was never begun, and the end.
     next: u64,
     end: u64,
+    /// Requests, by their first byte, that are to be begun anew.
+    again: Vec<u64>,
     block: u64,
     /// Requests under way.
     open: u64,
@@ -217,6 +305,7 @@ struct Job<'a, 'b, P: Platform> {
     outcome: Outcome,
     /// Buffers of a whole request that are not in use.
     free: Vec<IoBuf>,
+    scratch: Vec<u8>,
     ready: bool,
     down: bool,
     /// Since when there is nothing to do.
@@ -229,18 +318,14 @@ impl<P: Platform> Job<'_, '_, P> {
     }
 
     fn work(&mut self) -> Result<(), TransferError> {
-        while !self.ready {
-            self.turn(None)?;
-        }
-        self.outcome.connected = self.now();
-        let passed = self.range().and_then(|(range, block)| self.passes(range, block));
-        self.watch.done(&self.session);
+        let passed = self.connect().and_then(|()| self.range()).and_then(|(range, block)| self.passes(range, block));
+        self.watch.done(&mut self.session);
         self.note_queues();
         // Whatever it was, a controller that is there is told that its host goes.
-        if self.session.is_live() {
+        if self.ready && self.session.is_live() {
             self.session.shutdown();
             while !self.down {
-                match self.turn(None) {
+                match self.turn("the controller to shut down", None) {
                     Err(error) if passed.is_ok() => return Err(error),
                     Err(_) => break,
                     Ok(()) => {}
@@ -248,6 +333,14 @@ impl<P: Platform> Job<'_, '_, P> {
             }
         }
         passed
+    }
+
+    fn connect(&mut self) -> Result<(), TransferError> {
+        while !self.ready {
+            self.turn("the controller and its queues to become ready", None)?;
+        }
+        self.outcome.connected = self.now();
+        Ok(())
     }
 
     fn passes(&mut self, range: (u64, u64), block: u64) -> Result<(), TransferError> {
@@ -262,6 +355,9 @@ impl<P: Platform> Job<'_, '_, P> {
             self.outcome.reading = self.now() - began;
             passed?;
         }
+        while !self.watch.is_settled(&mut self.session) {
+            self.turn("what was lost to be made anew", None)?;
+        }
         Ok(())
     }
 
@@ -275,7 +371,7 @@ impl<P: Platform> Job<'_, '_, P> {
             let ids: Vec<_> = namespaces.iter().map(|namespace| namespace.id.to_string()).collect();
             return Err(refused(match ids.is_empty() {
                 true => "the subsystem shows this host no namespace".into(),
-                false => format!("there is none of that number; there are {}", ids.join(", ")),
+                false => format!("there is none of that number; the controller has {}", ids.join(", ")),
             }));
         };
         let page: &NamespacePage = namespace.page.as_ref().map_err(|error| refused(error.to_string()))?;
@@ -309,21 +405,22 @@ impl<P: Platform> Job<'_, '_, P> {
     }
 
     fn pass(&mut self, writing: bool, (from, end): (u64, u64), block: u64) -> Result<(), TransferError> {
-        let mut pass = Pass { writing, next: from, end, block, open: 0, done: 0 };
+        let mut pass = Pass { writing, next: from, end, again: Vec::new(), block, open: 0, done: 0 };
         let total = end - from;
         self.show(&pass, total);
-        while pass.next < pass.end || pass.open != 0 {
+        while pass.next < pass.end || pass.open != 0 || !pass.again.is_empty() {
             let stopped = self.ends.stop.load(Ordering::Relaxed);
             if stopped {
                 // What is under way comes back first.
                 pass.next = pass.end;
+                pass.again.clear();
                 if pass.open == 0 {
                     return Err(TransferError::Stopped);
                 }
             }
             self.submit(&mut pass)?;
             let before = pass.done;
-            self.turn(Some(&mut pass))?;
+            self.turn("a request to complete", Some(&mut pass))?;
             if pass.done != before {
                 self.show(&pass, total);
             }
@@ -340,7 +437,7 @@ impl<P: Platform> Job<'_, '_, P> {
     }
 
     /// Lets the driver do what it can, and looks at what happened; waits a little, or sleeps, if there was nothing.
-    fn turn(&mut self, mut pass: Option<&mut Pass>) -> Result<(), TransferError> {
+    fn turn(&mut self, awaited: &'static str, mut pass: Option<&mut Pass>) -> Result<(), TransferError> {
         let mut worked = self.session.poll();
         worked |= self.watch.polled(&mut self.session);
         while let Some(event) = self.session.next_event() {
@@ -350,7 +447,7 @@ impl<P: Platform> Job<'_, '_, P> {
         if worked {
             self.idle_since = self.now();
         } else {
-            self.rest();
+            self.rest(awaited)?;
             if pass.is_none() && !self.ready && self.ends.stop.load(Ordering::Relaxed) {
                 return Err(TransferError::Stopped);
             }
@@ -358,15 +455,20 @@ impl<P: Platform> Job<'_, '_, P> {
         Ok(())
     }
 
-    fn rest(&mut self) {
+    fn rest(&mut self, awaited: &'static str) -> Result<(), TransferError> {
+        match self.watch.rest(&mut self.session) {
+            Rest::Platform => {}
+            Rest::Rested => return Ok(()),
+            Rest::Never(waited) => return Err(TransferError::Stuck(waited, awaited)),
+        }
         let now = self.now();
         let long = self.config.interrupts.is_some_and(|budget| now - self.idle_since >= budget);
         if !long {
             self.session.platform().pause();
-            return;
+            return Ok(());
         }
         if !self.session.arm() {
-            return;
+            return Ok(());
         }
         self.outcome.sleeps += 1;
         let until = self.session.next_deadline();
@@ -375,6 +477,7 @@ impl<P: Platform> Job<'_, '_, P> {
         // Taken before the queues are looked at: what fires later is there for the next sleep.
         let fired = (0..platform.vectors()).filter(|vector| platform.take_interrupt(*vector)).count();
         self.outcome.interrupts += fired as u64;
+        Ok(())
     }
 
     fn on_event(&mut self, pass: Option<&mut Pass>, event: Event) -> Result<(), TransferError> {
@@ -386,17 +489,16 @@ impl<P: Platform> Job<'_, '_, P> {
             Event::NotOffloaded { queue, why } => {
                 self.watch.news(&format!("I/O queue {queue} goes without the offload: {why}"));
             }
-            Event::Completed(completion) => {
-                if let Some(pass) = pass {
-                    self.complete(pass, completion)?;
-                }
-            }
+            Event::Completed(completion) => match pass {
+                Some(pass) => self.complete(pass, completion)?,
+                None => self.problem(format!("a request that nobody waits for is over: {:?}", completion.result)),
+            },
             Event::Lost { why, .. } if !self.ready => return Err(TransferError::NotConnected(why)),
             Event::Lost { level, why } => {
                 if !self.config.recover {
                     return Err(TransferError::Lost(why));
                 }
-                self.watch.news(&format!("lost, {level} are made anew: {why}"));
+                self.watch.news(&format!("lost: {why}; {level} to be made anew"));
                 self.outcome.lost.push(why);
             }
             Event::Recovered(recovery) => {
@@ -410,29 +512,32 @@ impl<P: Platform> Job<'_, '_, P> {
                 self.down = true;
                 problems.into_iter().for_each(|problem| self.problem(problem));
             }
-            Event::Ended(SessionError::Lost { why, .. }) if !self.ready => {
-                return Err(TransferError::NotConnected(why.to_string()));
+            Event::Ended(error) => {
+                return Err(match error.into() {
+                    TransferError::Session(SessionError::Lost { why, .. }) if !self.ready => {
+                        TransferError::NotConnected(why.to_string())
+                    }
+                    error => error,
+                });
             }
-            Event::Ended(error) => return Err(error.into()),
         }
         Ok(())
     }
 
     /// Begins requests until the session takes no more.
     fn submit(&mut self, pass: &mut Pass) -> Result<(), TransferError> {
-        while pass.next < pass.end && (pass.open + 1) * self.config.io_size <= MAX_IN_FLIGHT.max(self.config.io_size) {
-            let offset = pass.next;
+        while (pass.open + 1) * self.config.io_size <= MAX_IN_FLIGHT.max(self.config.io_size) {
+            let offset = pass.again.last().copied().unwrap_or(pass.next);
+            if offset >= pass.end {
+                break;
+            }
             let len = self.config.io_size.min(pass.end - offset);
             let buffer = self.buffer(len as usize)?;
             let (lba, blocks) = (offset / pass.block, (len / pass.block) as u32);
             let begun = match pass.writing {
                 true => {
-                    if let Some(content) = &mut self.ends.content {
-                        let mut bytes = vec![0; len as usize];
-                        content
-                            .fill(offset, &mut bytes)
-                            .map_err(|error| TransferError::Io { what: "what is to be written", error })?;
-                        buffer.write(0, &bytes);
+                    if self.fill(offset, len as usize, "what is to be written")? {
+                        buffer.write(0, &self.scratch);
                     }
                     let request = Request::write(self.config.nsid, lba, blocks, pass.block as u32)?;
                     self.session.write(request, buffer, offset)
@@ -444,8 +549,10 @@ impl<P: Platform> Job<'_, '_, P> {
             };
             match begun {
                 Ok(()) => {
-                    pass.next += len;
                     pass.open += 1;
+                    if pass.again.pop().is_none() {
+                        pass.next += len;
+                    }
                 }
                 // Room comes with a completion; that there will be none any more, with an event.
                 Err((Refused::Busy { .. } | Refused::Over, buffer)) => {
@@ -456,6 +563,14 @@ impl<P: Platform> Job<'_, '_, P> {
             }
         }
         Ok(())
+    }
+
+    /// Puts what belongs at `offset` into the scratch memory; false if nobody knows it.
+    fn fill(&mut self, offset: u64, len: usize, what: &'static str) -> Result<bool, TransferError> {
+        let Some(content) = &mut self.ends.content else { return Ok(false) };
+        self.scratch.resize(len, 0);
+        content.fill(offset, &mut self.scratch).map_err(|error| TransferError::Io { what, error })?;
+        Ok(true)
     }
 
     fn buffer(&mut self, len: usize) -> Result<IoBuf, DmaError> {
@@ -482,39 +597,46 @@ impl<P: Platform> Job<'_, '_, P> {
         let offset = completion.token;
         let len = self.config.io_size.min(pass.end - offset);
         pass.open -= 1;
-        pass.done += len;
         let kind = if pass.writing { "write" } else { "read" };
         match &completion.result {
+            Err(RequestError::WriteUncertain) if self.config.repeat_writes => {
+                self.outcome.writes_repeated += 1;
+                pass.again.push(offset);
+                completion.buffer.into_iter().for_each(|buffer| self.keep(buffer));
+                return Ok(());
+            }
+            Err(RequestError::Refused(shard::Refused::NotBound(why))) => {
+                return Err(TransferError::NotBound { offset, bytes: len, why: *why });
+            }
             Err(error) => {
                 self.outcome.failed += 1;
                 let stays = if completion.buffer.is_none() { "; its buffer stays with the device" } else { "" };
                 self.problem(format!("the {kind} of {len} bytes at byte {offset}: {error}{stays}"));
             }
             Ok(()) if pass.writing => {
+                self.watch.completed(&completion, true);
                 self.outcome.writes += 1;
                 self.outcome.bytes_written += len;
             }
             Ok(()) => {
+                self.watch.completed(&completion, false);
                 self.outcome.read(&completion, len);
                 if let Some(buffer) = &completion.buffer {
                     self.look_at(offset, buffer)?;
                 }
             }
         }
+        pass.done += len;
         completion.buffer.into_iter().for_each(|buffer| self.keep(buffer));
         Ok(())
     }
 
     /// Compares what was read, and passes it on.
     fn look_at(&mut self, offset: u64, buffer: &IoBuf) -> Result<(), TransferError> {
-        if let Some(content) = &mut self.ends.content {
+        if self.fill(offset, buffer.len(), "what reads are compared with")? {
             let found = buffer.to_vec();
-            let mut expected = vec![0; found.len()];
-            content
-                .fill(offset, &mut expected)
-                .map_err(|error| TransferError::Io { what: "what reads are compared with", error })?;
             self.outcome.bytes_compared += found.len() as u64;
-            if let Some((wrong, first)) = difference(&found, &expected) {
+            if let Some((wrong, first)) = difference(&found, &self.scratch) {
                 self.outcome.bytes_wrong += wrong;
                 self.problem(format!(
                     "{wrong} bytes of the read at byte {offset} are wrong, the first at {}",

@@ -17,6 +17,8 @@ pub struct Outcome {
     pub bytes_written: u64,
     /// Writes that succeeded.
     pub writes: u64,
+    /// Writes that were begun anew because nobody could know what became of them.
+    pub writes_repeated: u64,
     /// Requests that ended in an error.
     pub failed: u64,
     /// Bytes read that were compared.

@@ -141,6 +141,8 @@ layout! {
         "uid" UID: bits(16, 16);
         "op_mod" OP_MOD: bits(48, 16);
         "cq_context" CQ_CONTEXT: nested(128, 512, 1, crate::context::Cqc, "cqc");
+        "cq_umem_offset" CQ_UMEM_OFFSET: wide(640, 64);
+        "cq_umem_id" CQ_UMEM_ID: bits(704, 32);
         "cq_umem_valid" CQ_UMEM_VALID: bits(736, 1);
         "pas" PAS: tail(2176, 64, "");
     }
@@ -246,6 +248,52 @@ layout! {
 
     /// `destroy_mkey_out`, 16 bytes.
     pub struct DestroyMkeyOut("destroy_mkey_out", 16) {
+        "status" STATUS: bits(0, 8);
+        "syndrome" SYNDROME: bits(32, 32);
+    }
+
+    /// `umem`, 32 bytes: memory of the driver's that queues and doorbell records can be in.
+    pub struct Umem("umem", 32) {
+        "ats" ATS: bits(128, 1);
+        "log_page_size" LOG_PAGE_SIZE: bits(155, 5);
+        "page_offset" PAGE_OFFSET: bits(160, 32);
+        "num_of_mtt" NUM_OF_MTT: wide(192, 64);
+        "mtt" MTT: tail(256, 64, "mtt");
+    }
+
+    /// `mtt`, 8 bytes: the address of a page, a multiple of 256, and what the device may do there.
+    pub struct Mtt("mtt", 8) {
+        "ptag_63_32" PTAG_63_32: bits(0, 32);
+        "ptag_31_8" PTAG_31_8: bits(32, 24);
+        "wr_en" WR_EN: bits(62, 1);
+        "rd_en" RD_EN: bits(63, 1);
+    }
+
+    /// `create_umem_in`, 48 bytes.
+    pub struct CreateUmemIn("create_umem_in", 48) {
+        "opcode" OPCODE: bits(0, 16);
+        "uid" UID: bits(16, 16);
+        "op_mod" OP_MOD: bits(48, 16);
+        "umem" UMEM: nested(128, 256, 1, Umem, "umem");
+    }
+
+    /// `create_umem_out`, 16 bytes.
+    pub struct CreateUmemOut("create_umem_out", 16) {
+        "status" STATUS: bits(0, 8);
+        "syndrome" SYNDROME: bits(32, 32);
+        "umem_id" UMEM_ID: bits(72, 24);
+    }
+
+    /// `destroy_umem_in`, 16 bytes.
+    pub struct DestroyUmemIn("destroy_umem_in", 16) {
+        "opcode" OPCODE: bits(0, 16);
+        "uid" UID: bits(16, 16);
+        "op_mod" OP_MOD: bits(48, 16);
+        "umem_id" UMEM_ID: bits(72, 24);
+    }
+
+    /// `destroy_umem_out`, 16 bytes.
+    pub struct DestroyUmemOut("destroy_umem_out", 16) {
         "status" STATUS: bits(0, 8);
         "syndrome" SYNDROME: bits(32, 32);
     }

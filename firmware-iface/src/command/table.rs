@@ -78,6 +78,8 @@ commands! {
     CREATE_MKEY: object::CreateMkeyIn => object::CreateMkeyOut;
     QUERY_MKEY: object::QueryMkeyIn => object::QueryMkeyOut;
     DESTROY_MKEY: object::DestroyMkeyIn => object::DestroyMkeyOut;
+    CREATE_UMEM: object::CreateUmemIn => object::CreateUmemOut;
+    DESTROY_UMEM: object::DestroyUmemIn => object::DestroyUmemOut;
     ALLOC_Q_COUNTER: object::AllocQCounterIn => object::AllocQCounterOut;
     QUERY_Q_COUNTER: object::QueryQCounterIn => object::QueryQCounterOut;
     DEALLOC_Q_COUNTER: object::DeallocQCounterIn => object::DeallocQCounterOut;

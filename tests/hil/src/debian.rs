@@ -15,9 +15,10 @@ pub const STABLE_BACKPORTS: &str = "trixie-backports";
 /// The kernel without drivers for hardware that a virtual machine does not have: small, and all that is needed.
 const FLAVOUR: &str = "cloud-amd64";
 
-/// What is fetched besides kernels: for this machine, and for the guest.
-const MACHINE: &[&str] = &["qemu-system-x86", "seabios"];
-const TOOLS: &[&str] = &["busybox-static", "kmod", "xz-utils", "zstd", "lz4", "ethtool"];
+/// What is fetched besides kernels: for this machine, and for the guest. QEMU brings libibverbs, of which rdma-core's driver
+/// needs its own version: both come from one suite.
+const MACHINE: &[&str] = &["qemu-system-x86", "seabios", "ibverbs-providers"];
+const TOOLS: &[&str] = &["busybox-static", "kmod", "xz-utils", "zstd", "lz4", "ethtool", "iproute2"];
 
 /// A kernel package, unpacked.
 #[derive(Clone, Debug)]
@@ -124,6 +125,7 @@ impl Debian {
             if name.starts_with("linux-image")
                 || name.starts_with("linux-binary")
                 || name.starts_with("qemu-system-x86_")
+                || name.starts_with("ibverbs-providers_")
             {
                 lines.push(format!("{} {}", field("Package")?.trim(), field("Version")?.trim()));
             }

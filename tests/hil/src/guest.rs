@@ -2,10 +2,14 @@
 
 use crate::Error;
 use crate::image::Archive;
+use crate::instructions;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+/// How soon the virtual ConnectX is there, and has ended, even under callgrind on a busy machine.
+const PROMPT: Duration = Duration::from_secs(30);
 
 /// What a guest is given.
 pub struct Guest<'a> {
@@ -25,8 +29,12 @@ pub struct Guest<'a> {
     pub iommu: bool,
     /// Whether the guest has an interface of its own (virtio-net) on the functions' wire.
     pub peer: bool,
+    /// Where the virtual ConnectX writes down what drivers ask of it.
+    pub trace: Option<&'a Path>,
     /// How long it may take.
     pub patience: Duration,
+    /// The virtual ConnectX runs under callgrind.
+    pub counted: bool,
 }
 
 /// How a boot went.
@@ -92,7 +100,7 @@ impl Guest<'_> {
             let _ = fs::remove_file(path);
         }
 
-        let mut command = Command::new(vnic);
+        let mut command = if self.counted { instructions::counted(vnic, &folder) } else { Command::new(vnic) };
         command.args(["serve", "--socket", &pf]);
         for path in &vfs {
             command.args(["--vf", path]);
@@ -100,10 +108,13 @@ impl Guest<'_> {
         if self.peer {
             command.args(["--wire", &format!("dgram:{near},{far}")]);
         }
+        if let Some(trace) = self.trace {
+            command.arg("--trace").arg(trace);
+        }
         command.args(self.vnic).stdin(Stdio::null());
         command.stdout(fs::File::create(folder.join("vnic.out"))?).stderr(fs::File::create(folder.join("vnic.err"))?);
         let mut server = Running(command.spawn()?);
-        let ready = Instant::now() + Duration::from_secs(10);
+        let ready = Instant::now() + PROMPT;
         while !vfs.iter().chain([&pf]).all(|path| Path::new(path).exists()) {
             if Instant::now() >= ready || server.0.try_wait()?.is_some() {
                 let why = fs::read_to_string(folder.join("vnic.err")).unwrap_or_default();
@@ -119,7 +130,7 @@ impl Guest<'_> {
         drop(machine);
         // The server goes last: QEMU aborts if it loses it.
         let stop = Command::new("kill").arg("-TERM").arg(server.0.id().to_string()).status()?;
-        if !stop.success() || !wait(&mut server, Instant::now() + Duration::from_secs(10))? {
+        if !stop.success() || !wait(&mut server, Instant::now() + PROMPT)? {
             return Err(Error::of("the virtual ConnectX did not end when it was asked to"));
         }
         let read = |name: &str| String::from_utf8_lossy(&fs::read(folder.join(name)).unwrap_or_default()).into_owned();

@@ -133,11 +133,19 @@ const APPLETS: &str = "sh mount mknod ls cat echo sleep insmod dmesg ip ping mkd
                        head tail wc tr seq basename readlink sync tar kill ps rm cp mv test uname timeout touch chmod cmp \
                        md5sum sha256sum true false printf expr date find sort ulimit stat pidof chown nc unshare nsenter rmmod \
                        lsmod ifconfig vconfig arp uniq xargs";
-/// Programs of the guest that are not static, with their libraries and loader: where the packages have them.
-const DYNAMIC: [(&str, &str); 5] = [
+/// Programs of the guest that are not static, with their libraries and loader, and what loads libraries itself: where the
+/// packages have them.
+const DYNAMIC: [(&str, &str); 12] = [
     ("usr/sbin/ethtool", "bin/ethtool"),
+    ("usr/sbin/devlink", "bin/devlink"),
+    ("usr/lib/x86_64-linux-gnu/libcap.so.2", "lib/x86_64-linux-gnu/libcap.so.2"),
     ("usr/lib/x86_64-linux-gnu/libmnl.so.0", "lib/x86_64-linux-gnu/libmnl.so.0"),
     ("usr/lib/x86_64-linux-gnu/libm.so.6", "lib/x86_64-linux-gnu/libm.so.6"),
+    ("usr/lib/x86_64-linux-gnu/libmlx5.so.1", "lib/x86_64-linux-gnu/libmlx5.so.1"),
+    ("usr/lib/x86_64-linux-gnu/libibverbs.so.1", "lib/x86_64-linux-gnu/libibverbs.so.1"),
+    ("usr/lib/x86_64-linux-gnu/libnl-3.so.200", "lib/x86_64-linux-gnu/libnl-3.so.200"),
+    ("usr/lib/x86_64-linux-gnu/libnl-route-3.so.200", "lib/x86_64-linux-gnu/libnl-route-3.so.200"),
+    ("usr/lib/x86_64-linux-gnu/libgcc_s.so.1", "lib/x86_64-linux-gnu/libgcc_s.so.1"),
     ("usr/lib/x86_64-linux-gnu/libc.so.6", "lib/x86_64-linux-gnu/libc.so.6"),
     ("usr/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2", "lib64/ld-linux-x86-64.so.2"),
 ];

@@ -16,8 +16,12 @@
 mod debian;
 mod guest;
 mod image;
+mod instructions;
 mod mlx5;
+mod mlx5_life;
+mod mlx5_receive;
 mod own;
+mod rdma;
 mod scenarios;
 
 use clap::{Parser, Subcommand};
@@ -65,9 +69,20 @@ struct Options {
     /// Keep the folder of every scenario, not only of those that failed.
     #[arg(long)]
     keep: bool,
+    /// Write what drivers ask of the virtual ConnectX into this folder, a file NAME-KERNEL.trace for each scenario
+    /// (`cxddp-regdump trace` shows and compares them).
+    #[arg(long, value_name = "DIR")]
+    trace: Option<PathBuf>,
     /// Run only on the kernel of this version, as in 6.12.
     #[arg(long, value_name = "VERSION")]
     kernel: Option<String>,
+    /// Run the virtual ConnectX under callgrind (valgrind), which takes several times as long, and print how many instructions
+    /// a frame costs it.
+    #[arg(long)]
+    callgrind: bool,
+    /// Run scenarios that take long on the newest kernel only.
+    #[arg(long)]
+    short: bool,
     /// Take the programs as they were built last.
     #[arg(long)]
     built: bool,
@@ -103,11 +118,16 @@ pub struct Programs {
     pub regdump: PathBuf,
     /// The operator's tool, for the guest.
     pub bind: PathBuf,
+    /// What exchanges datagrams of known content, for the guest.
+    pub datagrams: PathBuf,
+    /// What drives a function through rdma-core, for the guest.
+    pub rdma: PathBuf,
     /// The virtual ConnectX, for this machine.
     pub vnic: PathBuf,
 }
 
-/// Builds what runs in the guest (static: it has no libraries) and what runs here.
+/// Builds what runs in the guest (static: most of what it needs is not there) and what runs here; and one program of the guest that
+/// loads libraries, which a static one cannot.
 fn build(as_they_are: bool) -> Result<Programs, Error> {
     const TARGET: &str = "x86_64-unknown-linux-gnu";
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
@@ -123,18 +143,20 @@ fn build(as_they_are: bool) -> Result<Programs, Error> {
         }
     };
     // A target that is named keeps build scripts ordinary.
-    let tools = ["cxddp", "cxddp-regdump", "cxddp-bind"];
+    let tools = ["cxddp", "cxddp-regdump", "cxddp-bind", "datagrams"];
     let mut guest = vec!["--target", TARGET];
-    for (package, tool) in ["connectx-ddp", "cxddp-regdump", "cxddp-bind"].into_iter().zip(tools) {
+    for (package, tool) in ["connectx-ddp", "cxddp-regdump", "cxddp-bind", "hil"].into_iter().zip(tools) {
         guest.extend(["-p", package, "--bin", tool]);
     }
     if !as_they_are {
         build(&guest, "-C target-feature=+crt-static")?;
-        build(&["--package", "cxddp-vnic"], "")?;
+        build(&["--package", "cxddp-vnic", "--package", "hil-rdma"], "")?;
     }
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
-    let [cxddp, regdump, bind] = tools.map(|tool| target.join(TARGET).join("release").join(tool));
-    Ok(Programs { cxddp, regdump, bind, vnic: target.join("release/cxddp-vnic") })
+    let [cxddp, regdump, bind, datagrams] = tools.map(|tool| target.join(TARGET).join("release").join(tool));
+    let release = target.join("release");
+    let (rdma, vnic) = (release.join("rdma-probe"), release.join("cxddp-vnic"));
+    Ok(Programs { cxddp, regdump, bind, datagrams, rdma, vnic })
 }
 
 fn run(options: &Options) -> Result<u32, Error> {
@@ -153,8 +175,18 @@ fn run(options: &Options) -> Result<u32, Error> {
     bench.prepare(|| build(options.built))?;
     println!("{} ({:.1} s to prepare)", bench.resolved(), began.elapsed().as_secs_f64());
     let mut failed = 0;
+    if let Some(folder) = &options.trace {
+        std::fs::create_dir_all(folder).map_err(|error| Error::of(format!("--trace {}: {error}", folder.display())))?;
+    }
+    let how = scenarios::How {
+        only: options.kernel.as_deref(),
+        keep: options.keep,
+        trace: options.trace.as_deref(),
+        short: options.short,
+        callgrind: options.callgrind,
+    };
     for scenario in scenarios::all().filter(|scenario| chosen(scenario.name)) {
-        failed += bench.run(scenario, options.kernel.as_deref(), options.keep)?;
+        failed += bench.run(scenario, &how)?;
     }
     println!("{:.1} s in all", began.elapsed().as_secs_f64());
     Ok(failed)

@@ -2,7 +2,7 @@
 
 use crate::debian::{Debian, Kernel};
 use crate::guest::{Guest, Outcome};
-use crate::{Error, Programs, image, mlx5, own};
+use crate::{Error, Programs, image, instructions, mlx5, mlx5_life, mlx5_receive, own, rdma};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -82,6 +82,10 @@ echo 'op:x:1000:1000::/tmp:/bin/sh' > /etc/passwd
 as_user() { /bin/busybox su op -c "$*"; }
 "#;
 
+/// What every script may use.
+const SCRIPTS: [&str; 8] =
+    [BIND, READ, TRAFFIC, NVMET, OPERATOR, mlx5::SCRIPT, mlx5_receive::SCRIPT, mlx5_life::SCRIPT];
+
 /// On which kernels a scenario runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum On {
@@ -101,6 +105,8 @@ pub struct Scenario {
     pub about: &'static str,
     /// Where.
     pub on: On,
+    /// It takes long: a short run has it on the newest kernel only.
+    pub long: bool,
     /// What runs in the guest.
     pub script: &'static str,
     /// Options of the virtual ConnectX.
@@ -113,8 +119,10 @@ pub struct Scenario {
     pub strays: bool,
     /// The IOMMU is on.
     pub iommu: bool,
-    /// Lines that the output must hold.
+    /// What the output must hold.
     pub expects: &'static [&'static str],
+    /// What the report of the virtual ConnectX must hold.
+    pub reports: &'static [&'static str],
     /// Exit status of the script.
     pub status: i32,
 }
@@ -124,6 +132,7 @@ pub const BASIC: Scenario = Scenario {
     name: "",
     about: "",
     on: On::Newest,
+    long: false,
     script: "",
     vnic: &[],
     peer: false,
@@ -131,12 +140,13 @@ pub const BASIC: Scenario = Scenario {
     strays: false,
     iommu: true,
     expects: &[],
+    reports: &[],
     status: 0,
 };
 
-/// All of them, those of the kernel's own driver last.
+/// All of them, those of others' drivers last.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
-    ALL.iter().chain(mlx5::ALL)
+    ALL.iter().chain(rdma::ALL).chain(mlx5::ALL).chain(mlx5_receive::ALL).chain(mlx5_life::ALL)
 }
 
 const ALL: &[Scenario] = &[
@@ -284,6 +294,14 @@ const ALL: &[Scenario] = &[
         script: "bind $PF && read_it $PF --offload require --interrupts --data-digest --hdr-digest --size 2M > /tmp/o && \
                  cat /tmp/o && ! grep -q '\"interrupts\":0' /tmp/o",
         vnic: &["--wire", "target", "--size", "8388608"],
+        expects: &[r#""verified":true"#, r#""queues_offloaded":2"#],
+        ..BASIC
+    },
+    Scenario {
+        name: "read-loss",
+        about: "the same by polling over a wire that loses and reorders frames both ways: the target's TCP has no SACK and waits a second",
+        script: "bind $PF && read_it $PF --offload require --data-digest --hdr-digest",
+        vnic: &["--wire", "target", "--size", "8388608", "--loss", "0.2", "--reorder", "1"],
         expects: &[r#""verified":true"#, r#""queues_offloaded":2"#],
         ..BASIC
     },
@@ -451,6 +469,20 @@ const ALL: &[Scenario] = &[
     },
 ];
 
+/// How scenarios are run.
+pub struct How<'a> {
+    /// On the kernel of this version only.
+    pub only: Option<&'a str>,
+    /// Folders of scenarios that went well are kept.
+    pub keep: bool,
+    /// Folder for traces.
+    pub trace: Option<&'a Path>,
+    /// Scenarios that take long run on the newest kernel only.
+    pub short: bool,
+    /// The virtual ConnectX runs under callgrind.
+    pub callgrind: bool,
+}
+
 /// Everything that the scenarios share.
 pub struct Bench {
     cache: PathBuf,
@@ -508,21 +540,22 @@ impl Bench {
 
     /// Runs a scenario on its kernels, or on the one of them that is named, prints a line for each, and returns how many
     /// failed. One whose kernel is missing is skipped, with a line that says so.
-    pub fn run(&self, scenario: &Scenario, only: Option<&str>, keep: bool) -> Result<u32, Error> {
+    pub fn run(&self, scenario: &Scenario, how: &How<'_>) -> Result<u32, Error> {
         let ready = self.ready.as_ref().ok_or_else(|| Error::of("the bench is not prepared"))?;
         let kernels = match scenario.on {
-            On::Every => &ready.kernels[..],
-            On::Newest => &ready.kernels[ready.kernels.len().saturating_sub(1)..],
+            On::Every if !(scenario.long && how.short) => &ready.kernels[..],
+            On::Every | On::Newest => &ready.kernels[ready.kernels.len().saturating_sub(1)..],
             On::Own => ready.own.as_slice(),
         };
         if kernels.is_empty() {
             println!("SKIPPED {}: its kernel is not built (cargo hil kernel)", scenario.name);
         }
         let mut failed = 0;
-        let named = |kernel: &&Bootable| only.is_none_or(|version| version == kernel.label);
+        let named = |kernel: &&Bootable| how.only.is_none_or(|version| version == kernel.label);
         for Bootable { label, elf, base } in kernels.iter().filter(named) {
             let folder = self.cache.join("runs").join(format!("{}-{label}", scenario.name));
             let _ = std::fs::remove_dir_all(&folder);
+            let trace = how.trace.map(|folder| folder.join(format!("{}-{label}.trace", scenario.name)));
             let guest = Guest {
                 kernel: elf,
                 base,
@@ -530,13 +563,17 @@ impl Bench {
                     ("cxddp", &ready.programs.cxddp),
                     ("cxddp-regdump", &ready.programs.regdump),
                     ("cxddp-bind", &ready.programs.bind),
+                    ("datagrams", &ready.programs.datagrams),
+                    ("rdma-probe", &ready.programs.rdma),
                 ],
-                script: &format!("{BIND}{READ}{TRAFFIC}{NVMET}{OPERATOR}{}{}\n", mlx5::SCRIPT, scenario.script),
+                script: &[SCRIPTS.concat().as_str(), scenario.script, "\n"].concat(),
                 vnic: scenario.vnic,
                 vfs: scenario.vfs,
                 iommu: scenario.iommu,
                 peer: scenario.peer,
-                patience: Duration::from_secs(240),
+                trace: trace.as_deref(),
+                patience: Duration::from_secs(if how.callgrind { 1500 } else { 240 }),
+                counted: how.callgrind,
             };
             let mut qemu = ready.debian.program("usr/bin/qemu-system-x86_64");
             qemu.arg("-L")
@@ -545,10 +582,14 @@ impl Bench {
                 .arg(ready.debian.file("usr/share/seabios"));
             let outcome = guest.run(qemu, &ready.programs.vnic, &folder)?;
             let took = outcome.took.as_secs_f64();
+            if how.callgrind {
+                print!("{}", instructions::report(&folder, &outcome.vnic)?);
+            }
             match verdict(scenario, &outcome) {
                 Ok(()) => {
                     println!("ok      {:<24} {label:<5} {took:>6.1} s", scenario.name);
-                    if !keep {
+                    efforts(&outcome.vnic).for_each(|line| println!("        {line}"));
+                    if !how.keep {
                         let _ = std::fs::remove_dir_all(&folder);
                     }
                 }
@@ -566,6 +607,16 @@ impl Bench {
     }
 }
 
+/// What the first driver that sent a frame did until then, as the virtual ConnectX counted it, and until one came.
+fn efforts(vnic: &str) -> impl Iterator<Item = &str> {
+    let mut sent = vnic.lines().filter(|line| line.contains(": first frame sent: "));
+    let driver = sent.next().and_then(|line| line.split_once(": first frame sent: "));
+    let of = move |line: &&str| {
+        driver.is_some_and(|(name, _)| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(": first frame ")))
+    };
+    vnic.lines().filter(of)
+}
+
 /// Whether a boot showed what it was to show; and what holds of every one: the device touched no memory that it was not lent.
 fn verdict(scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
     let tail = |text: &str| text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default().to_owned();
@@ -578,6 +629,9 @@ fn verdict(scenario: &Scenario, outcome: &Outcome) -> Result<(), String> {
     }
     if let Some(missing) = scenario.expects.iter().find(|expected| !outcome.output.contains(*expected)) {
         return Err(format!("its output lacks {missing:?}"));
+    }
+    if let Some(missing) = scenario.reports.iter().find(|expected| !outcome.vnic.contains(*expected)) {
+        return Err(format!("the report of the virtual ConnectX lacks {missing:?}"));
     }
     let violations = outcome.vnic.lines().filter(|line| line.contains("DMA violations"));
     let strayed = violations.into_iter().any(|line| !line.ends_with("violations 0"));

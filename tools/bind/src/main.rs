@@ -79,6 +79,7 @@ enum Command {
         /// PCI address of the physical function.
         address: Address,
         /// How many; 0 takes all away.
+        #[arg(value_parser = count)]
         count: u32,
         #[command(flatten)]
         how: How,
@@ -166,6 +167,10 @@ struct How {
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     json: bool,
+}
+
+fn count(text: &str) -> Result<u32, String> {
+    text.parse().map_err(|_| "give a number; 0 takes all away".to_owned())
 }
 
 fn main() -> ExitCode {

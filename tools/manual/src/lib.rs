@@ -1,5 +1,5 @@
-//! What every tool does alike on its command line: manual pages and completions, made from the same options as its help, and
-//! the one clear line that a bad option gets.
+//! What every tool does alike on its command line: manual pages and completions, made from the same options as its help, how
+//! sizes are given, and the one clear line that a bad option gets.
 
 use clap::error::ErrorKind;
 use clap_complete::Shell;
@@ -68,4 +68,39 @@ pub fn refuse(name: &str, error: &clap::Error) -> ExitCode {
     let line = lines.join("; ").replace(":; ", ": ");
     eprintln!("{name}: {}", line.trim_start_matches("error: "));
     ExitCode::from(2)
+}
+
+/// A number of bytes on a command line, with an optional binary suffix: 4096, 128KiB, 256M, 4GiB.
+pub fn bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let shift = match suffix.to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        "t" | "tib" => 40,
+        _ => return Err(format!("unknown suffix {suffix:?}; use bytes or K, M, G, T, KiB, MiB, GiB, TiB (1024 each)")),
+    };
+    let number: u64 =
+        number.parse().map_err(|_| "expected a number of bytes, such as 4096, 128KiB or 4GiB".to_owned())?;
+    number.checked_mul(1 << shift).ok_or_else(|| "too large".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    //! | property | test |
+    //! |---|---|
+    //! | sizes are read with and without suffix, and nonsense is refused | `sizes_are_read` |
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert_eq!(bytes("128KiB"), Ok(128 << 10));
+        assert_eq!(bytes("4g"), Ok(4 << 30));
+        for bad in ["", "KiB", "12Q", "-1", "1.5G", "99999999999T"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+    }
 }

@@ -75,7 +75,8 @@ fn is_written(bytes: &[u8], index: u32, entries: u32) -> bool {
     u32::from(last & 1) == lap && last >> 4 != CqeOpcode::INVALID.0
 }
 
-fn entry(layout: &str, bytes: &[u8]) -> Part {
+/// An entry of a queue by its table, in a title what it is.
+pub fn entry(layout: &str, bytes: &[u8]) -> Part {
     match layout {
         Eqe::NAME => event(bytes),
         Cqe64::NAME => completion(bytes, 0, &Cqe64::INFO),

@@ -4,7 +4,7 @@
 //!   idle function ─┐                                        ┌─► text    for people, 100 columns
 //!   running driver ┼─► Dump (connectx_ddp::inspect) ─► apart ┼─► json    for programs, docs/regdump.md
 //!   file ──────────┘      names of layouts + bytes          └─► diff    fields that changed
-//!   trace of commands ─► trace ─► apart ─► text
+//!   traces ─► trace: show, or aligned and compared
 //! ```
 //!
 //! Everything but PCI configuration space goes by the layout tables of `hw-regs` and `firmware-iface`. A bit that no field
@@ -14,6 +14,7 @@
 pub mod apart;
 pub mod diff;
 pub mod entries;
+pub mod hex;
 pub mod json;
 pub mod meaning;
 pub mod pci;

@@ -5,17 +5,16 @@ use connectx_ddp::inspect::{COMMANDS, Client, Dump, SectionName, take};
 use connectx_ddp::platform::Platform;
 use connectx_ddp::platform::device::{Device, VfioArgs, Work};
 use cxddp_regdump::text::Style;
-use cxddp_regdump::{diff, json, meaning, text, trace};
+use cxddp_regdump::trace::diff::Comparison;
+use cxddp_regdump::trace::show::records;
+use cxddp_regdump::{diff, hex, json, meaning, text, trace};
+use cxddp_trace::{Exchange, read_file};
 use serde_json::Value;
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::Arc;
-
-/// Bytes of a file at most.
-const MAX_FILE: u64 = 256 << 20;
 
 /// Show everything that can be read of a ConnectX function, by the names of the programmer's reference.
 ///
@@ -84,17 +83,16 @@ enum What {
         #[arg(long)]
         json: bool,
     },
-    /// Decode recorded commands, or the bytes of one structure.
+    /// Decode the bytes of one structure.
     Decode(Decode),
+    /// Show or compare recorded commands, WQEs and CQEs.
+    #[command(subcommand)]
+    Trace(TraceStep),
 }
 
 #[derive(Args)]
-#[command(group(ArgGroup::new("what").required(true).args(["trace", "layout", "list"])))]
+#[command(group(ArgGroup::new("what").required(true).args(["layout", "list"])))]
 struct Decode {
-    /// Recorded commands: a kernel log of mlx5_core with its debugging messages on (dyndbg="module mlx5_core +p"), or a
-    /// record of this driver; gzip is unpacked. `-` is standard input.
-    #[arg(long, value_name = "FILE")]
-    trace: Option<PathBuf>,
     /// One structure, by the name of its table; its bytes in hexadecimal are read from FILE.
     #[arg(long, value_name = "NAME", requires = "file")]
     layout: Option<String>,
@@ -104,9 +102,6 @@ struct Decode {
     /// List every layout: name, bytes, fields.
     #[arg(long)]
     list: bool,
-    /// Of a trace, only commands whose name contains this, such as QUERY_HCA_CAP.
-    #[arg(long, value_name = "TEXT", requires = "trace")]
-    command: Option<String>,
     /// Show where each field is and the word that it is in.
     #[arg(long)]
     raw: bool,
@@ -116,6 +111,65 @@ struct Decode {
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// What is done with traces. A trace is what `cxddp-vnic serve --trace`, `cxddp probe --trace` and `cargo hil --trace` write,
+/// or a kernel log of mlx5_core with its debugging messages on (dyndbg="module mlx5_core +p"). gzip is unpacked, `-` is standard
+/// input.
+#[derive(Subcommand)]
+enum TraceStep {
+    /// Decode every command, input and output, and every WQE and CQE.
+    Show {
+        /// The trace.
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[command(flatten)]
+        choose: Choose,
+        /// Show where each field is and the word that it is in.
+        #[arg(long)]
+        raw: bool,
+        /// Show fields that are 0 as well. JSON always has all.
+        #[arg(long)]
+        zeros: bool,
+        /// Print a JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Compare two traces, command by command and field by field. Commands are aligned by opcode, op_mod and kind of object,
+    /// in their order. Addresses of the driver's memory count as the same. Ends with 1 if anything differs.
+    Diff {
+        /// The first.
+        #[arg(value_name = "A")]
+        a: PathBuf,
+        /// The second.
+        #[arg(value_name = "B")]
+        b: PathBuf,
+        #[command(flatten)]
+        choose: Choose,
+        /// Of traces with several functions, that of the second, if it has another name than that of the first.
+        #[arg(long, value_name = "NAME", requires = "function")]
+        function_b: Option<String>,
+        /// Only what drivers ask, not what firmware answers.
+        #[arg(long)]
+        inputs: bool,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which of a trace.
+#[derive(Args)]
+struct Choose {
+    /// Only of this function, of a trace with several.
+    #[arg(long, value_name = "NAME")]
+    function: Option<String>,
+    /// Only commands whose name contains this, such as QUERY_HCA_CAP.
+    #[arg(long, value_name = "TEXT")]
+    command: Option<String>,
+    /// Only so many, from the first on.
+    #[arg(long, value_name = "N")]
+    first: Option<usize>,
 }
 
 /// What `--help` says around the commands.
@@ -131,7 +185,7 @@ through VFIO resets it (FLR), and the kernel does so anyway.
 A running driver executes the QUERY commands of these and those of its own objects, a few at a
 time between its polls.
 
-Exit status: 0; 1 if the function could not be asked, or if `diff` found something; 2 if nothing
+Exit status: 0; 1 if the function could not be asked, or if a `diff` found something; 2 if nothing
 could be done.
 
 `cxddp-regdump --man DIR` writes manual pages, `--completions bash|zsh|fish` prints completions.";
@@ -201,6 +255,13 @@ fn main() -> ExitCode {
         None => show(&cli.show),
         Some(What::Diff { before, after, section, json }) => compare(before, after, section, *json),
         Some(What::Decode(args)) => decode(args),
+        Some(What::Trace(TraceStep::Show { file, choose, raw, zeros, json })) => {
+            show_trace(file, choose, Style { raw: *raw, zeros: *zeros }, *json)
+        }
+        Some(What::Trace(TraceStep::Diff { a, b, choose, function_b, inputs, json })) => {
+            let functions = (choose.function.as_deref(), function_b.as_ref().or(choose.function.as_ref()));
+            compare_traces((a, functions.0), (b, functions.1.map(String::as_str)), choose, *inputs, *json)
+        }
     };
     outcome.unwrap_or_else(|Failure(why)| {
         eprintln!("cxddp-regdump: {why}");
@@ -272,8 +333,8 @@ fn decode(args: &Decode) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     if let (Some(layout), Some(file)) = (&args.layout, &args.file) {
-        let text = String::from_utf8_lossy(&read_file(file)?).into_owned();
-        let item = trace::structure(layout, &text).map_err(|error| format!("{}: {error}", file.display()))?;
+        let text = text_of(file)?;
+        let item = hex::structure(layout, &text).map_err(|error| format!("{}: {error}", file.display()))?;
         let parts = cxddp_regdump::apart::parts(&item);
         let mut out = String::new();
         for part in &parts {
@@ -285,53 +346,51 @@ fn decode(args: &Decode) -> Result<ExitCode, Failure> {
         print(&out)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Some(path) = &args.trace else { return Err("there is nothing to decode: give --trace or --layout".into()) };
-    let text = String::from_utf8_lossy(&read_file(path)?).into_owned();
-    let exchanges = trace::read(&text).map_err(|error| format!("{}: {error}", path.display()))?;
-    let wanted = |name: &str| args.command.as_ref().is_none_or(|part| name.contains(&part[..]));
-    let exchanges: Vec<_> = exchanges.iter().filter(|exchange| wanted(&exchange.name())).collect();
-    match args.json {
-        true => print(&format!("{}\n", Value::from_iter(exchanges.iter().map(|exchange| exchange.to_json()))))?,
-        false => exchanges.iter().try_for_each(|exchange| print(&exchange.text(style)))?,
+    Err("there is nothing to decode: give --layout or --list".into())
+}
+
+fn show_trace(file: &Path, choose: &Choose, style: Style, as_json: bool) -> Result<ExitCode, Failure> {
+    let trace = trace::load(file, choose.function.as_deref())?;
+    let wanted = |name: &str| choose.command.as_ref().is_none_or(|part| name.contains(&part[..]));
+    let records = records(&trace).into_iter().filter(|record| wanted(&record.name()));
+    let records: Vec<_> = records.take(choose.first.unwrap_or(usize::MAX)).collect();
+    let several = trace.functions().len() > 1;
+    match as_json {
+        true => print(&format!("{}\n", Value::from_iter(records.iter().map(|record| record.to_json()))))?,
+        false => records.iter().try_for_each(|record| print(&record.text(several, style)))?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
+fn compare_traces(
+    a: (&Path, Option<&str>),
+    b: (&Path, Option<&str>),
+    choose: &Choose,
+    inputs: bool,
+    as_json: bool,
+) -> Result<ExitCode, Failure> {
+    let (a, b) = (trace::load_one(a.0, a.1)?, trace::load_one(b.0, b.1)?);
+    let wanted =
+        |command: &&Exchange| choose.command.as_ref().is_none_or(|part| command.key().to_string().contains(&part[..]));
+    let first = choose.first.unwrap_or(usize::MAX);
+    let comparison = Comparison::new(
+        a.commands.iter().filter(wanted).take(first).collect(),
+        b.commands.iter().filter(wanted).take(first).collect(),
+    )?;
+    match as_json {
+        true => print(&format!("{}\n", comparison.to_json()))?,
+        false => print(&comparison.text(inputs))?,
+    }
+    Ok(if comparison.is_same() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
 fn load(path: &Path) -> Result<Dump, Failure> {
-    Dump::from_json(&read_file(path)?).map_err(|error| format!("{}: {error}", path.display()).into())
+    Dump::from_json(text_of(path)?.as_bytes()).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
-/// The bytes of a file, unpacked if they are packed.
-fn read_file(path: &Path) -> Result<Vec<u8>, Failure> {
-    const GZIP: [u8; 2] = [0x1f, 0x8b];
-    let failed = |error: io::Error| format!("{}: {error}", path.display());
-    let mut bytes = Vec::new();
-    match path.as_os_str() == "-" {
-        true => io::stdin().lock().take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?,
-        false => File::open(path).map_err(failed)?.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(failed)?,
-    };
-    if bytes.starts_with(&GZIP) {
-        bytes = unpack(bytes).map_err(|error| format!("{}: gzip: {error}", path.display()))?;
-    }
-    match bytes.len() as u64 > MAX_FILE {
-        true => Err(format!("{}: more than {MAX_FILE} bytes", path.display()).into()),
-        false => Ok(bytes),
-    }
-}
-
-fn unpack(packed: Vec<u8>) -> io::Result<Vec<u8>> {
-    let mut gzip = Command::new("gzip").arg("-dc").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    let mut input = gzip.stdin.take().ok_or_else(|| io::Error::other("no pipe"))?;
-    let feeder = std::thread::spawn(move || input.write_all(&packed));
-    let mut bytes = Vec::new();
-    if let Some(output) = gzip.stdout.take() {
-        output.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    }
-    let fed = feeder.join().map_err(|_| io::Error::other("the pipe broke"))?;
-    match gzip.wait()?.success() {
-        true => fed.map(|()| bytes),
-        false => Err(io::Error::other("it cannot be unpacked")),
-    }
+/// The text of a file, unpacked if it is packed.
+fn text_of(path: &Path) -> Result<String, Failure> {
+    read_file(path).map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
 /// Prints text. Who closes the pipe does not want the rest.

@@ -7,17 +7,24 @@
 //! | a driver that runs is asked through its socket, and goes on; between two dumps only fields changed that traffic changes | `traffic_changes_only_what_it_may` |
 //! | a device that lies is shown: all ones, all zeros, noise in every answer | `a_device_that_lies_is_shown` |
 //! | the recorded commands of a real card are decoded, its capabilities by name, with the bits that nobody has named | `a_real_cards_commands_are_decoded` |
+//! | two traces are compared command by command and field by field; what is wrong is said with file and line | `traces_are_compared_by_field` |
+//! | work requests and completions of a trace are shown by their kind | `work_requests_and_completions_are_shown` |
 //! | a structure in hexadecimal is decoded, and what is none refused with what is wrong | `structures_are_decoded` |
 //! | sections are chosen, unknown ones refused with the names that there are; a bad option gets one line | `bad_options_get_one_line` |
 //! | help names every section and every command that is executed | `help_teaches` |
 
+use connectx_ddp::adapter;
 use connectx_ddp::demo::{Config, Moment, Tap, run_watched};
 use connectx_ddp::inspect::{COMMANDS, Client, Desk, Dump, SectionName, Server, take};
 use connectx_ddp::observe::Direction;
 use connectx_ddp::platform::virtual_nic::VirtualPlatform;
 use connectx_ddp::session::Session;
 use cxddp_regdump::{diff, json, text};
+use cxddp_trace::{EntryKind, Sink};
 use cxddp_vnic::{Function, Hub, HubConfig, Uplink, report};
+use hw_regs::cqe::Cqe64;
+use hw_regs::layout::{Access, Layout};
+use hw_regs::wqe::WqeDataSeg;
 use serde_json::Value;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -115,7 +122,7 @@ fn a_function_in_another_process_is_shown() {
     assert_eq!(field(&dump, "vport", "state", "state"), 1);
     let text = succeeded(&second);
     assert!(text.contains("MSI-X (capability 0x11 at 0x9c)") && text.contains("64 vectors"), "{text}");
-    assert_eq!(report::dma_violations(&mut hub), 0, "{}", report::text(&mut hub));
+    assert_eq!(report::dma_violations(&mut hub), 0, "{}", report::Report::of(&mut hub).text());
     let function = hub.functions().next().expect("one");
     assert_eq!(function.nic.counters().misuse.clone(), Default::default(), "what a driver never should");
     assert!(function.nic.inventory().is_empty(), "{}", function.nic.inventory());
@@ -343,22 +350,23 @@ fn recorded(test: &str) -> Option<PathBuf> {
 fn a_real_cards_commands_are_decoded() {
     let Some(trace) = recorded("a_real_cards_commands_are_decoded") else { return };
     let trace = trace.to_str().expect("UTF-8");
-    let all = regdump(&["decode", "--trace", trace]);
+    let all = regdump(&["trace", "show", trace]);
     let all = succeeded(&all);
     for line in [
         "QUERY_HCA_CAP GENERAL, current",
         "QUERY_HCA_CAP FLOW_TABLE, current",
         "ACCESS_REG write HOST_ENDIANNESS (0x7004)",
-        "CREATE_EQ",
+        "CREATE_EQ for commands",
+        "QUERY_PAGES BOOT_PAGES",
         "    set: end_pad cc_query_allowed",
         "    max_wqe_sz_sq             0x400  1024",
-        "    the record has 16 of its 64 bytes",
+        "    the trace has 16 of its 32 bytes",
         // What a ConnectX-4 has and the tables have no name for.
         "    unknown @0x40.18:17 @0x44.22",
     ] {
         assert!(all.lines().any(|other| other.starts_with(line)), "no {line:?}");
     }
-    let commands = object(succeeded(&regdump(&["decode", "--trace", trace, "--json"])));
+    let commands = object(succeeded(&regdump(&["trace", "show", trace, "--json"])));
     let commands = commands.as_array().expect("an array");
     assert_eq!(commands.len(), 42);
     for command in commands {
@@ -366,7 +374,7 @@ fn a_real_cards_commands_are_decoded() {
         assert!(!name.contains("0x") || name.contains("op_mod") || name.contains("HOST_ENDIANNESS"), "{name}");
         assert_eq!(command["output"]["parts"][0]["fields"]["status"], 0, "{name}");
     }
-    let groups = regdump(&["decode", "--trace", trace, "--command", "QUERY_HCA_CAP"]);
+    let groups = regdump(&["trace", "show", trace, "--command", "QUERY_HCA_CAP"]);
     let groups: std::collections::BTreeSet<_> =
         succeeded(&groups).lines().filter_map(|line| line.strip_prefix("QUERY_HCA_CAP ")).collect();
     assert!(groups.len() >= 10 && groups.contains("ATOMIC, current"), "{groups:?}");
@@ -378,6 +386,92 @@ fn a_real_cards_commands_are_decoded() {
         (checksum("QUERY_HCA_CAP GENERAL, maximum"), checksum("QUERY_HCA_CAP GENERAL, current")),
         (&3.into(), &0.into())
     );
+}
+
+/// A trace of `cxddp probe` on the virtual ConnectX, with what a configuration changes.
+fn probed(config: adapter::Config) -> Temporary {
+    let file = Temporary::new("trace");
+    let trace = Some(Sink::create(&file.0, 1 << 30).expect("a file"));
+    let platform = Arc::new(VirtualPlatform::new("nic", virtual_nic::Config::default()));
+    let adapter = adapter::Adapter::bring_up(platform, adapter::Config { trace, ..config }).expect("it comes up");
+    let deadline = adapter.command_deadline();
+    assert!(adapter.teardown(deadline).is_clean());
+    file
+}
+
+#[test]
+fn traces_are_compared_by_field() {
+    let (one, same, other) = (
+        probed(adapter::Config::default()),
+        probed(adapter::Config::default()),
+        probed(adapter::Config { mtu: 4000, command_events: false, ..adapter::Config::default() }),
+    );
+    let compared = regdump(&["trace", "diff", one.name(), same.name()]);
+    assert!(
+        succeeded(&compared).ends_with("0 (~) in both in another order, 0 (-) only in A, 0 (+) only in B\n"),
+        "{compared:?}"
+    );
+    let compared = regdump(&["trace", "diff", one.name(), other.name()]);
+    assert_eq!(compared.status.code(), Some(1));
+    for line in [
+        "- CREATE_EQ for commands (only in A ",
+        "    input  admin_mtu: 0x5f2  1522 -> 0xfb6  4022",
+        "    input  nic_vport_context.mtu: 0x5f2  1522 -> 0xfb6  4022",
+        "  ENABLE_HCA (A 0, line ",
+    ] {
+        assert!(out(&compared).lines().any(|other| other.starts_with(line)), "no {line:?} in {}", out(&compared));
+    }
+    let compared = regdump(&["trace", "diff", one.name(), other.name(), "--command", "PMTU", "--json"]);
+    let found = object(out(&compared));
+    assert_eq!(found["summary"]["differ"], 1, "{found}");
+    let command = &found["commands"][1];
+    assert_eq!((&command["command"], &command["a"]["number"]), (&"ACCESS_REG write PMTU (0x5003)".into(), &1.into()));
+    let field = &command["differences"][0];
+    assert_eq!(
+        (&field["side"], &field["field"], &field["a"], &field["b"]),
+        (&"input".into(), &"admin_mtu".into(), &1522.into(), &4022.into())
+    );
+    let firsts = regdump(&["trace", "diff", one.name(), other.name(), "--first", "5"]);
+    assert!(succeeded(&firsts).contains("5 in both (5 the same)"), "{firsts:?}");
+
+    // What is wrong is said with the file, and the line.
+    let text = std::fs::read_to_string(&one.0).expect("a file");
+    let bad = Temporary::new("bad");
+    std::fs::write(&bad.0, text.replacen("000: 07", "000: 0z", 1)).expect("a file");
+    refused(&["trace", "diff", one.name(), bad.name()], &[bad.name(), "line 4: expected four words"]);
+    std::fs::write(&bad.0, format!("{text}{}", text.replace("nic: ", "cin: "))).expect("a file");
+    refused(&["trace", "diff", one.name(), bad.name()], &[bad.name(), "2 functions", "--function: nic, cin"]);
+    refused(&["trace", "show", one.name(), "--function", "x"], &[one.name(), "no function \"x\"; it has nic"]);
+    let chosen = regdump(&["trace", "diff", bad.name(), bad.name(), "--function", "nic", "--function-b", "cin"]);
+    succeeded(&chosen);
+}
+
+#[test]
+fn work_requests_and_completions_are_shown() {
+    let file = Temporary::new("trace");
+    let config = virtual_nic::Config::default();
+    let sink = Sink::create(&file.0, 1 << 30).expect("a file");
+    let mut nic = virtual_nic::VirtualNic::new(config);
+    nic.trace(virtual_nic::Tracing {
+        sink: sink.clone(),
+        function: "pf".into(),
+        commands: true,
+        wqes: true,
+        cqes: true,
+    });
+    let cqe = Cqe64::zeroed().with(Cqe64::OP_OWN_OPCODE, 2).with(Cqe64::BYTE_CNT, 77);
+    let wqe = WqeDataSeg::zeroed().with(WqeDataSeg::BYTE_COUNT_LENGTH, 1460);
+    sink.entry(Duration::ZERO, "pf", EntryKind::ReceiveWqe, 0x12, 9, wqe.bytes());
+    sink.entry(Duration::ZERO, "pf", EntryKind::Cqe, 0x400, 5, cqe.bytes());
+    sink.finish().expect("it is written");
+    let shown = regdump(&["trace", "show", file.name()]);
+    let shown = succeeded(&shown);
+    for line in ["WQE of RQ 0x12", "   9, segment 0", "CQE of CQ 0x400", "   5: RESP_SEND"] {
+        assert!(shown.lines().any(|other| other == line), "no {line:?} in {shown}");
+    }
+    assert!(shown.contains("1460") && shown.contains("77"), "{shown}");
+    let all = object(succeeded(&regdump(&["trace", "show", file.name(), "--json"])));
+    assert_eq!((&all[1]["entry"], &all[1]["index"]), (&"CQE of CQ 0x400".into(), &5.into()));
 }
 
 #[test]
@@ -394,9 +488,9 @@ fn structures_are_decoded() {
     for (arguments, words) in [
         (&["decode", "--layout", "pmtu_reg", file.name()][..], &["\"3\"", "even number of hexadecimal digits"][..]),
         (&["decode", "--layout", "nothing", file.name()], &["\"nothing\"", "decode --list"]),
-        (&["decode", "--trace", file.name()], &["there is no command in it", "dump command"]),
-        (&["decode"], &["--trace", "--layout", "--list"]),
-        (&["decode", "--trace", "/nonexistent"], &["/nonexistent"]),
+        (&["trace", "show", file.name()], &[file.name(), "there is no command in it", "dump command"]),
+        (&["decode"], &["--layout", "--list"]),
+        (&["trace", "show", "/nonexistent"], &["/nonexistent"]),
         (&["diff", file.name(), file.name()], &["it is no dump"]),
         (&["--load", file.name()], &["it is no dump"]),
     ] {

@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// Nobody listens there.
-    #[error("cannot connect to {path}: {error}; start the server first")]
+    #[error("cannot connect to {path}: {error}")]
     Connect {
         /// Where.
         path: String,
@@ -34,7 +34,7 @@ pub enum ClientError {
     #[error(transparent)]
     Version(#[from] VersionError),
     /// The server refused.
-    #[error("{command}: refused with error {errno} ({text})", text = std::io::Error::from_raw_os_error(*errno as i32))]
+    #[error("{command} was refused: {text}", text = std::io::Error::from_raw_os_error(*errno as i32))]
     Refused {
         /// The call.
         command: Command,

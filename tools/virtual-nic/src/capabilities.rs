@@ -4,6 +4,7 @@
 //! Each group has two images of 4096 bytes: the maximum, and what is in force. SET_HCA_CAP changes the second within the
 //! bounds of the first.
 
+use crate::config::Switches;
 use firmware_iface::caps::groups::PerProtocolNetworkingOffloadCaps as EthernetCaps;
 use firmware_iface::caps::groups::{FlowTableFieldsSupported, FlowTableNicCap, FlowTablePropLayout, NvmeotcpCap};
 use firmware_iface::caps::{CapGroup, CmdHcaCap, NVMEOTCP_GROUP, TAG_BUFFER_TABLE_OBJECT};
@@ -75,6 +76,23 @@ impl Capabilities {
             .with(NvmeotcpCap::LOG_MAX_NVMEOTCP_TAG_BUFFER_SIZE, 10);
         caps.put(&offload, &offload);
         caps
+    }
+
+    /// Offers what switches turn on.
+    pub(crate) fn offer(mut self, switches: &Switches) -> Capabilities {
+        if switches.striding_rq {
+            self.edit(|general: &mut CmdHcaCap| {
+                let bits = [CmdHcaCap::STRIDING_RQ, CmdHcaCap::UMR_PTR_RLKY, CmdHcaCap::EXT_STRIDE_NUM_RANGE];
+                bits.into_iter().for_each(|bit| general.set(bit, 1));
+            });
+        }
+        if switches.cqe_compression {
+            self.edit(|general: &mut CmdHcaCap| {
+                general.set(CmdHcaCap::CQE_COMPRESSION, 1);
+                general.set(CmdHcaCap::MINI_CQE_RESP_STRIDE_INDEX, 1);
+            });
+        }
+        self
     }
 
     fn put<T: Group>(&mut self, maximum: &T, current: &T) {
@@ -211,6 +229,8 @@ fn general() -> CmdHcaCap {
         .with(CmdHcaCap::SW_OWNER_ID, 1)
         .with(CmdHcaCap::VPORT_COUNTERS, 1)
         .with(CmdHcaCap::CQE_128_ALWAYS, 1)
+        .with(CmdHcaCap::UMEM_UID_0, 1)
+        .with(CmdHcaCap::LOG_MAX_UMEM, 16)
         .with(CmdHcaCap::NVMEOTCP, 1)
         .with_wide(CmdHcaCap::GENERAL_OBJ_TYPES, 1 << TAG_BUFFER_TABLE_OBJECT)
 }

@@ -27,9 +27,9 @@ pub(crate) const LOG_STRIDE: u32 = 6;
 /// `type` of an entry that travels over PCIe.
 const TYPE_PCIE: u32 = 7;
 /// Bytes of input and output that lie in the entry itself.
-const INLINE: usize = 16;
+pub(crate) const INLINE: usize = 16;
 /// Bytes of payload in a mailbox.
-const BLOCK: usize = 512;
+pub(crate) const BLOCK: usize = 512;
 /// Longest input and output: an answer with more pages than a command could carry does not exist.
 const MAX_LEN: usize = 1 << 20;
 /// Offset of a mailbox's control part, and of its signatures.
@@ -148,6 +148,7 @@ impl CommandQueue {
         }
         self.busy |= 1 << slot;
         self.accepted += 1;
+        host.trace_input(slot, &entry, MAX_LEN);
         let mut output = Vec::new();
         let input = read_input(host, &entry).and_then(|input| {
             output = output_blocks(host, &entry)?;
@@ -205,9 +206,10 @@ impl CommandQueue {
             entry.set(CommandEntry::SIG, u32::from(signature));
         }
         // Token to ownership; everything before is visible with the last byte.
-        let at = self.base + (u64::from(slot) << LOG_STRIDE) + 60;
-        let done = host.dma.publish(at, &entry.bytes()[60..]);
+        let at = self.base + (u64::from(slot) << LOG_STRIDE);
+        let done = host.dma.publish(at + 60, &entry.bytes()[60..]);
         host.checked(done)?;
+        host.trace_output(at, MAX_LEN);
         announce.then_some(slot)
     }
 }

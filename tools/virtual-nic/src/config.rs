@@ -46,6 +46,16 @@ pub struct Config {
     pub switches: Switches,
 }
 
+/// Device ids of virtual functions (`mlx5-numbers.md`): drivers tell by nothing else.
+const VIRTUAL_FUNCTIONS: [u16; 8] = [0x1012, 0x1014, 0x1016, 0x1018, 0x101a, 0x101c, 0x101e, 0xa2d3];
+
+impl Config {
+    /// True if it is no virtual function.
+    pub fn is_physical(&self) -> bool {
+        !VIRTUAL_FUNCTIONS.contains(&self.device_id)
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Config {
@@ -102,6 +112,9 @@ pub struct Switches {
     /// Firmware writes to each page it is given, and refuses one that it cannot reach. Off for the replay of a trace
     /// whose pages exist nowhere.
     pub touch_pages: bool,
+    /// Firmware takes a page at address 0, as rdma-core's VFIO driver gives it one. Off: refused, as Linux says of firmware
+    /// (`mlx5-bringup.md` §1).
+    pub take_page_zero: bool,
     /// An arm doorbell of a CQ is ignored if its sequence number is that of an arm which already led to an event
     /// (`mlx5-bringup.md` §8.1). Off: every arm counts.
     pub strict_arm_sequence: bool,
@@ -110,6 +123,11 @@ pub struct Switches {
     /// Answers carry valid signatures, as with `cmdif_checksum`. Off: the signature bytes stay as the host sent them,
     /// which is what recorded traffic of a ConnectX-4 shows.
     pub sign_answers: bool,
+    /// The function offers receive queues whose work requests hold many packets (striding RQs), as a ConnectX does. Off: a
+    /// driver uses cyclic queues.
+    pub striding_rq: bool,
+    /// The function offers compressed receive completions, as a ConnectX does.
+    pub cqe_compression: bool,
     /// Which run of a packet the offload places when several could be.
     pub which_run: WhichRun,
     /// What the offload does when packets are missing, headers odd or tags unusable.
@@ -120,9 +138,12 @@ impl Default for Switches {
     fn default() -> Self {
         Switches {
             touch_pages: true,
+            take_page_zero: false,
             strict_arm_sequence: true,
             queue_address_reads_back: true,
             sign_answers: true,
+            striding_rq: false,
+            cqe_compression: false,
             which_run: WhichRun::default(),
             offload: Behaviour::default(),
         }

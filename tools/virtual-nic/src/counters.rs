@@ -15,6 +15,10 @@ pub struct Counters {
     pub tx_bytes: u64,
     /// Receive completions written.
     pub rx_completions: u64,
+    /// Receive completions that were written as a part of a compressed row.
+    pub rx_compressed: u64,
+    /// Receive completions without a packet, which end a WQE of strides.
+    pub rx_fillers: u64,
     /// Send completions written.
     pub tx_completions: u64,
     /// Error completions written, flushes included.
@@ -29,6 +33,12 @@ pub struct Counters {
     pub resync_requests: u64,
     /// Received frames that reached no receive buffer, by reason.
     pub drops: Drops,
+    /// Reads of registers, each access once.
+    pub register_reads: u64,
+    /// Of these, reads of the health buffer and the health counter.
+    pub health_reads: u64,
+    /// Writes of registers, each access once, doorbells included.
+    pub register_writes: u64,
     /// Send queue doorbells.
     pub sq_doorbells: u64,
     /// CQ arm doorbells.
@@ -47,10 +57,26 @@ pub struct Counters {
     pub events: u64,
     /// Interrupts raised.
     pub interrupts: u64,
+    /// Pages of memory that firmware was lent.
+    pub pages: Pages,
     /// Send work requests executed, by kind.
     pub work_requests: WorkRequests,
     /// What the host did that a driver never should.
     pub misuse: Misuse,
+}
+
+/// Pages that the driver lends firmware, 4 KiB each.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pages {
+    /// Asked for by event, while the function runs.
+    pub asked: u64,
+    /// Offered back by event, while the function runs.
+    pub offered: u64,
+    /// Given, for whatever reason.
+    pub given: u64,
+    /// Taken back by the driver, for whatever reason.
+    pub returned: u64,
 }
 
 /// Received frames that reached no receive buffer.
@@ -155,6 +181,8 @@ impl Counters {
             tx_frames,
             tx_bytes,
             rx_completions,
+            rx_compressed,
+            rx_fillers,
             tx_completions,
             error_completions,
             placed_packets,
@@ -162,6 +190,9 @@ impl Counters {
             digest_ok_packets,
             resync_requests,
             drops,
+            register_reads,
+            health_reads,
+            register_writes,
             sq_doorbells,
             cq_doorbells,
             eq_doorbells,
@@ -171,6 +202,7 @@ impl Counters {
             commands_undelivered,
             events,
             interrupts,
+            pages,
             work_requests,
             misuse,
         } = self;
@@ -186,6 +218,7 @@ impl Counters {
             queue_error,
             tx_link_down,
         } = drops;
+        let Pages { asked, offered, given, returned } = pages;
         let WorkRequests { send, lso, nop, umr, static_params, tag_fill, progress_params } = work_requests;
         let Misuse {
             unknown_register,
@@ -206,6 +239,8 @@ impl Counters {
             ("tx_frames", tx_frames),
             ("tx_bytes", tx_bytes),
             ("rx_completions", rx_completions),
+            ("rx_compressed", rx_compressed),
+            ("rx_fillers", rx_fillers),
             ("tx_completions", tx_completions),
             ("error_completions", error_completions),
             ("placed_packets", placed_packets),
@@ -222,6 +257,9 @@ impl Counters {
             ("drops.queue_not_ready", queue_not_ready),
             ("drops.queue_error", queue_error),
             ("drops.tx_link_down", tx_link_down),
+            ("register_reads", register_reads),
+            ("health_reads", health_reads),
+            ("register_writes", register_writes),
             ("sq_doorbells", sq_doorbells),
             ("cq_doorbells", cq_doorbells),
             ("eq_doorbells", eq_doorbells),
@@ -231,6 +269,10 @@ impl Counters {
             ("commands_undelivered", commands_undelivered),
             ("events", events),
             ("interrupts", interrupts),
+            ("pages.asked", asked),
+            ("pages.offered", offered),
+            ("pages.given", given),
+            ("pages.returned", returned),
             ("work_requests.send", send),
             ("work_requests.lso", lso),
             ("work_requests.nop", nop),

@@ -2,7 +2,9 @@
 
 use crate::counters::Counters;
 use crate::dma::{DmaFault, DmaSpace};
+use crate::effort::Sessions;
 use crate::faults::Faults;
+use crate::trace::Tracing;
 use std::time::Duration;
 
 /// Called with the vector's number when an interrupt fires.
@@ -15,6 +17,8 @@ pub(crate) struct Host {
     pub(crate) interrupt: Option<Interrupt>,
     pub(crate) counters: Counters,
     pub(crate) faults: Faults,
+    pub(crate) sessions: Sessions,
+    pub(crate) tracing: Option<Tracing>,
     /// Simulated time.
     pub(crate) now: Duration,
 }
@@ -29,6 +33,11 @@ impl Host {
         if let Some(interrupt) = &mut self.interrupt {
             interrupt(vector);
         }
+    }
+
+    /// The driver has gone: what comes is another one's.
+    pub(crate) fn end_session(&mut self) {
+        self.sessions.end(&self.counters);
     }
 
     /// Counts a failed access.

@@ -100,6 +100,8 @@ objects! {
     rqts: "RQT(s)",
     /// Transport interface receive objects.
     tirs: "TIR(s)",
+    /// User memory objects.
+    umems: "umem(s)",
     /// NVMe/TCP tag buffer tables.
     tag_buffer_tables: "tag buffer table(s)",
     /// Flow tables.

@@ -25,6 +25,7 @@ mod command_queue;
 pub mod config;
 pub mod counters;
 pub mod dma;
+pub mod effort;
 pub mod faults;
 mod firmware;
 mod host;
@@ -43,7 +44,9 @@ pub mod rss;
 pub mod steering;
 pub mod switches;
 mod table;
+pub mod trace;
 mod transmit;
+mod vendor;
 pub mod wqe;
 
 #[cfg(test)]
@@ -53,9 +56,11 @@ pub use capabilities::Capabilities;
 pub use config::{Config, PageDemand, Switches};
 pub use counters::{Counters, Misuse};
 pub use dma::{DmaError, DmaFault};
+pub use effort::{Effort, Session};
 pub use faults::{CommandFault, Fault, Faults, Role};
 pub use hostile::{Hostile, Written};
 pub use inventory::Inventory;
+pub use trace::Tracing;
 
 use command_queue::{Answer, CommandQueue};
 use firmware::objects::Objects;
@@ -129,6 +134,7 @@ impl VirtualNic {
     /// Function-level reset: all objects, pages and answers under way are forgotten, frames that wait are lost. Memory
     /// stays mapped, the interrupt callback, counters and faults stay.
     pub fn reset(&mut self) {
+        self.host.end_session();
         self.registers = Registers::reset(self.host.now, self.config.boot_time);
         self.commands.reset();
         self.firmware = Firmware::new(&self.config);
@@ -205,6 +211,7 @@ impl VirtualNic {
         self.objects.offload.advance(self.host.now);
         self.host.faults.advance(self.host.now);
         self.occasion();
+        self.end_rows();
         while self.rung.front().is_some_and(|(at, _)| *at <= self.host.now)
             && let Some((_, sqn)) = self.rung.pop_front()
         {
@@ -219,12 +226,18 @@ impl VirtualNic {
     pub fn next_event(&self) -> Option<Duration> {
         let ready = Some(self.registers.ready_at()).filter(|at| *at > self.host.now);
         let rung = self.rung.front().map(|(at, _)| *at);
-        [ready, self.commands.next_due(), rung, self.host.faults.back_at()].into_iter().flatten().min()
+        let rows = self.objects.completions.has_rows().then_some(self.host.now);
+        [ready, self.commands.next_due(), rung, rows, self.host.faults.back_at()].into_iter().flatten().min()
     }
 
     /// What was counted.
     pub fn counters(&self) -> &Counters {
         &self.host.counters
+    }
+
+    /// What each of the last drivers did until its first frames, and in all; the last of them may not have ended.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.host.sessions.list(&self.host.counters)
     }
 
     /// What the offload counted since the function was reset or torn down last.
@@ -263,6 +276,14 @@ impl VirtualNic {
         self.wire.pop_front()
     }
 
+    /// Writes completions that wait to be compressed; a function that is off the bus cannot.
+    fn end_rows(&mut self) {
+        match self.host.faults.is_gone() {
+            true => self.objects.completions.drop_rows(),
+            false => self.objects.completions.end_rows(&mut self.host),
+        }
+    }
+
     /// Reads and executes the command in a slot, and answers it now or later.
     fn run_command(&mut self, slot: u32) {
         let Some(accepted) = self.commands.accept(&mut self.host, slot) else { return };
@@ -274,6 +295,7 @@ impl VirtualNic {
             return;
         }
         self.occasion();
+        self.end_rows();
         let before = self.before(accepted.opcode());
         let events_before = self.command_events();
         let outcome = match (&accepted.input, fault) {

@@ -2,15 +2,19 @@
 //!
 //! ```text
 //!  0x000  header: identity, command, BAR0 (64-bit, prefetchable)
-//!  0x060  PCI Express endpoint with function-level reset ─► 0x09c MSI-X (table and pending bits in BAR0) ─► 0x040 power
+//!  0x060  PCI Express endpoint with function-level reset ─► 0x09c MSI-X (table and pending bits in BAR0)
+//!         ─► 0x0c0 vendor-specific, on a physical function ─► 0x040 power
 //!  0x100  advanced error reporting ─► 0x150 alternative routing-ID interpretation
 //! ```
 //!
-//! There is no vital product data and no vendor-specific capability: drivers do without (§1), and without SR-IOV: virtual
-//! functions here are functions of their own.
+//! There is no vital product data: drivers do without (§1), and without SR-IOV: virtual functions here are functions of
+//! their own.
 
 use crate::config::Config;
+use crate::vendor::{LENGTH as VENDOR_BYTES, Window};
 
+/// PCI vendor id (`mlx5-numbers.md`).
+pub const VENDOR_ID: u16 = 0x15b3;
 /// Bytes of an Express function's configuration space.
 pub const CONFIG_BYTES: usize = 4096;
 /// Where in BAR0 the MSI-X table is, and the pending bits.
@@ -23,6 +27,7 @@ const BAR0: usize = 0x10;
 const POWER: usize = 0x40;
 const EXPRESS: usize = 0x60;
 const MSIX: usize = 0x9c;
+const VENDOR: usize = 0xc0;
 const ERRORS: usize = 0x100;
 const ROUTING: usize = 0x150;
 
@@ -48,6 +53,8 @@ pub struct ConfigSpace {
     /// Bits that a write changes.
     writable: Box<[u8; CONFIG_BYTES]>,
     initial: Box<[u8; CONFIG_BYTES]>,
+    /// What is behind the vendor-specific capability, where there is one.
+    vendor: Option<Window>,
 }
 
 struct Build {
@@ -70,7 +77,7 @@ impl ConfigSpace {
     /// That of a function of this configuration, after power-on.
     pub fn new(config: &Config) -> ConfigSpace {
         let mut b = Build { bytes: [0; CONFIG_BYTES], writable: [0; CONFIG_BYTES] };
-        b.set16(0x00, 0x15b3, 0);
+        b.set16(0x00, VENDOR_ID, 0);
         b.set16(0x02, config.device_id, 0);
         // Memory, bus master, parity, SERR, INTx disable.
         b.set16(COMMAND, 0, 0x0546);
@@ -84,7 +91,7 @@ impl ConfigSpace {
         b.set32(BAR0, 0xc, !(size.min(1 << 32).wrapping_sub(1) as u32) & !0xf);
         b.set32(BAR0 + 4, 0, !(size.wrapping_sub(1) >> 32) as u32);
         // Which board it is says the PSID.
-        b.set16(0x2c, 0x15b3, 0);
+        b.set16(0x2c, VENDOR_ID, 0);
         b.set16(0x2e, config.device_id, 0);
         b.bytes[0x34] = EXPRESS as u8;
         b.set16(0x3c, 0x00ff, 0x00ff);
@@ -106,10 +113,15 @@ impl ConfigSpace {
         b.set16(EXPRESS + 0x30, 5, 0x000f);
 
         let vectors = config.vectors.clamp(1, 2048);
-        b.set16(MSIX, 0x11 | (POWER as u16) << 8, 0);
+        let physical = config.is_physical();
+        b.set16(MSIX, 0x11 | (if physical { VENDOR } else { POWER } as u16) << 8, 0);
         b.set16(MSIX + 2, vectors - 1, 0xc000);
         b.set32(MSIX + 4, MSIX_TABLE, 0);
         b.set32(MSIX + 8, MSIX_PENDING, 0);
+
+        if physical {
+            b.set32(VENDOR, (VENDOR_BYTES as u32) << 16 | (POWER as u32) << 8 | 0x09, 0);
+        }
 
         // Version 3; state 0, no soft reset.
         b.set32(POWER, 0x0003_0001, 0);
@@ -123,18 +135,31 @@ impl ConfigSpace {
         b.set32(ROUTING, 0x0001_000e, 0);
 
         let bytes = Box::new(b.bytes);
-        ConfigSpace { initial: bytes.clone(), bytes, writable: Box::new(b.writable) }
+        let vendor = physical.then(Window::default);
+        ConfigSpace { initial: bytes.clone(), bytes, writable: Box::new(b.writable), vendor }
     }
 
     /// Copies bytes out; all ones beyond the end.
     pub fn read(&self, offset: usize, out: &mut [u8]) {
         for (n, byte) in out.iter_mut().enumerate() {
-            *byte = self.bytes.get(offset.saturating_add(n)).copied().unwrap_or(0xff);
+            let at = offset.saturating_add(n);
+            let register = at.checked_sub(VENDOR).and_then(|at| self.vendor.as_ref()?.read(at & !3));
+            *byte = match register {
+                Some(value) => value.to_le_bytes()[at & 3],
+                None => self.bytes.get(at).copied().unwrap_or(0xff),
+            };
         }
     }
 
     /// Writes bytes: only bits that can be written change. What lies beyond the end is ignored.
     pub fn write(&mut self, offset: usize, data: &[u8]) -> Effect {
+        // Registers of the window are written whole.
+        if let (Some(vendor), Some(at), Ok(word)) =
+            (&mut self.vendor, offset.checked_sub(VENDOR), <[u8; 4]>::try_from(data))
+            && at.is_multiple_of(4)
+        {
+            vendor.write(at, u32::from_le_bytes(word));
+        }
         for (n, byte) in data.iter().enumerate() {
             let at = offset.saturating_add(n);
             if let (Some(old), Some(mask)) = (self.bytes.get_mut(at), self.writable.get(at)) {
@@ -154,6 +179,7 @@ impl ConfigSpace {
     /// After a function-level reset. (Software restores what it had set.)
     pub fn reset(&mut self) {
         self.bytes.copy_from_slice(&self.initial[..]);
+        self.vendor = self.vendor.as_ref().map(|_| Window::default());
     }
 
     fn command(&self) -> u16 {
@@ -176,6 +202,7 @@ mod tests {
     //! | property | test |
     //! |---|---|
     //! | the chains of capabilities are those that drivers need, and end | `capabilities_are_found` |
+    //! | the vendor-specific capability leads to its registers, and a reset clears them | `the_window_is_reached` |
     //! | sizing BAR0 gives its size and kind | `the_bar_has_its_size` |
     //! | only what can be written changes, and a reset undoes it | `identity_cannot_be_written` |
     //! | a function-level reset is asked for by one bit, which reads zero, whatever the width of the write | `one_bit_asks_for_a_reset` |
@@ -199,7 +226,9 @@ mod tests {
             at = (head >> 8 & 0xff) as usize;
             assert!(ids.len() < 16);
         }
-        assert_eq!(ids, [0x10, 0x11, 0x01], "Express, MSI-X, power");
+        assert_eq!(ids, [0x10, 0x11, 0x09, 0x01], "Express, MSI-X, vendor-specific, power");
+        let virtual_function = ConfigSpace::new(&Config { device_id: 0x101e, ..Config::default() });
+        assert_eq!(word(&virtual_function, MSIX) >> 8 & 0xff, POWER as u32);
         assert_eq!(word(&space, MSIX) >> 16 & 0x7ff, 63, "64 vectors");
         assert_eq!((word(&space, MSIX + 4), word(&space, MSIX + 8)), (0x2000, 0x3000));
         assert_ne!(word(&space, EXPRESS + 4) & 1 << 28, 0, "function-level reset");
@@ -211,6 +240,21 @@ mod tests {
             assert!(ids.len() < 16);
         }
         assert_eq!(ids, [0x1, 0xe]);
+    }
+
+    #[test]
+    fn the_window_is_reached() {
+        let mut space = ConfigSpace::new(&Config::default());
+        assert_eq!(word(&space, VENDOR), 0x0018_4009);
+        space.write(VENDOR + 4, &0xa_u32.to_le_bytes());
+        assert_eq!(word(&space, VENDOR + 4), 0x2000_000a);
+        space.write(VENDOR + 0xc, &0x1234_u32.to_le_bytes());
+        assert_eq!(word(&space, VENDOR + 0xc), 0x1234);
+        space.reset();
+        assert_eq!((word(&space, VENDOR + 4), word(&space, VENDOR + 0xc)), (0, 0));
+        let mut none = ConfigSpace::new(&Config { device_id: 0x101e, ..Config::default() });
+        none.write(VENDOR + 4, &0xa_u32.to_le_bytes());
+        assert_eq!(word(&none, VENDOR + 4), 0);
     }
 
     #[test]

@@ -10,17 +10,18 @@
 //! A packet that finds no receive buffer is dropped before the offload sees it: to the context it is lost, as on the wire.
 
 use crate::VirtualNic;
-use crate::dma::DmaSpace;
 use crate::firmware::device::TERMINATE_MKEY;
 use crate::host::Host;
 use crate::mkey::Mkeys;
 use crate::offload::behaviour::{FirstHalf, VlanHlen};
 use crate::offload::{Behaviour, Outcome};
 use crate::packet::{ETHERTYPE_CVLAN, Packet};
-use crate::queue::cq::{CQE, Completion};
+use crate::queue::cq::{CQE, Completion, Completions};
 use crate::queue::rq::{Rq, Target};
+use crate::queue::strides::Run;
 use crate::queue::{State, WorkError};
 use crate::steering::Delivery;
+use cxddp_trace::EntryKind;
 use hw_regs::cqe::{Cqe64, CqeOpcode, OffloadCqe};
 use hw_regs::layout::{Access, Layout};
 use hw_regs::wqe::WqeDataSeg;
@@ -139,34 +140,50 @@ impl VirtualNic {
             counters.drops.queue_not_ready += 1;
             return;
         }
-        if posted(rq, &mut self.host) == 0 {
-            self.host.counters.drops.out_of_buffer += 1;
-            if let Some(set) = objects.q_counters.get_mut(rq.counter_set) {
-                set.out_of_buffer = set.out_of_buffer.wrapping_add(1);
+        // Only a customer tag that is the outermost is cut out.
+        let strip = rq.strip_vlan && packet.vlan.is_some() && packet.frame[12..14] == ETHERTYPE_CVLAN.to_be_bytes();
+        let len = packet.frame.len() - if strip { VLAN_TAG } else { 0 };
+        let room = match find_room(rq, len, &mut objects.completions, &mut self.host) {
+            Ok(Some(room)) => room,
+            Ok(None) => {
+                self.host.counters.drops.out_of_buffer += 1;
+                if let Some(set) = objects.q_counters.get_mut(rq.counter_set) {
+                    set.out_of_buffer = set.out_of_buffer.wrapping_add(1);
+                }
+                return;
             }
-            return;
-        }
+            Err(error) => {
+                self.host.counters.drops.queue_error += 1;
+                let index = rq.end_wqe();
+                self.fail_rq(rqn, index, error);
+                return;
+            }
+        };
         let wide = objects.completions.cqs.get(rq.cqn).is_some_and(|cq| cq.stride == 2 * CQE);
         let outcome = match offload && wide {
             true => Some(objects.offload.receive(delivery.tirn, packet, &objects.mkeys, &self.host.dma)),
             false => None,
         };
-        // Only a customer tag that is the outermost is cut out.
-        let strip = rq.strip_vlan && packet.vlan.is_some() && packet.frame[12..14] == ETHERTYPE_CVLAN.to_be_bytes();
         let hole = outcome.and_then(|outcome| outcome.placed).map(|run| (run.hole as usize, run.len as usize));
         let stored = Stored::new(packet.frame, strip, hole);
-        let index = rq.head as u16;
-        let written = scatter(rq, &stored, &objects.mkeys, &self.host.dma);
-        rq.head = rq.head.wrapping_add(1);
+        let written = scatter(rq, rqn, &room, &stored, &objects.mkeys, &self.host);
+        if rq.strides.is_none_or(|strides| strides.is_done()) {
+            rq.head = rq.head.wrapping_add(1);
+        }
         let cqn = rq.cqn;
         let unusable =
             outcome.and_then(|outcome| outcome.error).map_or(Ok(()), |reason| Err(WorkError::of(reason.syndrome())));
         if let Err(error) = written.and(unusable) {
             self.host.counters.drops.queue_error += 1;
-            self.fail_rq(rqn, index, error);
+            // What is left of its strides is of no use.
+            if rq.strides.is_some_and(|strides| !strides.is_done()) {
+                rq.end_wqe();
+            }
+            self.fail_rq(rqn, room.wqe, error);
             return;
         }
-        let cqe = Cqe64::zeroed()
+        let cqe = room
+            .cqe(stored.len)
             .with(Cqe64::RSS_HASH_RESULT, hash.value)
             .with(Cqe64::RSS_HASH_TYPE, u32::from(hash.kind))
             .with(Cqe64::CHECK_SUM, u32::from(packet.sum))
@@ -174,19 +191,17 @@ impl VirtualNic {
             .with(Cqe64::L4_L3_HDR_TYPE, u32::from(packet.header_type(strip)))
             .with(Cqe64::VLAN_INFO, packet.vlan.filter(|_| strip).map_or(0, |vlan| u32::from(vlan.tci)))
             .with(Cqe64::USER_INDEX, rq.user_index)
-            .with(Cqe64::BYTE_CNT, stored.len as u32)
             .with(Cqe64::TIMESTAMP_H, (self.host.timestamp() >> 32) as u32)
             .with(Cqe64::TIMESTAMP_L, self.host.timestamp() as u32)
-            .with(Cqe64::SOP_DROP_QPN_QPN_OR_FLOW_TAG, delivery.flow_tag)
-            .with(Cqe64::WQE_COUNTER, u32::from(index))
-            .with(Cqe64::OP_OWN_OPCODE, u32::from(CqeOpcode::RESP_SEND.0));
+            .with(Cqe64::SOP_DROP_QPN_QPN_OR_FLOW_TAG, delivery.flow_tag);
         let mut completion = Completion::new(&cqe.0);
         if let Some(outcome) = outcome {
             let cut = if strip { VLAN_TAG } else { 0 };
             describe(&mut completion, &outcome, cut, &self.config.switches.offload, &mut self.host);
         }
+        self.host.sessions.received(&self.host.counters);
         self.host.counters.rx_completions += 1;
-        self.objects.completions.complete(&mut self.host, cqn, completion);
+        self.objects.completions.complete_receive(&mut self.host, cqn, completion, room.run.is_some());
     }
 
     /// The oldest posted WQE of a queue fails. False if none is posted.
@@ -195,8 +210,7 @@ impl VirtualNic {
         if posted(rq, &mut self.host) == 0 {
             return false;
         }
-        let index = rq.head as u16;
-        rq.head = rq.head.wrapping_add(1);
+        let index = rq.end_wqe();
         self.fail_rq(rqn, index, WorkError::INJECTED);
         true
     }
@@ -207,7 +221,7 @@ impl VirtualNic {
         rq.state = State::Error;
         let cqn = rq.cqn;
         self.host.counters.error_completions += 1;
-        let completion = error.completion(CqeOpcode::RESP_ERR, rqn, 0, index);
+        let completion = rq.failed(rqn, index, error);
         self.objects.completions.complete(&mut self.host, cqn, completion);
         self.flush_rq(rqn);
     }
@@ -221,10 +235,9 @@ impl VirtualNic {
         let (cqn, waiting) = (rq.cqn, posted(rq, &mut self.host));
         for _ in 0..waiting {
             let Some(rq) = self.objects.rqs.get_mut(rqn) else { return };
-            let index = rq.head as u16;
-            rq.head = rq.head.wrapping_add(1);
+            let index = rq.end_wqe();
             self.host.counters.error_completions += 1;
-            let completion = WorkError::FLUSHED.completion(CqeOpcode::RESP_ERR, rqn, 0, index);
+            let completion = rq.failed(rqn, index, WorkError::FLUSHED);
             self.objects.completions.complete(&mut self.host, cqn, completion);
         }
     }
@@ -243,15 +256,80 @@ fn posted(rq: &Rq, host: &mut Host) -> u32 {
     posted
 }
 
-/// Writes a frame to the buffers of the WQE at the head of the queue.
-fn scatter(rq: &Rq, stored: &Stored<'_>, mkeys: &Mkeys, dma: &DmaSpace) -> Result<(), WorkError> {
+/// Where a frame goes.
+struct Room {
+    /// Place of the WQE in the ring.
+    wqe: u16,
+    /// Bytes in front of the WQE's data segments.
+    head: usize,
+    /// Bytes of the WQE's buffer before the frame.
+    skip: usize,
+    /// The strides that it takes, where there are any.
+    run: Option<Run>,
+}
+
+impl Room {
+    /// What a completion says of the place, and of `len` bytes in it.
+    fn cqe(&self, len: usize) -> Cqe64 {
+        let cqe = Cqe64::zeroed().with(Cqe64::OP_OWN_OPCODE, u32::from(CqeOpcode::RESP_SEND.0));
+        match self.run {
+            None => cqe.with(Cqe64::BYTE_CNT, len as u32).with(Cqe64::WQE_COUNTER, u32::from(self.wqe)),
+            Some(run) => cqe
+                .with(Cqe64::WQE_ID, u32::from(self.wqe))
+                .with(Cqe64::WQE_COUNTER, run.first)
+                .with(Cqe64::BYTE_CNT_MPWRQ_CONSUMED_STRIDES, run.count)
+                .with(Cqe64::BYTE_CNT_MPWRQ_BYTE_CNT, len as u32),
+        }
+    }
+}
+
+/// Finds room for a frame of `len` bytes in what is posted. A WQE without enough of it is completed by a filler.
+fn find_room(
+    rq: &mut Rq,
+    len: usize,
+    completions: &mut Completions,
+    host: &mut Host,
+) -> Result<Option<Room>, WorkError> {
+    // Room that a filler ends is followed by a whole WQE, which takes every frame.
+    for _ in 0..2 {
+        if posted(rq, host) == 0 {
+            return Ok(None);
+        }
+        let Some(strides) = &mut rq.strides else {
+            return Ok(Some(Room { wqe: rq.head as u16, head: 0, skip: 0, run: None }));
+        };
+        strides.follow(&rq.ring, rq.log_size, rq.log_stride, &host.dma)?;
+        let head = strides.head();
+        match strides.take(len) {
+            Ok(run) => {
+                let skip = strides.offset(run.first);
+                return Ok(Some(Room { wqe: run.wqe, head, skip, run: Some(run) }));
+            }
+            Err(run) => {
+                rq.head = rq.head.wrapping_add(1);
+                let filler = Room { wqe: run.wqe, head, skip: 0, run: Some(run) };
+                let cqe = filler.cqe(0).with(Cqe64::BYTE_CNT_MPWRQ_FILLER, 1).with(Cqe64::USER_INDEX, rq.user_index);
+                host.counters.rx_fillers += 1;
+                completions.complete(host, rq.cqn, Completion::new(&cqe.0));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Writes a frame to its place in the buffers of a WQE.
+fn scatter(rq: &Rq, rqn: u32, room: &Room, stored: &Stored<'_>, mkeys: &Mkeys, host: &Host) -> Result<(), WorkError> {
+    let dma = &host.dma;
     let stride = 1usize << rq.log_stride;
     let mut wqe = [0; MAX_WQE];
     let wqe = &mut wqe[..stride.min(MAX_WQE)];
-    let at = rq.ring.iova(u64::from(rq.head) << rq.log_stride);
+    let at = rq.ring.iova(u64::from(room.wqe) << rq.log_stride);
     dma.read(at, wqe).map_err(|_| WorkError::UNREADABLE)?;
-    let mut filled = 0;
-    for segment in wqe.chunks_exact(WqeDataSeg::SIZE) {
+    if room.run.is_none_or(|run| run.first == 0) {
+        host.trace_wqe(EntryKind::ReceiveWqe, rqn, u32::from(room.wqe), wqe);
+    }
+    let (mut filled, mut skip) = (0, room.skip);
+    for segment in wqe[room.head..].chunks_exact(WqeDataSeg::SIZE) {
         if filled == stored.len {
             break;
         }
@@ -262,8 +340,10 @@ fn scatter(rq: &Rq, stored: &Stored<'_>, mkeys: &Mkeys, dma: &DmaSpace) -> Resul
         if key == TERMINATE_MKEY {
             break;
         }
-        let address = segment.get_wide(WqeDataSeg::ADDR);
-        let end = filled.saturating_add(len).min(stored.len);
+        let inner = skip.min(len);
+        skip -= inner;
+        let address = segment.get_wide(WqeDataSeg::ADDR).wrapping_add(inner as u64);
+        let end = filled.saturating_add(len - inner).min(stored.len);
         stored.within(filled, end, |offset, bytes| {
             let address = address.wrapping_add(offset as u64);
             if rq.reserved_key && key == crate::firmware::objects::RESERVED_LKEY {

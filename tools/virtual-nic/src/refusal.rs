@@ -20,7 +20,6 @@ refusals! {
     LIST_CUT_SHORT = 0x0102, BAD_INP_LEN_ERR, "The input ends before its list of addresses or numbers does.";
     OP_MOD = 0x0103, BAD_PARAM_ERR, "The opcode has no such op_mod.";
     OTHER_FUNCTION = 0x0104, BAD_PARAM_ERR, "The command is about another function than the one it came through.";
-    UMEM = 0x0105, BAD_PARAM_ERR, "User memory objects (umem) are not supported.";
 
     // The function and its pages.
     NOT_ENABLED = 0x0201, BAD_SYS_STATE_ERR, "ENABLE_HCA comes first.";
@@ -65,15 +64,16 @@ refusals! {
     CQ_IN_USE = 0x0319, BAD_RES_STATE_ERR, "A work queue still completes to this completion queue.";
     CQ_NONE_LEFT = 0x031a, NO_RES_ERR, "Every completion queue is in use.";
     CQE_SIZE = 0x031b, BAD_PARAM_ERR, "cqe_sz is neither 0 (64 bytes) nor, with cqe_128_always, 2 (64 in 128 bytes).";
-    CQE_COMPRESSION = 0x031c, BAD_PARAM_ERR, "CQE compression is not supported.";
+    CQE_COMPRESSION = 0x031c, BAD_PARAM_ERR, "The function does not compress CQEs in this way.";
     CQ_MODIFY_FIELD = 0x031d, BAD_PARAM_ERR, "modify_field_select names something other than moderation, overrun ignore and EQ.";
     RING_SIZE = 0x0320, BAD_PARAM_ERR, "The queue is larger than the capabilities allow.";
     RING_PAGE_SIZE = 0x0321, BAD_PARAM_ERR, "The page size of the queue's buffer is above what the model translates.";
     RING_ADDRESS = 0x0322, BAD_PARAM_ERR, "A page of the queue's buffer is at address 0 or not aligned to 4096.";
     RING_OFFSET = 0x0323, BAD_PARAM_ERR, "The model needs queues to begin at the start of their first page.";
     DOORBELL_RECORD = 0x0324, BAD_PARAM_ERR, "The doorbell record is at address 0 or not aligned to 8.";
-    WQ_TYPE = 0x0325, BAD_PARAM_ERR, "Only cyclic work queues are supported.";
+    WQ_TYPE = 0x0325, BAD_PARAM_ERR, "The function does not have work queues of this type.";
     WQ_STRIDE = 0x0326, BAD_PARAM_ERR, "The stride of the work queue is not one that the capabilities allow.";
+    WQ_STRIDES = 0x032e, BAD_PARAM_ERR, "A WQE cannot have so many strides, or so few, or be so small.";
     RQ_MEMORY = 0x0327, BAD_PARAM_ERR, "Only receive queues with a buffer of their own are supported.";
     INITIAL_STATE = 0x0328, BAD_PARAM_ERR, "A queue begins in the reset state.";
     STATE_MISMATCH = 0x0329, BAD_RES_STATE_ERR, "The queue is not in the state that the command says it is in.";
@@ -94,6 +94,13 @@ refusals! {
     RQT_SIZE = 0x0343, BAD_PARAM_ERR, "The actual size is not 1 to the maximum size, or that is above log_max_rqt_size.";
     RQT_FORMAT = 0x0344, BAD_PARAM_ERR, "A receive queue table lists receive queues of its own function.";
     RQT_BITMASK = 0x0345, BAD_PARAM_ERR, "Only the list of queues can be changed.";
+    UMEM_UNKNOWN = 0x0348, BAD_RES_ERR, "No umem has this number.";
+    UMEM_IN_USE = 0x0349, BAD_RES_STATE_ERR, "A queue or its doorbell record is still in this umem.";
+    UMEM_NONE_LEFT = 0x034a, NO_RES_ERR, "Every umem is in use.";
+    UMEM_PAGE_SIZE = 0x034b, BAD_PARAM_ERR, "The umem's pages are above 2 GiB, or it begins behind its first page.";
+    UMEM_PAGES = 0x034c, BAD_PARAM_ERR, "A umem has pages, each at a multiple of 4096.";
+    UMEM_RANGE = 0x034d, BAD_PARAM_ERR, "What is to be in the umem is not inside it.";
+    UMEM_RIGHTS = 0x034e, BAD_PARAM_ERR, "The umem may not be written, or read, as the queue needs it.";
     OBJECT_TYPE = 0x0350, BAD_PARAM_ERR, "The function has no general objects of this type.";
     OBJECT_FIELDS = 0x0351, BAD_PARAM_ERR, "A new general object has no fields to be modified, no number and no tunnel.";
 

@@ -10,7 +10,7 @@ use crate::VirtualNic;
 use crate::command_queue;
 use crate::firmware::objects::FIRST_UAR;
 use hw_regs::doorbell::{CqArmDoorbellMmio, EqDoorbellMmio, SqDoorbellMmio};
-use hw_regs::init_segment::{HealthBuffer, InitSegment, NicInterface};
+use hw_regs::init_segment::{HealthBuffer, HealthSyndrome, InitSegment, NicInterface};
 use hw_regs::layout::{Access, Field, Layout};
 use hw_regs::uar;
 use std::time::Duration;
@@ -21,6 +21,10 @@ const CMDIF_REVISION: u32 = 5;
 const BLUEFLAME_HALF: u64 = 256;
 /// Simulated time per tick of the health counter.
 const HEALTH_TICK: Duration = Duration::from_millis(10);
+
+/// The health buffer.
+const HEALTH: u64 = InitSegment::HEALTH.byte_offset() as u64;
+const HEALTH_END: u64 = HEALTH + HealthBuffer::SIZE as u64;
 
 /// Place of `nic_interface` (3 bits) in its word.
 const INTERFACE_SHIFT: u32 = 32 - (InitSegment::CMDQ_ADDR_L_SZ_NIC_INTERFACE.offset() % 32 + 3);
@@ -43,6 +47,8 @@ pub(crate) struct Registers {
     /// Reads of registers that move, so that they do even if time stands still.
     reads: u32,
     health: u8,
+    /// Firmware asks to be reset.
+    reset_required: bool,
     /// Firmware executes nothing any more.
     stopped: bool,
 }
@@ -71,6 +77,17 @@ impl Registers {
 impl VirtualNic {
     /// Reads a 4-byte register. A function that is gone, and what lies outside the BAR, reads all ones.
     pub fn read32(&mut self, offset: u64) -> u32 {
+        self.count_read(offset);
+        self.load32(offset)
+    }
+
+    fn count_read(&mut self, offset: u64) {
+        self.host.counters.register_reads += 1;
+        let health = (HEALTH..HEALTH_END).contains(&offset) || offset == at(InitSegment::HEALTH_COUNTER);
+        self.host.counters.health_reads += u64::from(health);
+    }
+
+    fn load32(&mut self, offset: u64) -> u32 {
         if self.host.faults.is_gone() {
             return u32::MAX;
         }
@@ -78,8 +95,6 @@ impl VirtualNic {
             self.host.counters.misuse.outside_bar += 1;
             return u32::MAX;
         }
-        const HEALTH: u64 = InitSegment::HEALTH.byte_offset() as u64;
-        const HEALTH_END: u64 = HEALTH + HealthBuffer::SIZE as u64;
         let (major, minor, subminor) = self.config.firmware;
         let shown = if self.config.switches.queue_address_reads_back { u32::MAX } else { 0 };
         let registers = &mut self.registers;
@@ -94,13 +109,16 @@ impl VirtualNic {
                     | command_queue::LOG_STRIDE
             }
             o if o == at(InitSegment::CMD_DBELL) => 0,
-            o if o == at(InitSegment::INITIALIZING) => u32::from(self.host.now < registers.ready_at) << 31,
+            // Software may have firmware reset: it does when the interface is set to that.
+            o if o == at(InitSegment::INITIALIZING) => {
+                u32::from(self.host.now < registers.ready_at) << 31 | u32::from(self.config.is_physical()) << 30
+            }
             HEALTH..HEALTH_END => {
                 let word = (offset - HEALTH) as usize;
                 let health = HealthBuffer::zeroed()
                     .with(HealthBuffer::FW_VER, u32::from(major) << 24 | u32::from(minor) << 16 | u32::from(subminor))
                     .with(HealthBuffer::HW_ID, u32::from(self.config.device_id))
-                    .with(HealthBuffer::RFR_SEVERITY_RFR, u32::from(registers.health != 0))
+                    .with(HealthBuffer::RFR_SEVERITY_RFR, u32::from(registers.reset_required))
                     .with(HealthBuffer::SYND, u32::from(registers.health));
                 let bytes = &health.bytes()[word..word + 4];
                 u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
@@ -125,10 +143,11 @@ impl VirtualNic {
 
     /// Reads bytes of BAR0 as they lie on the bus, in accesses of any width: registers are read by words.
     pub fn read_bytes(&mut self, offset: u64, out: &mut [u8]) {
+        self.count_read(offset);
         let mut done = 0;
         while done < out.len() {
             let at = offset.wrapping_add(done as u64);
-            let word = self.read32(at & !3).to_be_bytes();
+            let word = self.load32(at & !3).to_be_bytes();
             let inner = (at & 3) as usize;
             let take = (4 - inner).min(out.len() - done);
             out[done..done + take].copy_from_slice(&word[inner..inner + take]);
@@ -139,10 +158,11 @@ impl VirtualNic {
     /// Writes bytes of BAR0 as they lie on the bus: 4 or 8 bytes, or whole aligned words. Nothing else exists to be
     /// written; what is, is counted and ignored.
     pub fn write_bytes(&mut self, offset: u64, data: &[u8]) {
+        self.host.counters.register_writes += 1;
         if let Ok(bytes) = data.try_into()
             && offset.is_multiple_of(8)
         {
-            return self.write64(offset, u64::from_be_bytes(bytes));
+            return self.store64(offset, u64::from_be_bytes(bytes));
         }
         if !data.len().is_multiple_of(4) || !offset.is_multiple_of(4) {
             self.host.counters.misuse.unknown_register += 1;
@@ -150,12 +170,17 @@ impl VirtualNic {
         }
         for (n, word) in data.chunks_exact(4).enumerate() {
             let word = [word[0], word[1], word[2], word[3]];
-            self.write32(offset.wrapping_add(4 * n as u64), u32::from_be_bytes(word));
+            self.store32(offset.wrapping_add(4 * n as u64), u32::from_be_bytes(word));
         }
     }
 
     /// Writes a 4-byte register, or half of an 8-byte one: the first half waits for the second.
     pub fn write32(&mut self, offset: u64, value: u32) {
+        self.host.counters.register_writes += 1;
+        self.store32(offset, value);
+    }
+
+    fn store32(&mut self, offset: u64, value: u32) {
         if !self.accepts_write(offset, 4) {
             return;
         }
@@ -172,7 +197,7 @@ impl VirtualNic {
             }
             register if register == uar::CQ_ARM + 4 || register >= uar::BLUEFLAME => match self.registers.half.take() {
                 Some((first, high)) if first + 4 == offset => {
-                    self.write64(first, u64::from(high) << 32 | u64::from(value));
+                    self.store64(first, u64::from(high) << 32 | u64::from(value));
                 }
                 _ => self.host.counters.misuse.unknown_register += 1,
             },
@@ -182,13 +207,18 @@ impl VirtualNic {
 
     /// Writes an 8-byte register in one access.
     pub fn write64(&mut self, offset: u64, value: u64) {
+        self.host.counters.register_writes += 1;
+        self.store64(offset, value);
+    }
+
+    fn store64(&mut self, offset: u64, value: u64) {
         if !self.accepts_write(offset, 8) {
             return;
         }
         let number = (offset / uar::UAR_SIZE) as u32;
         if number < FIRST_UAR {
-            self.write32(offset, (value >> 32) as u32);
-            self.write32(offset + 4, value as u32);
+            self.store32(offset, (value >> 32) as u32);
+            self.store32(offset + 4, value as u32);
             return;
         }
         match offset % uar::UAR_SIZE {
@@ -312,7 +342,12 @@ impl VirtualNic {
     }
 
     /// Sets the syndrome of the health buffer; 0 is healthy, anything else asks for a reset.
-    pub fn set_health(&mut self, syndrome: hw_regs::init_segment::HealthSyndrome) {
-        self.registers.health = syndrome.0;
+    pub fn set_health(&mut self, syndrome: HealthSyndrome) {
+        (self.registers.health, self.registers.reset_required) = (syndrome.0, syndrome.0 != 0);
+    }
+
+    /// Sets the syndrome of the health buffer without asking for a reset: something happened, and firmware goes on.
+    pub fn report_syndrome(&mut self, syndrome: HealthSyndrome) {
+        (self.registers.health, self.registers.reset_required) = (syndrome.0, false);
     }
 }

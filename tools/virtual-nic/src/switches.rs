@@ -64,6 +64,7 @@ fn reaction(field: &mut Reaction, value: &str) -> Result<(), String> {
 
 /// Every switch: its name, what it is about, and how it is set.
 const ALL: &[(&str, &str, Set)] = &[
+    ("take-page-zero", "firmware takes a page at address 0", |s, v| flag(&mut s.take_page_zero, v)),
     ("touch-pages", "firmware writes to each page that it is given", |s, v| flag(&mut s.touch_pages, v)),
     ("strict-arm-sequence", "an arm doorbell with an old sequence number is ignored", |s, v| {
         flag(&mut s.strict_arm_sequence, v)
@@ -72,6 +73,10 @@ const ALL: &[(&str, &str, Set)] = &[
         flag(&mut s.queue_address_reads_back, v)
     }),
     ("sign-answers", "answers of the command queue carry valid signatures", |s, v| flag(&mut s.sign_answers, v)),
+    ("striding-rq", "receive queues whose work requests hold many packets are offered", |s, v| {
+        flag(&mut s.striding_rq, v)
+    }),
+    ("cqe-compression", "compressed receive completions are offered", |s, v| flag(&mut s.cqe_compression, v)),
     ("which-run", "which run of a packet is placed when several could be", |s, v| {
         choose(
             &mut s.which_run,
@@ -186,7 +191,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// A line for each switch: its name, what it takes, and what it is about.
 pub fn help() -> String {
     let allowed = |set: Set| set(&mut Switches::default(), "?").err().unwrap_or_default();
-    ALL.iter().map(|(name, about, set)| format!("  {name:<20} {about} ({})\n", allowed(*set))).collect()
+    ALL.iter().map(|(name, about, set)| format!("  {name:<24} {about} ({})\n", allowed(*set))).collect()
 }
 
 impl Switches {

@@ -11,6 +11,7 @@ use crate::queue::sq::{DS, MAX_WQE, Sq, Wqe};
 use crate::queue::{State, WorkError, lso};
 use crate::receive::MIN_FRAME;
 use crate::wqe::{Operation, parse};
+use cxddp_trace::EntryKind;
 use firmware_iface::caps::groups::PerProtocolNetworkingOffloadCaps as EthernetCaps;
 use hw_regs::cqe::{Cqe64, CqeOpcode};
 use hw_regs::layout::{Access, Layout};
@@ -59,6 +60,9 @@ impl VirtualNic {
             if let Some(sq) = self.objects.sqs.get_mut(sqn).filter(|sq| sq.poisoned) {
                 sq.poisoned = false;
                 fetched = Err(WorkError::INJECTED);
+            }
+            if let Some(sq) = self.objects.sqs.get(sqn) {
+                self.host.trace_wqe(EntryKind::SendWqe, sqn, u32::from(sq.consumer), wqe.bytes());
             }
             if let Err(error) = fetched.and_then(|()| self.run_wqe(sqn, &wqe)) {
                 return self.fail_sq(sqn, &wqe, error);
@@ -196,6 +200,7 @@ impl VirtualNic {
         if frame.len() < MIN_FRAME {
             frame.resize(MIN_FRAME, 0);
         }
+        self.host.sessions.sent(&self.host.counters);
         self.host.counters.tx_frames += 1;
         self.host.counters.tx_bytes += frame.len() as u64;
         if let Some(destination) = frame.first_chunk() {

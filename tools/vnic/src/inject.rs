@@ -13,26 +13,38 @@ pub enum What {
     Gone,
     /// It is back as it was.
     Back,
-    /// Its health buffer shows a fatal syndrome.
+    /// Its health buffer shows a fatal syndrome: firmware asks to be reset.
     Fatal,
+    /// Its health buffer shows a syndrome, and firmware goes on.
+    Ill,
     /// Its health buffer is clean again.
     Healthy,
     /// The next command is never answered.
     LostCommand,
     /// It writes to an address that it was never given.
     WildWrite,
+    /// Firmware asks for [`PAGES`] more.
+    AskPages,
+    /// Firmware has no use for [`PAGES`] any more.
+    OfferPages,
 }
+
+/// Pages that firmware asks for or offers.
+const PAGES: i32 = 64;
 
 /// An address that no driver hands out: ranges are given out from their lower end.
 const WILD: u64 = 0x7ead_beef_f000;
 
-const NAMES: [(&str, What); 6] = [
+const NAMES: [(&str, What); 9] = [
     ("gone", What::Gone),
     ("back", What::Back),
     ("fatal", What::Fatal),
+    ("ill", What::Ill),
     ("healthy", What::Healthy),
     ("lost-command", What::LostCommand),
     ("wild-write", What::WildWrite),
+    ("ask-pages", What::AskPages),
+    ("offer-pages", What::OfferPages),
 ];
 
 impl fmt::Display for What {
@@ -108,9 +120,13 @@ impl What {
             What::Gone => nic.faults().set_gone(true),
             What::Back => nic.faults().set_gone(false),
             What::Fatal => nic.set_health(HealthSyndrome::FW_INTERNAL_ERR),
+            What::Ill => nic.report_syndrome(HealthSyndrome::HIGH_TEMP_ERR),
             What::Healthy => nic.set_health(HealthSyndrome(0)),
             // Refused and recorded by the device's own view of memory.
             What::WildWrite => drop(nic.dma_write(WILD, &[0xdb; 64])),
+            // A driver that does not listen for requests finds them in QUERY_PAGES.
+            What::AskPages => drop(nic.request_pages(PAGES)),
+            What::OfferPages => drop(nic.request_pages(-PAGES)),
             What::LostCommand => nic.faults().schedule(None, CommandFault::NeverAnswered, 0, 1),
         }
     }

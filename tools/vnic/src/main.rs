@@ -1,16 +1,18 @@
 //! `cxddp-vnic`: a virtual ConnectX for QEMU, or for the driver in another process.
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use cxddp_trace::Sink;
 use cxddp_vnic::inject::Injection;
 use cxddp_vnic::{Function, Hub, HubConfig, Uplink, report};
 use ethernet_wire::{Impairments, port};
 use nvme_target::{Backing, FileBacking, Generated};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use virtual_nic::{Config, Switches, switches};
+use virtual_nic::{Config, Switches, Tracing, switches};
 
 /// PCI device ids (`mlx5-numbers.md`).
 const CONNECTX7: u16 = 0x1021;
@@ -33,7 +35,7 @@ struct Options {
 
 #[derive(Subcommand)]
 enum What {
-    /// Serve functions over vfio-user until a signal ends it.
+    /// Serve functions over vfio-user until a signal ends it
     ///
     /// QEMU (10.1 or later) takes a function with
     ///   -device '{"driver":"vfio-user-pci","socket":{"type":"unix","path":"PATH"}}'
@@ -43,6 +45,14 @@ enum What {
     Serve(Box<Serve>),
     /// List the switches of the model: what is not known about the hardware.
     Switches,
+}
+
+/// What a trace may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Traced {
+    Commands,
+    Wqes,
+    Cqes,
 }
 
 #[derive(Args)]
@@ -61,7 +71,7 @@ struct Serve {
     #[arg(long, value_name = "FILE")]
     image: Option<PathBuf>,
     /// Bytes of the target's namespace without --image.
-    #[arg(long, value_name = "BYTES", default_value_t = 64 << 20)]
+    #[arg(long, value_name = "BYTES", value_parser = cxddp_manual::bytes, default_value = "64MiB")]
     size: u64,
     /// Largest IP packet of the target inside.
     #[arg(long, value_name = "BYTES", default_value_t = 1500)]
@@ -72,13 +82,31 @@ struct Serve {
     /// Set a switch of the model (see `cxddp-vnic switches`); may be given again.
     #[arg(long, value_name = "NAME=VALUE")]
     model_switch: Vec<String>,
-    /// Have a fault happen to every function: gone, back, fatal, healthy, lost-command, wild-write; may be given again. WHEN: so
-    /// many seconds after the start, +seconds after the fault before, or when so much was received, as in gone@8MiB.
+    /// Have something happen to every function: gone, back, fatal, ill, healthy, lost-command, wild-write, ask-pages,
+    /// offer-pages; may be given again. WHEN: so many seconds after the start, +seconds after the one before, or when so much
+    /// was received, as in gone@8MiB.
     #[arg(long, value_name = "FAULT[@WHEN]")]
     inject: Vec<Injection>,
     /// Write the frames of the wire into a pcapng file.
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
+    /// Write down what drivers ask of the functions, in the form of mlx5_core's own debugging messages: every firmware command,
+    /// input and output. `cxddp-regdump trace` shows and compares such files.
+    #[arg(long, value_name = "FILE")]
+    trace: Option<PathBuf>,
+    /// What is written down: commands, wqes (work requests as they are executed), cqes (completions).
+    #[arg(
+        long,
+        value_name = "KIND[,KIND]",
+        value_enum,
+        value_delimiter = ',',
+        default_value = "commands",
+        requires = "trace"
+    )]
+    trace_what: Vec<Traced>,
+    /// Bytes of that file at most; what comes later is left out, and said.
+    #[arg(long, value_name = "BYTES", default_value_t = 256 << 20, requires = "trace")]
+    trace_limit: u64,
     /// Share of frames that the wire loses, in percent.
     #[arg(long, value_name = "PERCENT", default_value_t = 0.0)]
     loss: f64,
@@ -97,6 +125,9 @@ struct Serve {
     /// End when the last client has gone.
     #[arg(long)]
     once: bool,
+    /// Print what was counted as one JSON object on a line.
+    #[arg(long)]
+    json: bool,
 }
 
 fn main() -> ExitCode {
@@ -153,10 +184,21 @@ fn uplink(serve: &Serve) -> Result<Uplink, String> {
     }
 }
 
+/// Prints what was counted.
+fn tell(serve: &Serve, hub: &mut Hub) -> Result<(), String> {
+    let report = report::Report::of(hub);
+    let mut out = std::io::stdout().lock();
+    let written = match serve.json {
+        true => writeln!(out, "{}", report.json()),
+        false => write!(out, "{}", report.text()),
+    };
+    written.and_then(|()| out.flush()).map_err(|error| format!("cannot write what was counted: {error}"))
+}
+
 fn run(serve: &Serve) -> Result<(), String> {
     let mut switches = Switches::default();
     for text in &serve.model_switch {
-        switches.set(text).map_err(|why| format!("--model-switch {why}"))?;
+        switches.set(text).map_err(|why| format!("--model-switch: {why}"))?;
     }
     let impairments = Impairments {
         loss: fraction("--loss", serve.loss)?,
@@ -168,6 +210,10 @@ fn run(serve: &Serve) -> Result<(), String> {
     let hub_config =
         HubConfig { outbound: impairments, inbound: impairments, seed: serve.seed, pcap: serve.pcap.clone() };
     let mut hub = Hub::new(&hub_config, uplink(serve)?).map_err(|error| format!("--pcap: {error}"))?;
+    let trace = serve.trace.as_ref().map(|path| {
+        Sink::create(path, serve.trace_limit).map_err(|error| format!("--trace {}: {error}", path.display()))
+    });
+    let trace = trace.transpose()?;
     for (n, path) in std::iter::once(&serve.socket).chain(&serve.vf).enumerate() {
         let mut config = Config::default();
         config.device_id = if n == 0 { CONNECTX7 } else { CONNECTX_VF };
@@ -176,8 +222,13 @@ fn run(serve: &Serve) -> Result<(), String> {
         config.mac[5] = config.mac[5].wrapping_add(n as u8);
         config.switches = switches.clone();
         let name = if n == 0 { "pf".to_owned() } else { format!("vf{}", n - 1) };
-        hub.add(Function::new(&name, config), path)
-            .map_err(|error| format!("cannot serve at {}: {error}", path.display()))?;
+        let mut function = Function::new(&name, config);
+        if let Some(sink) = &trace {
+            let has = |what| serve.trace_what.contains(&what);
+            let (commands, wqes, cqes) = (has(Traced::Commands), has(Traced::Wqes), has(Traced::Cqes));
+            function.nic.trace(Tracing { sink: sink.clone(), function: name.clone(), commands, wqes, cqes });
+        }
+        hub.add(function, path).map_err(|error| format!("cannot serve at {}: {error}", path.display()))?;
         log::info!("{name} is served at {}", path.display());
     }
     serve.inject.iter().for_each(|injection| hub.inject(*injection));
@@ -196,9 +247,18 @@ fn run(serve: &Serve) -> Result<(), String> {
     while !stop.load(Ordering::Relaxed) && !alone(&hub) {
         hub.turn(Duration::from_secs(1));
         if show.swap(false, Ordering::Relaxed) {
-            print!("{}", report::text(&mut hub));
+            tell(serve, &mut hub)?;
         }
     }
-    print!("{}", report::text(&mut hub));
-    hub.finish().map_err(|error| format!("--pcap: {error}"))
+    tell(serve, &mut hub)?;
+    let traced = match trace.map(|sink| sink.finish()).transpose() {
+        Ok(summary) => {
+            if let Some(left_out) = summary.map(|summary| summary.left_out).filter(|count| *count != 0) {
+                println!("trace: {left_out} dumps beyond --trace-limit left out");
+            }
+            Ok(())
+        }
+        Err(error) => Err(format!("--trace: {error}")),
+    };
+    hub.finish().map_err(|error| format!("--pcap: {error}")).and(traced)
 }

@@ -25,11 +25,16 @@ pub struct Shape {
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=65535))]
     pub queue_size: u32,
     /// Bytes of one request.
-    #[arg(long, value_name = "BYTES", default_value_t = 128 << 10, value_parser = clap::value_parser!(u32).range(1..=1 << 30))]
+    #[arg(long, value_name = "BYTES", default_value = "128KiB", value_parser = io_size)]
     pub io_size: u32,
     /// Largest IP packet.
     #[arg(long, value_name = "BYTES", default_value_t = 1500, value_parser = clap::value_parser!(u32).range(68..=10240))]
     pub mtu: u32,
+}
+
+fn io_size(text: &str) -> Result<u32, String> {
+    let bytes = u32::try_from(cxddp_manual::bytes(text)?).ok().filter(|bytes| (1..=1 << 30).contains(bytes));
+    bytes.ok_or_else(|| "allowed is 1 to 1GiB".into())
 }
 
 /// What that takes: an upper bound, which the driver stays below.

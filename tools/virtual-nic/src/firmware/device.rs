@@ -48,6 +48,8 @@ impl VirtualNic {
             HcaState::Enabled | HcaState::TornDown => {
                 self.firmware.state = HcaState::Disabled;
                 self.firmware.issi = 0;
+                self.firmware.pages.begin_anew();
+                self.host.end_session();
                 Ok(Reply::ok())
             }
         }

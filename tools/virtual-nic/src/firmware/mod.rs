@@ -15,9 +15,11 @@ pub(crate) mod pages;
 pub(crate) mod port;
 pub(crate) mod queues;
 pub(crate) mod receive;
+pub(crate) mod umem;
 pub(crate) mod vport;
 
 use crate::VirtualNic;
+use crate::queue::ring::Ring;
 use crate::refusal;
 use crate::reject::Reject;
 use firmware_iface::Opcode;
@@ -52,7 +54,7 @@ impl Firmware {
             state: HcaState::Disabled,
             issi: 0,
             pages: Pages::new(&config.pages),
-            capabilities: config.capabilities.clone(),
+            capabilities: config.capabilities.clone().offer(&config.switches),
             vport: Vport::new(config),
             port: Port::new(config),
         }
@@ -103,6 +105,11 @@ impl<'a> Command<'a> {
         let bytes = self.tail(offset, count.checked_mul(8).ok_or(refusal::LIST_CUT_SHORT)?)?;
         let (words, _) = bytes.as_chunks::<8>();
         Ok(words.iter().map(|word| u64::from_be_bytes(*word)).collect())
+    }
+
+    /// The ring of `bytes` bytes, a power of two, whose pages of `1 << (12 + log_page_size)` bytes follow at `offset`.
+    pub(crate) fn ring(&self, offset: usize, bytes: u64, log_page_size: u32) -> Result<Ring, Reject> {
+        Ring::new(bytes, log_page_size, self.addresses(offset, Ring::page_count(bytes, log_page_size)?)?)
     }
 }
 
@@ -201,6 +208,8 @@ impl VirtualNic {
             Opcode::CREATE_MKEY => VirtualNic::create_mkey,
             Opcode::DESTROY_MKEY => VirtualNic::destroy_mkey,
             Opcode::QUERY_MKEY => VirtualNic::query_mkey,
+            Opcode::CREATE_UMEM => VirtualNic::create_umem,
+            Opcode::DESTROY_UMEM => VirtualNic::destroy_umem,
             Opcode::CREATE_GENERAL_OBJECT => VirtualNic::create_general_object,
             Opcode::DESTROY_GENERAL_OBJECT => VirtualNic::destroy_general_object,
             Opcode::CREATE_TIS => VirtualNic::create_tis,

@@ -1,5 +1,5 @@
 //! Objects without a ring of their own, and the queues of events and completions (`mlx5-bringup.md` §4): UAR, PD,
-//! transport domain, queue counters, EQ, CQ, memory keys, tag buffer tables.
+//! transport domain, queue counters, EQ, CQ, memory keys, tag buffer tables. Umems are in [`umem`](super::umem).
 //!
 //! Who refers to whom: what is referred to cannot be destroyed.
 //!
@@ -16,11 +16,12 @@ use crate::config::Config;
 use crate::inventory::{Inventory, Objects as Counts};
 use crate::mkey::{MkeyLimits, Mkeys};
 use crate::offload::{Offload, TagLimits};
+use crate::queue::compression::Row;
 use crate::queue::cq::{CQE, Completions, Cq};
 use crate::queue::eq::{Eq, EventQueues};
-use crate::queue::ring::Ring;
 use crate::queue::rq::{Rq, Rqt, Tir};
 use crate::queue::sq::{Sq, Tis};
+use crate::queue::umem::{Umem, Umems, Use};
 use crate::refusal;
 use crate::reject::Reject;
 use crate::steering::{FlowLimits, FlowTables};
@@ -52,6 +53,7 @@ pub(crate) struct Objects {
     pub(crate) q_counters: Table<QueueCounters>,
     pub(crate) completions: Completions,
     pub(crate) mkeys: Mkeys,
+    pub(crate) umems: Table<Umem>,
     pub(crate) tiss: Table<Tis>,
     pub(crate) sqs: Table<Sq>,
     pub(crate) rqs: Table<Rq>,
@@ -74,16 +76,17 @@ impl Objects {
             pds: Table::new(1, most(caps.get(CmdHcaCap::LOG_MAX_PD))),
             transport_domains: Table::new(0x100, most(caps.get(CmdHcaCap::LOG_MAX_TRANSPORT_DOMAIN))),
             q_counters: Table::new(1, 255),
-            completions: Completions {
-                cqs: Table::new(0x400, most(caps.get(CmdHcaCap::LOG_MAX_CQ))),
+            completions: Completions::new(
+                Table::new(0x400, most(caps.get(CmdHcaCap::LOG_MAX_CQ))),
                 // The number must fit the 8 bits of the doorbell.
-                eqs: EventQueues { table: Table::new(0x10, most(caps.get(CmdHcaCap::LOG_MAX_EQ)).min(0xf0)) },
-            },
+                EventQueues { table: Table::new(0x10, most(caps.get(CmdHcaCap::LOG_MAX_EQ)).min(0xf0)) },
+            ),
             mkeys: Mkeys::new(MkeyLimits {
                 keys: most(caps.get(CmdHcaCap::LOG_MAX_MKEY)),
                 klms: 1 << caps.get(CmdHcaCap::LOG_MAX_KLM_LIST_SIZE).min(24),
                 ..MkeyLimits::default()
             }),
+            umems: Table::new(0x800, most(caps.get(CmdHcaCap::LOG_MAX_UMEM))),
             tiss: Table::new(0x1000, most(caps.get(CmdHcaCap::LOG_MAX_TIS))),
             sqs: Table::new(0x1_0000, most(caps.get(CmdHcaCap::LOG_MAX_SQ))),
             rqs: Table::new(0x3_0000, most(caps.get(CmdHcaCap::LOG_MAX_RQ))),
@@ -121,6 +124,7 @@ impl Objects {
             rqs: self.rqs.len() as u64,
             rqts: self.rqts.len() as u64,
             tirs: self.tirs.len() as u64,
+            umems: self.umems.len() as u64,
             tag_buffer_tables: self.offload.tables() as u64,
             flow_tables: flows.tables as u64,
             flow_groups: flows.groups as u64,
@@ -135,11 +139,6 @@ pub(super) fn removed<T>(removal: Result<T, Kept>, missing: Reject, in_use: Reje
         Kept::Missing => missing,
         Kept::InUse => in_use,
     })
-}
-
-/// A doorbell record's address that can be one.
-pub(super) fn doorbell_record(address: u64) -> Result<u64, Reject> {
-    if address != 0 && address.is_multiple_of(8) { Ok(address) } else { Err(refusal::DOORBELL_RECORD) }
 }
 
 /// ALLOC and DEALLOC of objects that are nothing but a number.
@@ -251,9 +250,7 @@ impl VirtualNic {
             return Err(refusal::EQ_VECTOR);
         }
         let bytes = (Eqe::SIZE as u64) << log_size;
-        let log_page_size = context.get(Eqc::LOG_PAGE_SIZE);
-        let pages = command.addresses(CreateEqIn::PAS, Ring::page_count(bytes, log_page_size)?)?;
-        let ring = Ring::new(bytes, log_page_size, pages)?;
+        let ring = command.ring(CreateEqIn::PAS, bytes, context.get(Eqc::LOG_PAGE_SIZE))?;
         self.room_for_object()?;
         let mut subscribed = [0; 4];
         for (word, bits) in subscribed.iter_mut().enumerate() {
@@ -293,24 +290,24 @@ impl VirtualNic {
         let (log_size, uar) = (context.get(Cqc::LOG_CQ_SIZE), context.get(Cqc::UAR_PAGE));
         let eqn = context.get(Cqc::C_EQN_OR_APU_ELEMENT);
         let caps = self.caps();
-        if input.is_set(CreateCqIn::CQ_UMEM_VALID) || context.is_set(Cqc::DBR_UMEM_VALID) {
-            return Err(refusal::UMEM);
-        }
+        let umems = Umems {
+            ring: input.is_set(CreateCqIn::CQ_UMEM_VALID).then(|| input.get(CreateCqIn::CQ_UMEM_ID)),
+            record: context.is_set(Cqc::DBR_UMEM_VALID).then(|| context.get(Cqc::DBR_UMEM_ID)),
+        };
         let stride = match context.get(Cqc::CQE_SZ) {
             0 => CQE,
             2 if caps.is_set(CmdHcaCap::CQE_128_ALWAYS) => 2 * CQE,
             _ => return Err(refusal::CQE_SIZE),
         };
-        if context.is_set(Cqc::CQE_COMP_EN) {
-            return Err(refusal::CQE_COMPRESSION);
-        }
+        let row = Row::of(&context, caps.is_set(CmdHcaCap::MINI_CQE_RESP_STRIDE_INDEX));
+        let row = row.filter(|row| row.is_none() || caps.is_set(CmdHcaCap::CQE_COMPRESSION) && stride == CQE);
+        let row = row.ok_or(refusal::CQE_COMPRESSION)?;
         if log_size > caps.get(CmdHcaCap::LOG_MAX_CQ_SZ).min(22) {
             return Err(refusal::RING_SIZE);
         }
         if context.get(Cqc::PAGE_OFFSET) != 0 {
             return Err(refusal::RING_OFFSET);
         }
-        doorbell_record(context.get_wide(Cqc::DBR_ADDR))?;
         if !self.objects.uars.contains(uar) {
             return Err(refusal::UAR_UNKNOWN);
         }
@@ -318,14 +315,16 @@ impl VirtualNic {
             return Err(refusal::EQ_UNKNOWN);
         }
         let bytes = (stride as u64) << log_size;
-        let log_page_size = context.get(Cqc::LOG_PAGE_SIZE);
-        let pages = command.addresses(CreateCqIn::PAS, Ring::page_count(bytes, log_page_size)?)?;
-        let ring = Ring::new(bytes, log_page_size, pages)?;
+        let in_umem = (input.get_wide(CreateCqIn::CQ_UMEM_OFFSET), bytes, Use::Write);
+        let place = self.place(umems, context.get_wide(Cqc::DBR_ADDR), in_umem, || {
+            command.ring(CreateCqIn::PAS, bytes, context.get(Cqc::LOG_PAGE_SIZE))
+        })?;
         self.room_for_object()?;
-        let cq = Cq::new(context, ring, stride);
+        let cq = Cq::new(context, place, stride, row);
         let number = self.objects.completions.cqs.insert(cq).ok_or(refusal::CQ_NONE_LEFT)?;
         self.objects.uars.hold(uar);
         self.objects.completions.eqs.table.hold(eqn);
+        self.hold_umems(umems);
         self.ask_for_pages_if_short();
         Ok(Reply::of(&CreateCqOut::zeroed().with(CreateCqOut::CQN, number)))
     }
@@ -336,6 +335,7 @@ impl VirtualNic {
         let cq = removed(completions.cqs.remove(number), refusal::CQ_UNKNOWN, refusal::CQ_IN_USE)?;
         completions.eqs.table.release(cq.eqn);
         self.objects.uars.release(cq.uar);
+        self.release_umems(cq.umems);
         Ok(Reply::ok())
     }
 

@@ -51,6 +51,11 @@ impl Pages {
         }
     }
 
+    /// The function was disabled: firmware begins anew and needs its memory again. What was not taken back it keeps.
+    pub(crate) fn begin_anew(&mut self) {
+        (self.boot_given, self.init_given, self.regular, self.asked, self.offered) = (0, 0, 0, 0, 0);
+    }
+
     pub(crate) fn held(&self) -> &[u64] {
         &self.held
     }
@@ -90,9 +95,9 @@ impl Pages {
         if free < u64::from(batch.div_ceil(2)) && self.asked == 0 { batch } else { 0 }
     }
 
-    fn give(&mut self, page: u64) -> Result<(), Reject> {
+    fn give(&mut self, page: u64, take_zero: bool) -> Result<(), Reject> {
         match page {
-            0 => Err(refusal::PAGE_ZERO),
+            0 if !take_zero => Err(refusal::PAGE_ZERO),
             page if !page.is_multiple_of(PAGE) => Err(refusal::PAGE_UNALIGNED),
             page if !self.known.insert(page) => Err(refusal::PAGE_TWICE),
             page => {
@@ -175,7 +180,7 @@ impl VirtualNic {
     fn give_pages(&mut self, addresses: &[u64]) -> Outcome {
         for (index, page) in addresses.iter().enumerate() {
             let reachable = !self.config.switches.touch_pages || self.host.dma.contains(*page, PAGE as usize);
-            let mut taken = self.firmware.pages.give(*page);
+            let mut taken = self.firmware.pages.give(*page, self.config.switches.take_page_zero);
             if taken.is_ok() && !reachable {
                 taken = Err(refusal::PAGE_UNREACHABLE);
             }
@@ -189,6 +194,7 @@ impl VirtualNic {
         if self.config.switches.touch_pages {
             self.write_pages(addresses);
         }
+        self.host.counters.pages.given += addresses.len() as u64;
         let state = self.firmware.state;
         let pages = &mut self.firmware.pages;
         let mut left = addresses.len() as u32;
@@ -214,6 +220,7 @@ impl VirtualNic {
         let pages = &mut self.firmware.pages;
         let available = if torn_down { pages.held.len() } else { pages.offered as usize };
         let returned = pages.take_last(wanted.min(available));
+        self.host.counters.pages.returned += returned.len() as u64;
         if !torn_down {
             pages.offered -= returned.len() as u32;
             pages.regular = pages.regular.saturating_sub(returned.len() as u32);
@@ -270,6 +277,12 @@ impl VirtualNic {
         let data = EqePageReq::zeroed()
             .with(EqePageReq::FUNC_ID, u32::from(self.config.pages.function_id))
             .with(EqePageReq::NUM_PAGES, count as u32);
-        self.objects.completions.eqs.notify(&mut self.host, EventType::PAGE_REQUEST, 0, data.bytes())
+        let heard = self.objects.completions.eqs.notify(&mut self.host, EventType::PAGE_REQUEST, 0, data.bytes());
+        if heard {
+            let counters = &mut self.host.counters.pages;
+            let counter = if count < 0 { &mut counters.offered } else { &mut counters.asked };
+            *counter += u64::from(count.unsigned_abs());
+        }
+        heard
     }
 }

@@ -7,12 +7,13 @@
 //!   └─ ERR ◄┘          destroyed in any state
 //! ```
 
-use super::objects::{doorbell_record, removed};
+use super::objects::removed;
 use super::{Command, Outcome, Reply};
 use crate::VirtualNic;
-use crate::queue::ring::Ring;
 use crate::queue::rq::Rq;
 use crate::queue::sq::{Sq, Tis};
+use crate::queue::strides::Strides;
+use crate::queue::umem::{Place, Umems, Use};
 use crate::queue::{State, WQEBB};
 use crate::refusal;
 use crate::reject::Reject;
@@ -21,6 +22,7 @@ use firmware_iface::caps::groups::PerProtocolNetworkingOffloadCaps as EthernetCa
 use firmware_iface::command::queue::*;
 use firmware_iface::context::{Rqc, Sqc, Tisc, Wq, WqType};
 use hw_regs::layout::{Access, Layout};
+use hw_regs::wqe::WqeDataSeg;
 
 /// Bits of `modify_bitmask` of MODIFY_RQ.
 mod modify_rq {
@@ -77,25 +79,22 @@ impl VirtualNic {
         Ok(Reply::ok())
     }
 
-    /// Checks what send and receive queues have in common and returns the ring. `stride` is in bytes.
-    fn work_queue(&self, command: &Command<'_>, wq: &Wq, pas: usize, stride: u64) -> Result<Ring, Reject> {
+    /// Checks what send and receive queues have in common and returns where the queue is. `stride` is in bytes.
+    fn work_queue(&self, command: &Command<'_>, wq: &Wq, pas: usize, stride: u64) -> Result<Place, Reject> {
         let log_size = wq.get(Wq::LOG_WQ_SZ);
-        if wq.is_set(Wq::WQ_UMEM_VALID) || wq.is_set(Wq::DBR_UMEM_VALID) {
-            return Err(refusal::UMEM);
-        }
-        if WqType(wq.get(Wq::WQ_TYPE) as u8) != WqType::CYCLIC {
-            return Err(refusal::WQ_TYPE);
-        }
         if log_size > self.caps().get(CmdHcaCap::LOG_MAX_WQ_SZ).clamp(1, 16) {
             return Err(refusal::RING_SIZE);
         }
         if wq.get(Wq::PAGE_OFFSET) != 0 {
             return Err(refusal::RING_OFFSET);
         }
-        doorbell_record(wq.get_wide(Wq::DBR_ADDR))?;
-        let (bytes, log_page_size) = (stride << log_size, wq.get(Wq::LOG_WQ_PG_SZ));
-        let pages = command.addresses(pas, Ring::page_count(bytes, log_page_size)?)?;
-        Ring::new(bytes, log_page_size, pages)
+        let umems = Umems {
+            ring: wq.is_set(Wq::WQ_UMEM_VALID).then(|| wq.get(Wq::WQ_UMEM_ID)),
+            record: wq.is_set(Wq::DBR_UMEM_VALID).then(|| wq.get(Wq::DBR_UMEM_ID)),
+        };
+        let bytes = stride << log_size;
+        let in_umem = (wq.get_wide(Wq::WQ_UMEM_OFFSET), bytes, Use::Read);
+        self.place(umems, wq.get_wide(Wq::DBR_ADDR), in_umem, || command.ring(pas, bytes, wq.get(Wq::LOG_WQ_PG_SZ)))
     }
 
     pub(super) fn create_sq(&mut self, command: &Command<'_>) -> Outcome {
@@ -106,7 +105,7 @@ impl VirtualNic {
         if state(context.get(Sqc::STATE)).ok() != Some(State::Reset) {
             return Err(refusal::INITIAL_STATE);
         }
-        if context.is_set(Sqc::HAIRPIN) {
+        if context.is_set(Sqc::HAIRPIN) || WqType(wq.get(Wq::WQ_TYPE) as u8) != WqType::CYCLIC {
             return Err(refusal::WQ_TYPE);
         }
         let reg_umr = context.is_set(Sqc::REG_UMR);
@@ -136,13 +135,15 @@ impl VirtualNic {
             return Err(refusal::TIS_UNKNOWN);
         }
         let pas = CreateSqIn::CTX.byte_offset() + Sqc::WQ.byte_offset() + Wq::PAS;
-        let ring = self.work_queue(command, &wq, pas, WQEBB as u64)?;
+        let place = self.work_queue(command, &wq, pas, WQEBB as u64)?;
+        let umems = place.umems;
         self.room_for_object()?;
-        let number = self.objects.sqs.insert(Sq::new(context, ring, tis)).ok_or(refusal::SQ_NONE_LEFT)?;
+        let number = self.objects.sqs.insert(Sq::new(context, place, tis)).ok_or(refusal::SQ_NONE_LEFT)?;
         self.objects.completions.cqs.hold(cqn);
         self.objects.pds.hold(pd);
         self.objects.uars.hold(uar);
         tis.into_iter().for_each(|tis| self.objects.tiss.hold(tis));
+        self.hold_umems(umems);
         self.ask_for_pages_if_short();
         Ok(Reply::of(&CreateSqOut::zeroed().with(CreateSqOut::SQN, number)))
     }
@@ -176,6 +177,7 @@ impl VirtualNic {
         self.objects.pds.release(sq.pd);
         self.objects.uars.release(sq.uar);
         sq.tis.into_iter().for_each(|tis| self.objects.tiss.release(tis));
+        self.release_umems(sq.umems);
         Ok(Reply::ok())
     }
 
@@ -192,7 +194,16 @@ impl VirtualNic {
         }
         let stride = wq.get(Wq::LOG_WQ_STRIDE);
         let caps = self.caps();
-        if stride < 4 || 1 << stride > caps.get(CmdHcaCap::MAX_WQE_SZ_RQ) {
+        let strides = Strides::of(&wq, caps.is_set(CmdHcaCap::EXT_STRIDE_NUM_RANGE)).ok_or(refusal::WQ_STRIDES)?;
+        let known = match strides {
+            None => WqType(wq.get(Wq::WQ_TYPE) as u8) == WqType::CYCLIC,
+            Some(_) => caps.is_set(CmdHcaCap::STRIDING_RQ),
+        };
+        if !known {
+            return Err(refusal::WQ_TYPE);
+        }
+        let least = strides.map_or(0, |strides| strides.head()) + WqeDataSeg::SIZE;
+        if 1 << stride < least || 1 << stride > caps.get(CmdHcaCap::MAX_WQE_SZ_RQ) {
             return Err(refusal::WQ_STRIDE);
         }
         if !self.objects.completions.cqs.contains(cqn) {
@@ -206,12 +217,14 @@ impl VirtualNic {
             return Err(refusal::Q_COUNTER_UNKNOWN);
         }
         let pas = CreateRqIn::CTX.byte_offset() + Rqc::WQ.byte_offset() + Wq::PAS;
-        let ring = self.work_queue(command, &wq, pas, 1 << stride)?;
+        let place = self.work_queue(command, &wq, pas, 1 << stride)?;
+        let umems = place.umems;
         self.room_for_object()?;
-        let number = self.objects.rqs.insert(Rq::new(context, ring)).ok_or(refusal::RQ_NONE_LEFT)?;
+        let number = self.objects.rqs.insert(Rq::new(context, place, strides)).ok_or(refusal::RQ_NONE_LEFT)?;
         self.objects.completions.cqs.hold(cqn);
         self.objects.pds.hold(pd);
         self.objects.q_counters.hold(counters);
+        self.hold_umems(umems);
         self.ask_for_pages_if_short();
         Ok(Reply::of(&CreateRqOut::zeroed().with(CreateRqOut::RQN, number)))
     }
@@ -240,7 +253,7 @@ impl VirtualNic {
         }
         let was = std::mem::replace(&mut rq.state, next);
         match (was, next) {
-            (State::Error, State::Reset) => rq.head = 0,
+            (State::Error, State::Reset) => rq.rewind(),
             (State::Ready, State::Error) => self.flush_rq(number),
             _ => {}
         }
@@ -259,6 +272,7 @@ impl VirtualNic {
         self.objects.completions.cqs.release(rq.cqn);
         self.objects.pds.release(rq.pd);
         self.objects.q_counters.release(rq.counter_set);
+        self.release_umems(rq.umems);
         Ok(Reply::ok())
     }
 }

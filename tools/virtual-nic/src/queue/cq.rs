@@ -1,8 +1,10 @@
 //! Completion queues: 64-byte entries, alone or as the second half of 128 bytes, and their arming
 //! (`mlx5-bringup.md` §8.1, `nvme-tcp-offload.md` §5).
 
+use super::compression::Row;
 use super::eq::EventQueues;
 use super::ring::Ring;
+use super::umem::{Place, Umems};
 use crate::host::Host;
 use crate::table::Table;
 use firmware_iface::context::Cqc;
@@ -34,6 +36,7 @@ pub(crate) struct Cq {
     pub(crate) uar: u32,
     /// Address of the doorbell record.
     pub(crate) record: u64,
+    pub(crate) umems: Umems,
     pub(crate) ignore_overrun: bool,
     producer: u32,
     /// The consumer counter when the record was last read.
@@ -44,17 +47,20 @@ pub(crate) struct Cq {
     /// The newest solicited or error completion, as a producer count.
     last_solicited: u32,
     failed: bool,
+    /// Where receive completions wait to be compressed.
+    row: Option<Row>,
 }
 
 impl Cq {
-    pub(crate) fn new(context: Cqc, ring: Ring, stride: usize) -> Cq {
+    pub(crate) fn new(context: Cqc, place: Place, stride: usize, row: Option<Row>) -> Cq {
         Cq {
-            ring,
+            ring: place.ring,
             log_size: context.get(Cqc::LOG_CQ_SIZE),
             stride,
             eqn: context.get(Cqc::C_EQN_OR_APU_ELEMENT),
             uar: context.get(Cqc::UAR_PAGE),
-            record: context.get_wide(Cqc::DBR_ADDR),
+            record: place.record,
+            umems: place.umems,
             ignore_overrun: context.is_set(Cqc::OI),
             context,
             producer: 0,
@@ -63,6 +69,7 @@ impl Cq {
             used_sequence: None,
             last_solicited: 0,
             failed: false,
+            row,
         }
     }
 
@@ -76,15 +83,18 @@ impl Cq {
             .with(Cqc::PRODUCER_COUNTER, self.producer)
     }
 
-    /// True if there is no room; reads the consumer's record before it says so.
-    fn is_full(&mut self, host: &mut Host) -> bool {
-        let size = 1 << self.log_size;
-        if self.producer.wrapping_sub(self.consumer) & COUNTER < size {
-            return false;
+    /// True if there is room for `slots` more, or nobody asks; reads the consumer's record before it says no.
+    fn has_room(&mut self, host: &mut Host, slots: u32) -> bool {
+        if self.ignore_overrun {
+            return true;
+        }
+        let Some(most) = (1u32 << self.log_size).checked_sub(slots) else { return false };
+        if self.producer.wrapping_sub(self.consumer) & COUNTER <= most {
+            return true;
         }
         let record = host.dma.load_be32(self.record);
         self.consumer = host.checked(record).unwrap_or(self.consumer) & COUNTER;
-        self.producer.wrapping_sub(self.consumer) & COUNTER >= size
+        self.producer.wrapping_sub(self.consumer) & COUNTER <= most
     }
 }
 
@@ -101,22 +111,109 @@ impl Completion {
         bytes[CQE..].copy_from_slice(cqe);
         Completion { bytes }
     }
+
+    /// The completion proper.
+    fn cqe(&self) -> Cqe64 {
+        Cqe64::from_prefix(&self.bytes[CQE..])
+    }
+
+    /// Changes the completion proper.
+    pub(crate) fn edit(&mut self, edit: impl FnOnce(&mut Cqe64)) {
+        let mut cqe = self.cqe();
+        edit(&mut cqe);
+        self.bytes[CQE..].copy_from_slice(cqe.bytes());
+    }
 }
 
 /// All completion queues and the event queues that they report to.
 pub(crate) struct Completions {
     pub(crate) cqs: Table<Cq>,
     pub(crate) eqs: EventQueues,
+    /// Queues with a row that has not ended.
+    rows: Vec<u32>,
 }
 
 impl Completions {
+    /// No queues.
+    pub(crate) fn new(cqs: Table<Cq>, eqs: EventQueues) -> Completions {
+        Completions { cqs, eqs, rows: Vec::new() }
+    }
+
+    /// Completes a received packet: at once, or in a row with others if the queue compresses. `strided`: its place is a
+    /// stride.
+    pub(crate) fn complete_receive(&mut self, host: &mut Host, cqn: u32, completion: Completion, strided: bool) {
+        let row = self.cqs.get_mut(cqn).and_then(|cq| cq.row.as_mut());
+        let Some(row) = row else { return self.complete(host, cqn, completion) };
+        let cqe = completion.cqe();
+        if !row.fits(&cqe) {
+            self.end_row(host, cqn);
+        }
+        let Some(row) = self.cqs.get_mut(cqn).and_then(|cq| cq.row.as_mut()) else { return };
+        row.add(&cqe, strided);
+        if row.len() == 1 {
+            self.rows.push(cqn);
+        }
+    }
+
+    /// True if a row has not ended.
+    pub(crate) fn has_rows(&self) -> bool {
+        !self.rows.is_empty()
+    }
+
+    /// Ends all rows: nothing is held back any more.
+    pub(crate) fn end_rows(&mut self, host: &mut Host) {
+        while let Some(cqn) = self.rows.last().copied() {
+            self.end_row(host, cqn);
+        }
+    }
+
+    /// Forgets all rows.
+    pub(crate) fn drop_rows(&mut self) {
+        for cqn in std::mem::take(&mut self.rows) {
+            self.cqs.get_mut(cqn).and_then(|cq| cq.row.as_mut()).into_iter().for_each(Row::clear);
+        }
+    }
+
+    /// Writes a row: arrays of mini CQEs, then the title, which makes them valid.
+    fn end_row(&mut self, host: &mut Host, cqn: u32) {
+        self.rows.retain(|open| *open != cqn);
+        let Some(cq) = self.cqs.get_mut(cqn) else { return };
+        let Some(row) = &cq.row else { return };
+        let (slots, title) = (row.len() as u32, Completion::new(&row.title().0));
+        if cq.failed || slots == 0 {
+            cq.row.iter_mut().for_each(Row::clear);
+            return;
+        }
+        if slots > 1 {
+            host.counters.rx_compressed += u64::from(slots);
+        }
+        // Without room for all of it nothing is written: the title fails the queue.
+        if cq.has_room(host, slots) {
+            for (slot, array) in cq.row.iter().flat_map(Row::arrays) {
+                let at = cq.ring.iova(u64::from(cq.producer + slot) * CQE as u64);
+                let written = host.dma.publish(at, &array);
+                host.checked(written);
+            }
+        }
+        cq.row.iter_mut().for_each(Row::clear);
+        self.write(host, cqn, title, slots);
+    }
+
     /// Writes a completion, its owner bit included, and raises the event if the queue is armed for it.
-    pub(crate) fn complete(&mut self, host: &mut Host, cqn: u32, mut completion: Completion) {
+    pub(crate) fn complete(&mut self, host: &mut Host, cqn: u32, completion: Completion) {
+        if self.cqs.get(cqn).is_some_and(|cq| cq.row.as_ref().is_some_and(|row| row.len() > 0)) {
+            self.end_row(host, cqn);
+        }
+        self.write(host, cqn, completion, 1);
+    }
+
+    /// Writes a completion that stands for so many slots.
+    fn write(&mut self, host: &mut Host, cqn: u32, mut completion: Completion, slots: u32) {
         let Some(cq) = self.cqs.get_mut(cqn) else { return };
         if cq.failed {
             return;
         }
-        if !cq.ignore_overrun && cq.is_full(host) {
+        if !cq.has_room(host, slots) {
             host.counters.misuse.cq_overrun += 1;
             self.fail(host, cqn, CqErrorSyndrome::CQ_OVERRUN);
             return;
@@ -132,7 +229,8 @@ impl Completions {
             self.fail(host, cqn, CqErrorSyndrome::CQ_ACCESS_VIOLATION_ERROR);
             return;
         }
-        cq.producer = (cq.producer + 1) & COUNTER;
+        host.trace_cqe(cqn, cq.producer, bytes);
+        cq.producer = (cq.producer + slots) & COUNTER;
         let opcode = CqeOpcode(op_own >> 4);
         let error = opcode == CqeOpcode::REQ_ERR || opcode == CqeOpcode::RESP_ERR;
         let solicited = error || op_own & 2 != 0;

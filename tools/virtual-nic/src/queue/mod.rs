@@ -7,12 +7,15 @@
 //!
 //! Counters run free and wrap; the bit above the ring's size is the lap, which decides the ownership bit of an entry.
 
+pub(crate) mod compression;
 pub(crate) mod cq;
 pub(crate) mod eq;
 pub(crate) mod lso;
 pub(crate) mod ring;
 pub(crate) mod rq;
 pub(crate) mod sq;
+pub(crate) mod strides;
+pub(crate) mod umem;
 
 use hw_regs::cqe::{CqeOpcode, CqeSyndrome, ErrCqe};
 use hw_regs::layout::{Access, Layout};
@@ -80,6 +83,8 @@ impl WorkError {
     pub(crate) const OVERFLOW: WorkError = WorkError { syndrome: CqeSyndrome::LOCAL_QP_OP_ERR, vendor: 0xa8 };
     /// A received frame does not fit the receive WQE.
     pub(crate) const RECEIVE_LENGTH: WorkError = WorkError { syndrome: CqeSyndrome::LOCAL_LENGTH_ERR, vendor: 0xa9 };
+    /// The list of receive WQEs leads out of the ring.
+    pub(crate) const LINK: WorkError = WorkError { syndrome: CqeSyndrome::LOCAL_QP_OP_ERR, vendor: 0xaa };
 
     /// Memory that is not mapped, reached through the reserved key.
     pub(crate) const UNMAPPED: WorkError = WorkError { syndrome: CqeSyndrome::LOCAL_PROT_ERR, vendor: 0x49 };

@@ -1,12 +1,16 @@
 //! Receive queues, and what leads to them: tables of queues and TIRs (`mlx5-bringup.md` §4, §8.3).
 
-use super::State;
+use super::cq::Completion;
 use super::ring::Ring;
+use super::strides::Strides;
+use super::umem::{Place, Umems};
+use super::{State, WorkError};
 use crate::rss::Rss;
 use firmware_iface::context::{Rqc, Wq};
+use hw_regs::cqe::{Cqe64, CqeOpcode};
 use hw_regs::layout::Access;
 
-/// A receive queue: cyclic, driven by its doorbell record alone.
+/// A receive queue, driven by its doorbell record alone.
 pub(crate) struct Rq {
     pub(crate) context: Rqc,
     pub(crate) ring: Ring,
@@ -14,6 +18,7 @@ pub(crate) struct Rq {
     /// log2 of the bytes of a WQE.
     pub(crate) log_stride: u32,
     pub(crate) record: u64,
+    pub(crate) umems: Umems,
     pub(crate) cqn: u32,
     pub(crate) pd: u32,
     pub(crate) counter_set: u32,
@@ -25,16 +30,19 @@ pub(crate) struct Rq {
     pub(crate) user_index: u32,
     /// WQEs consumed, free-running; its low 16 bits are compared with the record.
     pub(crate) head: u32,
+    /// Of a queue whose WQEs hold many packets.
+    pub(crate) strides: Option<Strides>,
 }
 
 impl Rq {
-    pub(crate) fn new(context: Rqc, ring: Ring) -> Rq {
+    pub(crate) fn new(context: Rqc, place: Place, strides: Option<Strides>) -> Rq {
         let wq: Wq = context.nested(Rqc::WQ);
         Rq {
-            ring,
+            ring: place.ring,
             log_size: wq.get(Wq::LOG_WQ_SZ),
             log_stride: wq.get(Wq::LOG_WQ_STRIDE),
-            record: wq.get_wide(Wq::DBR_ADDR),
+            record: place.record,
+            umems: place.umems,
             cqn: context.get(Rqc::CQN),
             pd: wq.get(Wq::PD),
             counter_set: context.get(Rqc::COUNTER_SET_ID),
@@ -44,8 +52,31 @@ impl Rq {
             reserved_key: context.is_set(Rqc::RLKY),
             user_index: context.get(Rqc::USER_INDEX),
             head: 0,
+            strides,
             context,
         }
+    }
+
+    /// Ends the WQE at the head, whatever it holds, and returns its place in the ring.
+    pub(crate) fn end_wqe(&mut self) -> u16 {
+        let index = self.strides.as_mut().map_or(self.head as u16, Strides::end);
+        self.head = self.head.wrapping_add(1);
+        index
+    }
+
+    /// The error completion of a WQE, which is named by its place where WQEs have strides.
+    pub(crate) fn failed(&self, rqn: u32, index: u16, error: WorkError) -> Completion {
+        let mut completion = error.completion(CqeOpcode::RESP_ERR, rqn, 0, index);
+        if self.strides.is_some() {
+            completion.edit(|cqe| cqe.set(Cqe64::WQE_ID, u32::from(index)));
+        }
+        completion
+    }
+
+    /// Begins anew.
+    pub(crate) fn rewind(&mut self) {
+        self.head = 0;
+        self.strides.iter_mut().for_each(Strides::reset);
     }
 
     /// The context as QUERY_RQ shows it.

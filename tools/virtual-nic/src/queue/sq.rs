@@ -1,6 +1,7 @@
 //! Send queues (`mlx5-bringup.md` §8.4).
 
 use super::ring::Ring;
+use super::umem::{Place, Umems};
 use super::{State, WQEBB, WorkError};
 use crate::dma::DmaSpace;
 use firmware_iface::context::{Sqc, Tisc, Wq};
@@ -26,6 +27,7 @@ pub(crate) struct Sq {
     log_size: u32,
     /// Address of the word of the doorbell record that holds the producer counter.
     pub(crate) record: u64,
+    pub(crate) umems: Umems,
     pub(crate) cqn: u32,
     pub(crate) pd: u32,
     pub(crate) uar: u32,
@@ -67,12 +69,13 @@ impl Wqe {
 }
 
 impl Sq {
-    pub(crate) fn new(context: Sqc, ring: Ring, tis: Option<u32>) -> Sq {
+    pub(crate) fn new(context: Sqc, place: Place, tis: Option<u32>) -> Sq {
         let wq: Wq = context.nested(Sqc::WQ);
         Sq {
-            ring,
+            ring: place.ring,
             log_size: wq.get(Wq::LOG_WQ_SZ),
-            record: wq.get_wide(Wq::DBR_ADDR) + 4,
+            record: place.record + 4,
+            umems: place.umems,
             cqn: context.get(Sqc::CQN),
             pd: wq.get(Wq::PD),
             uar: wq.get(Wq::UAR_PAGE),

@@ -308,18 +308,23 @@ impl Host {
     }
 
     pub(crate) fn create_cq(&mut self, eqn: u32, log_size: u32, stride: u64) -> Queue {
+        self.create_cq_with(eqn, log_size, stride, |_| {})
+    }
+
+    pub(crate) fn create_cq_with(&mut self, eqn: u32, log_size: u32, stride: u64, edit: impl Fn(&mut Cqc)) -> Queue {
         let bytes = stride << log_size;
         let buffer = self.alloc(bytes, bytes.max(4096));
         self.write(buffer, &vec![0xff; bytes as usize]);
         let record = self.alloc(64, 64);
         self.write(record, &[0; 8]);
-        let cqc = Cqc::zeroed()
+        let mut cqc = Cqc::zeroed()
             .with(Cqc::CQE_SZ, if stride == 128 { 2 } else { 0 })
             .with(Cqc::LOG_CQ_SIZE, log_size)
             .with(Cqc::UAR_PAGE, self.uar)
             .with(Cqc::C_EQN_OR_APU_ELEMENT, eqn)
             .with(Cqc::LOG_PAGE_SIZE, log_page_size(bytes))
             .with_wide(Cqc::DBR_ADDR, record);
+        edit(&mut cqc);
         let input = CreateCqIn::zeroed().with_nested(CreateCqIn::CQ_CONTEXT, &cqc);
         let output: CreateCqOut = self.exec_with(Opcode::CREATE_CQ, &input, &buffer.to_be_bytes());
         Queue { number: output.get(CreateCqOut::CQN), buffer, record, log_size, stride, counter: 0 }

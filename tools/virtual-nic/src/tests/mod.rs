@@ -2,12 +2,16 @@
 
 mod bring_up;
 mod commands;
+mod compression;
 mod events;
 mod host;
 mod hostile;
 mod objects;
+mod observed;
 mod offload;
 mod offload_loss;
 mod pages;
+mod striding;
 mod trace;
 mod traffic;
+mod umem;

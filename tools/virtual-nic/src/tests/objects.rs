@@ -199,7 +199,7 @@ fn contexts_are_checked() {
     check(cqc.with(Cqc::CQE_COMP_EN, 1), refusal::CQE_COMPRESSION);
     check(cqc.with_wide(Cqc::DBR_ADDR, 0), refusal::DOORBELL_RECORD);
     check(cqc.with_wide(Cqc::DBR_ADDR, 0x1_0000_0104), refusal::DOORBELL_RECORD);
-    check(cqc.with(Cqc::DBR_UMEM_VALID, 1), refusal::UMEM);
+    check(cqc.with(Cqc::DBR_UMEM_VALID, 1), refusal::UMEM_UNKNOWN);
 
     let cq = host.create_cq(eq.number, 3, 64);
     let wq = Wq::zeroed()

@@ -2,15 +2,18 @@
 //! |---|---|
 //! | QUERY_PAGES counts down what MANAGE_PAGES gives, across several commands | `pages_may_be_given_in_parts` |
 //! | zero, unaligned, repeated and unreachable pages are refused, and nothing of that command is kept | `bad_pages_are_refused_as_a_whole` |
+//! | a page at zero is taken by a firmware that takes it, and the device can reach it | `the_page_at_zero_is_taken_if_firmware_takes_it` |
 //! | a function number in the answer must come back | `pages_are_given_for_the_function_that_asked` |
 //! | firmware asks for more ahead of need; a driver that gives never sees NO_RES | `more_objects_ask_for_more_pages` |
 //! | a driver that cannot give runs into NO_RES, not into a hang | `without_pages_objects_are_refused` |
 //! | pages that firmware offers back come back once, the others at teardown | `offered_pages_come_back_once` |
 //! | firmware writes to pages it holds and to no other | `firmware_writes_only_to_its_pages` |
 //! | DISABLE_HCA without taking pages back leaves them visible | `pages_that_are_not_taken_back_are_reported` |
+//! | a function that was disabled and is enabled again needs all its pages again | `a_function_that_starts_again_needs_its_pages` |
 
 use super::bring_up::answer;
 use super::host::Host;
+use crate::dma::build::file;
 use crate::{Config, PageDemand, refusal};
 use firmware_iface::command::device::*;
 use firmware_iface::command::{OutHeader, object::*};
@@ -65,6 +68,18 @@ fn bad_pages_are_refused_as_a_whole() {
     assert_eq!(host.refused(Opcode::MANAGE_PAGES, &input, &[]), answer(refusal::OP_MOD));
     let input = QueryPagesIn::zeroed();
     assert_eq!(host.refused(Opcode::QUERY_PAGES, &input, &[]), answer(refusal::OP_MOD));
+}
+
+#[test]
+fn the_page_at_zero_is_taken_if_firmware_takes_it() {
+    let mut config = Config::default();
+    config.switches.take_page_zero = true;
+    let mut host = Host::new(config);
+    host.exec::<_, OutHeader>(Opcode::ENABLE_HCA, &EnableHcaIn::zeroed());
+    assert_eq!(status(&host.give(&[0])), answer(refusal::PAGE_UNREACHABLE));
+    host.nic.dma_map(0, &file(4096), 4096).unwrap();
+    assert_eq!(status(&host.give(&[0])).0, Status::OK);
+    assert_eq!(host.nic.inventory().pages, 1);
 }
 
 #[test]
@@ -176,4 +191,17 @@ fn pages_that_are_not_taken_back_are_reported() {
     host.take(200);
     host.exec::<_, OutHeader>(Opcode::DISABLE_HCA, &DisableHcaIn::zeroed());
     assert_eq!(host.nic.inventory().pages, 62);
+}
+
+#[test]
+fn a_function_that_starts_again_needs_its_pages() {
+    let mut host = Host::running(Config::default());
+    host.exec::<_, TeardownHcaOut>(Opcode::TEARDOWN_HCA, &TeardownHcaIn::zeroed());
+    assert_eq!(host.take(1000).len(), 262);
+    host.exec::<_, OutHeader>(Opcode::DISABLE_HCA, &DisableHcaIn::zeroed());
+    host.exec::<_, OutHeader>(Opcode::ENABLE_HCA, &EnableHcaIn::zeroed());
+    assert_eq!(host.query_pages(QueryPagesOpMod::BOOT_PAGES), 6);
+    assert_eq!(host.query_pages(QueryPagesOpMod::INIT_PAGES), 256);
+    let counters = &host.nic.counters().pages;
+    assert_eq!((counters.given, counters.returned), (262, 262));
 }

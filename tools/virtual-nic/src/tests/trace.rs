@@ -7,18 +7,17 @@
 
 use super::host::Host;
 use crate::{Capabilities, Config, PageDemand};
+use cxddp_trace::Trace;
 use firmware_iface::caps::CapGroup;
 use firmware_iface::command::{InHeader, OutHeader};
 use firmware_iface::{Opcode, Status};
 use hw_regs::layout::{Access, Layout};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::process::Command;
 
 const TRACE: &str = "traces/mlx5_core-connectx4-commands.txt.gz";
 
-/// A command as it was recorded: descriptor and mailbox blocks without their control part.
-#[derive(Default)]
+/// A command as it was recorded.
 struct Recorded {
     input: Vec<u8>,
     inlen: usize,
@@ -33,61 +32,13 @@ fn find() -> Option<PathBuf> {
     places.chain(["../../..", "../../../.."].map(beside)).map(|place| place.join(TRACE)).find(|path| path.exists())
 }
 
-/// The dump of a descriptor or block: its bytes.
-fn bytes(lines: &[&str]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for line in lines {
-        let Some((_, words)) = line.split_once(": ") else { continue };
-        words.split_whitespace().for_each(|word| bytes.extend(u32::from_str_radix(word, 16).unwrap().to_be_bytes()));
-    }
-    bytes
-}
-
-/// Dump lines look like `010: 01040000 00000000 00000000 00000000`, behind the log's time.
-fn is_dump(line: &str) -> Option<&str> {
-    let text = line.split_once("] ").map_or(line, |(_, text)| text).trim();
-    let (offset, words) = text.split_once(": ")?;
-    let hex = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_hexdigit());
-    (hex(offset) && words.split_whitespace().all(|word| word.len() == 8 && hex(word))).then_some(text)
-}
-
-/// Descriptor, then blocks of 512 bytes of data with 64 of control. The second value is the length that the descriptor
-/// names: the log has no blocks for some commands.
-fn message(dump: &[u8], inline: usize, length: usize) -> (Vec<u8>, usize) {
-    let len = u32::from_be_bytes(dump[length..length + 4].try_into().unwrap()) as usize;
-    let mut message = dump[inline..inline + 16].to_vec();
-    dump[64..].chunks(576).for_each(|block| message.extend(&block[..block.len().min(512)]));
-    message.truncate(len);
-    (message, len)
-}
-
 fn parse(text: &str) -> Vec<Recorded> {
-    let mut commands: Vec<Recorded> = Vec::new();
-    let lines: Vec<&str> = text.lines().collect();
-    let mut at = 0;
-    while at < lines.len() {
-        let head = lines[at];
-        at += 1;
-        if !head.contains("dump command ") {
-            continue;
-        }
-        let mut dump = Vec::new();
-        // Other messages may come between the lines of a dump; the next headline or a completion ends it.
-        while at < lines.len()
-            && !["dump command ", "cmd_work_handler", "comp_handler"].iter().any(|end| lines[at].contains(end))
-        {
-            dump.extend(is_dump(lines[at]));
-            at += 1;
-        }
-        let dump = bytes(&dump);
-        if head.ends_with("INPUT") {
-            let (input, inlen) = message(&dump, 16, 4);
-            commands.push(Recorded { input, inlen, ..Recorded::default() });
-        } else if let Some(command) = commands.last_mut() {
-            (command.output, command.outlen) = message(&dump, 32, 56);
-        }
-    }
-    commands
+    let commands = Trace::parse(text).unwrap().commands.into_iter().map(|command| {
+        let (input, output) = (command.input.unwrap(), command.output.unwrap());
+        let (inlen, outlen) = (input.input_len(), output.output_len());
+        Recorded { input: input.input(), inlen, output: output.output(), outlen }
+    });
+    commands.collect()
 }
 
 /// The log lost blocks and lines of the page lists: addresses that are missing, or garbled by it, are made up. Returns how
@@ -113,10 +64,10 @@ fn the_model_answers_recorded_commands() {
         println!("skipped: no {TRACE} beside the workspace or in $CXDDP_REFERENCE");
         return;
     };
-    let text = match Command::new("gzip").arg("-dc").arg(&path).output() {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).into_owned(),
-        _ => {
-            println!("skipped: no gzip to unpack {TRACE} with");
+    let text = match cxddp_trace::read_file(&path) {
+        Ok(text) => text,
+        Err(error) => {
+            println!("skipped: {TRACE}: {error}");
             return;
         }
     };

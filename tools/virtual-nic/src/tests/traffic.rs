@@ -32,7 +32,7 @@ pub(crate) fn config() -> Config {
 }
 
 /// A host that receives everything on one queue: the host, its CQ and RQ.
-fn receiver(log_stride: u32, edit: impl Fn(&mut Rqc)) -> (Host, Queue, Queue) {
+pub(super) fn receiver(log_stride: u32, edit: impl Fn(&mut Rqc)) -> (Host, Queue, Queue) {
     let mut host = Host::running(config());
     let eq = host.create_eq(0, 4, &[]);
     let cq = host.create_cq(eq.number, 5, 64);
