@@ -300,7 +300,7 @@ pub fn run_published(config: &Config, publishers: Vec<Publisher>) -> Result<Repo
                 Ok(opened) => break opened,
                 Err(error) if clock.now() - began > PATIENCE => return Err(error),
                 // It may come back.
-                Err(_) => _ = clock.advance(RESET),
+                Err(_) => platform.rest(Some(clock.now() + RESET)),
             }
         };
         recovered.recovered_us = (clock.now() - began).as_micros() as u64;
@@ -439,7 +439,7 @@ impl Lived {
                     break None;
                 }
                 // It may come back.
-                Err(_) => _ = platform.clock().advance(RESET),
+                Err(_) => platform.rest(Some(platform.clock().now() + RESET)),
             }
         };
         if let Some(proof) = proof {
