@@ -237,6 +237,8 @@ impl Script {
         edges.dedup();
         // In the order of the stream, as placed runs are.
         let mut questions = self.questions.iter().peekable();
+        let mut answers =
+            self.pdus().filter(|pdu| pdu.0.0[0] == 9).map(|pdu| u32::try_from(pdu.2).unwrap_or(u32::MAX)).peekable();
         self.send(&mut queue, &memory);
         loop {
             while let Some(event) = queue.poll_event() {
@@ -253,10 +255,13 @@ impl Script {
             if at as usize >= self.stream.len() {
                 break;
             }
-            // Both ways of cutting stop where something happens beside the stream: a question, or the queue may become ready.
+            // Both ways of cutting stop where something happens beside the stream: a question, an answer to an R2T, or the queue
+            // may become ready.
             let question = questions.peek().map_or(u32::MAX, |question| question.0);
+            while answers.next_if(|answer| *answer <= at).is_some() {}
+            let answer = answers.peek().copied().unwrap_or(u32::MAX);
             let ready = if submitted || failed { u32::MAX } else { at + 1 };
-            let end = question.min(ready).min(self.stream.len() as u32);
+            let end = question.min(answer).min(ready).min(self.stream.len() as u32);
             let cut = match cuts.get(turn % cuts.len().max(1)) {
                 Some(cut) => (at + 1 + u32::from(*cut) % 200).min(end),
                 None => end,
