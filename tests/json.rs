@@ -3,11 +3,12 @@
 //!
 //! | property | test |
 //! |---|---|
-//! | each command prints what its table says | `probe`, `read`, `demo`, `explain`, `scale`, `simulate` |
+//! | each command prints what its table says | `probe`, `read_and_serve`, `demo`, `explain`, `scale`, `simulate` |
 
 #![cfg(feature = "demo")]
 
 use cxddp_vnic::inject::Injection;
+use cxddp_vnic::report::Report;
 use cxddp_vnic::{Function, Hub, HubConfig, Uplink};
 use nvme_target::Generated;
 use serde_json::Value;
@@ -51,10 +52,10 @@ fn paths(value: &Value, at: &[String], into: &mut BTreeSet<Vec<String>>) {
 }
 
 /// The paths of a command's table.
-fn documented(command: &str) -> Vec<String> {
+fn documented(program: &str, command: &str) -> Vec<String> {
     let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/json.md");
     let page = std::fs::read_to_string(page).expect("the page");
-    let section = page.split(&format!("## cxddp {command} --json")).nth(1).expect("a section").to_owned();
+    let section = page.split(&format!("## {program} {command} --json")).nth(1).expect("a section").to_owned();
     let rows = section.lines().take_while(|line| !line.starts_with("## ")).filter(|line| line.starts_with("| `"));
     // Odd parts are in backticks.
     let names = |row: &str| {
@@ -75,7 +76,12 @@ fn elsewhere(path: &[String]) -> bool {
 
 #[track_caller]
 fn assert_documented(command: &str, objects: &[Value]) {
-    let rows = documented(command);
+    assert_documented_of("cxddp", command, objects);
+}
+
+#[track_caller]
+fn assert_documented_of(program: &str, command: &str, objects: &[Value]) {
+    let rows = documented(program, command);
     let mut found = BTreeSet::new();
     for object in objects {
         assert_eq!((&object["version"], &object["command"]), (&1.into(), &command.into()));
@@ -118,7 +124,7 @@ fn simulate() {
 }
 
 #[test]
-fn read() {
+fn read_and_serve() {
     let target = nvme_target::Config::default();
     let nqn = target.subsystem_nqn.clone();
     let uplink = Uplink::target(target, Box::new(Generated::new(1, 4 << 20))).expect("a target");
@@ -135,13 +141,16 @@ fn read() {
         while !stopped.load(Ordering::Relaxed) {
             hub.turn(Duration::from_millis(50));
         }
+        Report::of(&mut hub).json()
     });
     let object = cxddp(&format!(
         "read --device vfio-user:{} --ip 192.168.44.10/24 --target 192.168.44.20 --nqn {nqn} --pattern 1 --json",
         socket.display()
     ));
     stop.store(true, Ordering::Relaxed);
-    serving.join().expect("the server ends");
+    let served = serving.join().expect("the server ends");
     assert_ne!(object["recovered"], serde_json::json!([]), "nothing was recovered from");
     assert_documented("read", &[object]);
+    assert_eq!(served["functions"][0]["dma_violations"], 0);
+    assert_documented_of("cxddp-vnic", "serve", &[served]);
 }

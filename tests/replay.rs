@@ -2,6 +2,7 @@
 //!
 //! | property | test |
 //! |---|---|
+//! | what our driver writes down is bit for bit what the device sees in memory | `what_we_write_down_is_what_the_device_saw` |
 //! | our own bring-up, question and teardown replay from their own trace, and the trace is used up | `our_own_recording_replays` |
 //! | what a driver does otherwise is told at the first command that differs, by field, and ends the replay | `the_first_difference_is_told` |
 //! | a trace that ends early, or lacks an answer, is told | `a_trace_that_ends_is_told` |
@@ -58,6 +59,30 @@ fn recording() -> (String, String) {
 
 fn replay(trace: Trace) -> Arc<Replay> {
     Arc::new(Replay::new("recorded", trace, Order::Exact))
+}
+
+#[test]
+fn what_we_write_down_is_what_the_device_saw() {
+    let (ours, theirs) = (Memory::default(), Memory::default());
+    let platform = Arc::new(VirtualPlatform::new("recorded", virtual_nic::Config::default()));
+    let (sink, function) = (Sink::to(theirs.clone(), u64::MAX), "recorded".to_owned());
+    platform.nic().trace(virtual_nic::Tracing { sink, function, commands: true, wqes: false, cqes: false });
+    let config = Config { trace: Some(Sink::to(ours.clone(), u64::MAX)), ..Config::default() };
+    probe(platform, config).expect("it comes up");
+    let read = |memory: &Memory| {
+        let text = String::from_utf8(memory.0.lock().expect("lock").clone()).expect("UTF-8");
+        let trace = Trace::parse(&text).expect("a trace");
+        let sides = trace.commands.into_iter().map(|command| (command.input, command.output));
+        (sides.collect::<Vec<_>>(), trace.facts)
+    };
+    let ((ours, our_facts), (theirs, their_facts)) = (read(&ours), read(&theirs));
+    assert_eq!(our_facts, their_facts);
+    assert_eq!(ours.len(), theirs.len());
+    for (n, ((our_input, our_output), (their_input, their_output))) in ours.iter().zip(&theirs).enumerate() {
+        // Entries and mailboxes, tokens, signatures, addresses and all.
+        assert_eq!(our_input, their_input, "input {n}");
+        assert_eq!(our_output, their_output, "output {n}");
+    }
 }
 
 #[test]

@@ -249,10 +249,11 @@ pub(super) fn initialize<P: Platform>(base: &mut Base<P>, deadline: &dyn Fn() ->
         }
     })?;
 
-    // 14. Regular pages. Linux does not ask here, so that firmware may refuse the question; what it needs later it demands.
+    // 14. Regular pages. Linux does not ask here, so that firmware may not know the question; what it needs it demands later.
+    let unknown = |status| matches!(status, Some(Status::BAD_OP_ERR | Status::BAD_PARAM_ERR));
     match startup_pages(base, QueryPagesOpMod::REGULAR_PAGES, deadline()) {
-        Err(AdapterError::Command(error)) if error.opcode == Opcode::QUERY_PAGES && error.status().is_some() => {
-            log::debug!("{error}: firmware tells nothing of regular pages");
+        Err(AdapterError::Command(error)) if error.opcode == Opcode::QUERY_PAGES && unknown(error.status()) => {
+            log::debug!("{error}");
             Ok(())
         }
         asked => asked,

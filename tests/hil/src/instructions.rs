@@ -22,9 +22,10 @@ pub fn counted(program: &Path, folder: &Path) -> Command {
 
 /// A line for all instructions per frame, and one for each of the largest functions, those that it calls included.
 pub fn report(folder: &Path, vnic: &str) -> Result<String, Error> {
-    let counter = |name: &str| {
-        let count = vnic.lines().find_map(|line| line.strip_prefix("pf: ")?.strip_prefix(name)?.strip_prefix(' '));
-        count.and_then(|count| count.parse().ok()).unwrap_or(0u64)
+    // Of all functions: one alone has the frames.
+    let counter = |name: &str| -> u64 {
+        let counts = vnic.lines().filter_map(|line| line.split_once(": ")?.1.strip_prefix(name)?.strip_prefix(' '));
+        counts.filter_map(|count| count.parse::<u64>().ok()).sum()
     };
     let (received, sent) = (counter("rx_frames"), counter("tx_frames"));
     let frames = (received + sent).max(1);
@@ -32,12 +33,12 @@ pub fn report(folder: &Path, vnic: &str) -> Result<String, Error> {
     annotate.args(["--inclusive=yes", "--threshold=100"]).arg(folder.join(COUNTS));
     let listing = debian::run(&mut annotate)?;
     let mut out = format!("        instructions per frame ({received} received, {sent} sent)\n");
-    let mut shown = 0;
-    for line in listing.lines() {
-        let Some((count, name)) = entry(line) else { continue };
+    let mut shown = Vec::new();
+    for (count, name) in listing.lines().filter_map(entry) {
         let known = CRATES.iter().any(|name_of| name.contains(name_of)) || name == "PROGRAM TOTALS";
-        if known && shown < SHOWN {
-            shown += 1;
+        // A function has an entry for each file that it was compiled from, the whole of it first.
+        if known && shown.len() < SHOWN && !shown.contains(&name) {
+            shown.push(name);
             out.push_str(&format!("        {:>10.1}  {name}\n", count as f64 / frames as f64));
         }
     }

@@ -13,6 +13,7 @@
 //! Everything is fetched as Debian packages into a folder; nothing is installed, nothing needs root or KVM. Each scenario
 //! is one boot and prints one line; what failed leaves its folder behind.
 
+mod bring_up;
 mod debian;
 mod guest;
 mod image;
@@ -156,6 +157,11 @@ fn build(as_they_are: bool) -> Result<Programs, Error> {
     let [cxddp, regdump, bind, datagrams] = tools.map(|tool| target.join(TARGET).join("release").join(tool));
     let release = target.join("release");
     let (rdma, vnic) = (release.join("rdma-probe"), release.join("cxddp-vnic"));
+    for program in [&cxddp, &regdump, &bind, &datagrams, &rdma, &vnic] {
+        if !program.exists() {
+            return Err(Error::of(format!("{} is not there: run once without --built", program.display())));
+        }
+    }
     Ok(Programs { cxddp, regdump, bind, datagrams, rdma, vnic })
 }
 

@@ -45,7 +45,7 @@ pub const ALL: &[Scenario] = &[
             "pf: pages.offered 64\n",
             "pf: pages.given 588\n",
             "pf: pages.returned 588\n",
-            "pages: 0,",
+            "pf: nothing held\n",
         ],
         ..BASIC
     },

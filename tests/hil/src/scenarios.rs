@@ -2,7 +2,7 @@
 
 use crate::debian::{Debian, Kernel};
 use crate::guest::{Guest, Outcome};
-use crate::{Error, Programs, image, instructions, mlx5, mlx5_life, mlx5_receive, own, rdma};
+use crate::{Error, Programs, bring_up, image, instructions, mlx5, mlx5_life, mlx5_receive, own, rdma};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -146,7 +146,7 @@ pub const BASIC: Scenario = Scenario {
 
 /// All of them, those of others' drivers last.
 pub fn all() -> impl Iterator<Item = &'static Scenario> {
-    ALL.iter().chain(rdma::ALL).chain(mlx5::ALL).chain(mlx5_receive::ALL).chain(mlx5_life::ALL)
+    ALL.iter().chain(rdma::ALL).chain(bring_up::ALL).chain(mlx5::ALL).chain(mlx5_receive::ALL).chain(mlx5_life::ALL)
 }
 
 const ALL: &[Scenario] = &[

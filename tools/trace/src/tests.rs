@@ -259,7 +259,8 @@ fn steps_and_addresses_are_found() {
     let context = Eqc::zeroed().with(Eqc::UAR_PAGE, 5);
     let input = input.with_nested(CreateEqIn::EQ_CONTEXT_ENTRY, &context);
     let bytes = [input.bytes(), &[0x11; 16]].concat();
-    assert_eq!(addresses(Opcode::CREATE_EQ, &bytes, false), [CreateEqIn::SIZE..CreateEqIn::SIZE + 16]);
+    let pages = addresses(Opcode::CREATE_EQ, &bytes, false);
+    assert_eq!((pages.len(), &pages[0]), (1, &(CreateEqIn::SIZE..CreateEqIn::SIZE + 16)));
     let cq = addresses(Opcode::CREATE_CQ, &[0; CreateCqIn::SIZE + 8], false);
     assert_eq!(cq, [16 + 56..16 + 64, CreateCqIn::SIZE..CreateCqIn::SIZE + 8]);
     assert!(is_address("ctx.wq.pas[3].pa_h") && is_address("pas") && !is_address("ctx.wq.page_offset"));

@@ -124,6 +124,8 @@ pub struct Port {
     backlog: VecDeque<Vec<u8>>,
     backlog_bytes: usize,
     counters: PortCounters,
+    /// Where messages arrive: a frame has no more bytes than its message, and these need not be cleared for each.
+    message: Box<[u8]>,
 }
 
 /// Removes a socket that nobody listens on any more.
@@ -161,7 +163,8 @@ impl Port {
                 "cannot open TAP interface {name} (it needs CAP_NET_ADMIN, or an interface that was made for this user)"
             )))?),
         };
-        Ok(Port { line, backlog: VecDeque::new(), backlog_bytes: 0, counters: PortCounters::default() })
+        let message = vec![0; MAX_FRAME + 1].into();
+        Ok(Port { line, backlog: VecDeque::new(), backlog_bytes: 0, counters: PortCounters::default(), message })
     }
 
     /// What to poll for: input always, output while frames wait.
@@ -265,8 +268,8 @@ impl Port {
     pub fn receive(&mut self, frame: &mut Vec<u8>) -> bool {
         loop {
             let received = match &mut self.line {
-                Line::Datagram { socket, .. } => whole(frame, |bytes| socket.recv(bytes)),
-                Line::Tap(file) => whole(frame, |bytes| file.read(bytes)),
+                Line::Datagram { socket, .. } => whole(&mut self.message, frame, |bytes| socket.recv(bytes)),
+                Line::Tap(file) => whole(&mut self.message, frame, |bytes| file.read(bytes)),
                 Line::Stream { listener, stream: slot @ None } => {
                     let Some((listener, _)) = listener else { return false };
                     match listener.accept().and_then(|(stream, _)| Stream::new(stream)) {
@@ -307,10 +310,14 @@ impl Port {
 const ENOBUFS: i32 = 105;
 
 /// Reads one message as a frame; false if it cannot be one.
-fn whole(frame: &mut Vec<u8>, mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> io::Result<bool> {
-    frame.resize(MAX_FRAME + 1, 0);
-    let len = read(frame)?;
-    frame.truncate(len);
+fn whole(
+    message: &mut [u8],
+    frame: &mut Vec<u8>,
+    mut read: impl FnMut(&mut [u8]) -> io::Result<usize>,
+) -> io::Result<bool> {
+    let len = read(message)?;
+    frame.clear();
+    frame.extend_from_slice(&message[..len]);
     Ok((1..=MAX_FRAME).contains(&len))
 }
 

@@ -142,7 +142,7 @@ mod tests {
             .with(Cqe64::RSS_HASH_RESULT, 0x1234)
             .with(Cqe64::WQE_COUNTER, place)
             .with(Cqe64::BYTE_CNT, len)
-            .with(Cqe64::CHECK_SUM, len * 3 & 0xffff)
+            .with(Cqe64::CHECK_SUM, (len * 3) & 0xffff)
             .with(Cqe64::TIMESTAMP_L, len)
     }
 

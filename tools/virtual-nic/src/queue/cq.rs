@@ -193,6 +193,7 @@ impl Completions {
                 let at = cq.ring.iova(u64::from(cq.producer + slot) * CQE as u64);
                 let written = host.dma.publish(at, &array);
                 host.checked(written);
+                host.trace_cqe(cqn, cq.producer.wrapping_add(slot) & COUNTER, &array);
             }
         }
         cq.row.iter_mut().for_each(Row::clear);
