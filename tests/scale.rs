@@ -86,9 +86,9 @@ fn a_function_that_fails_is_recovered_for_all_its_shards() {
         let recovery = report.recovery.expect("what came of the first life");
         assert!(fault.starts_with(recovery.fault), "{recovery:?}");
         assert!(recovery.failed + recovery.reads <= report.reads, "{recovery:?}");
-        // A device that only says that it is ill goes on until its driver looks.
+        // A device that only says that it is ill goes on until its driver looks, which may be after the last read.
         let ill = recovery.fault == "fatal-health";
-        assert_eq!((recovery.failed > 0, recovery.quarantined > 0), (!ill, !ill), "{recovery:?}");
+        assert!(ill || recovery.failed > 0 && recovery.quarantined > 0, "{recovery:?}");
         assert!(recovery.quarantined <= recovery.failed, "{recovery:?}");
     }
 }
