@@ -114,7 +114,8 @@ fn explain() {
 
 #[test]
 fn scale() {
-    assert_documented("scale", &[cxddp("scale --connections 110 --depth 8 --json")]);
+    let failing = cxddp("scale --connections 4 --depth 8 --reads 40 --io-size 16KiB --inject flr --json");
+    assert_documented("scale", &[cxddp("scale --connections 110 --depth 8 --json"), failing]);
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! | shards on threads of their own offload, read the right bytes, keep to their own packets, and leave nothing | `shards_share_a_function_and_nothing_else` |
 //! | commands of many connections fill the slots: the set-up takes a small part of their sum | `commands_fill_the_slots` |
 //! | a queue as deep as identifiers go is offloaded and read | `a_queue_can_be_as_deep_as_identifiers_go` |
+//! | a function that fails under all of its shards: every read ends, every buffer comes back, and all shards work again | `a_function_that_fails_is_recovered_for_all_its_shards` |
 //! | impossible wishes get one line that names the option | `impossible_wishes_are_named` |
 #![cfg(feature = "demo")]
 
@@ -67,6 +68,32 @@ fn a_queue_can_be_as_deep_as_identifiers_go() {
 }
 
 #[test]
+fn a_function_that_fails_is_recovered_for_all_its_shards() {
+    for (shards, fault) in [(1, "flr"), (2, "fatal-health"), (3, "all-ones"), (3, "flr@0")] {
+        let config = Config {
+            connections: 3 * shards,
+            depth: 16,
+            shards,
+            reads: 40,
+            io_size: 16 << 10,
+            command_time: Duration::from_micros(5),
+            inject: Some(fault.parse().expect(fault)),
+            ..Config::default()
+        };
+        // `run` asks for the second life what it asks for an only one; in the first, each read ended and each buffer came back, or
+        // there is a problem.
+        let report = run(config.clone());
+        let recovery = report.recovery.expect("what came of the first life");
+        assert!(fault.starts_with(recovery.fault), "{recovery:?}");
+        assert!(recovery.failed + recovery.reads <= report.reads, "{recovery:?}");
+        // A device that only says that it is ill goes on until its driver looks, which may be after the last read.
+        let ill = recovery.fault == "fatal-health";
+        assert!(ill || recovery.failed > 0 && recovery.quarantined > 0, "{recovery:?}");
+        assert!(recovery.quarantined <= recovery.failed, "{recovery:?}");
+    }
+}
+
+#[test]
 fn impossible_wishes_are_named() {
     let ok = Config::default();
     let cases = [
@@ -80,6 +107,7 @@ fn impossible_wishes_are_named() {
         (Config { io_size: 1000, ..ok.clone() }, "--io-size 1000: "),
         (Config { batch: 0, ..ok.clone() }, "--batch 0: "),
         (Config { reads: 0, ..ok.clone() }, "--reads 0: "),
+        (Config { inject: Some("rq-error".parse().expect("a fault")), ..ok.clone() }, "--inject rq-error: "),
         (Config { command_time: Duration::from_secs(2), ..ok.clone() }, "--command-time 2000000: "),
     ];
     for (config, begins) in cases {

@@ -379,6 +379,10 @@ pub struct ScaleArgs {
     /// Negotiate data digests.
     #[arg(long)]
     pub data_digest: bool,
+    /// Let the function fail while all shards read, and recover for all of them: when half of the reads are done, or @100 after
+    /// 100 reads of the first shard, or @5ms or @300us after so much simulated time. FAULT: fatal-health, all-ones, flr.
+    #[arg(long, value_name = "FAULT[@WHEN]")]
+    pub inject: Option<Injection>,
     /// Print one JSON object and nothing else on standard output.
     #[arg(long)]
     pub json: bool,

@@ -19,6 +19,7 @@ fn config(args: &ScaleArgs) -> Config {
         io_size: args.io_size,
         data_digest: args.data_digest,
         seed: args.seed,
+        inject: args.inject,
     }
 }
 
@@ -85,6 +86,20 @@ fn summary(out: &mut impl Write, r: &Report) -> std::io::Result<()> {
             seconds(c.serial_us)
         ),
     )?;
+    if let Some(what) = &r.recovery {
+        row(
+            "recovered",
+            format!(
+                "from {} in {}: {} reads had ended well, {} failed, of which {} had their buffers back after the reset",
+                what.fault,
+                seconds(what.recovered_us),
+                count(what.reads),
+                count(what.failed),
+                count(what.quarantined)
+            ),
+        )?;
+        row("", "then everything anew, as above and below".to_owned())?;
+    }
     row("closed in", seconds(r.close_us))?;
     let placed = share(r.bytes_placed, r.bytes);
     let busy =

@@ -59,6 +59,14 @@ impl Injection {
         self.name
     }
 
+    /// The fault, if it is one that takes the whole function down.
+    pub(super) fn of_function(&self) -> Option<Fault> {
+        match self.what {
+            What::Device(fault @ (Fault::Fatal(_) | Fault::Gone(_) | Fault::Reset)) => Some(fault),
+            What::Device(_) | What::Commands(_) | What::TargetCloses => None,
+        }
+    }
+
     /// True if its moment has come: `done` of `total` reads are done, `time` after reading began.
     pub(super) fn is_due(&self, done: u64, total: u64, time: Duration) -> bool {
         match self.when {

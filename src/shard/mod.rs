@@ -436,9 +436,12 @@ impl<P: Platform> Shard<P> {
         let now = self.platform.now();
         let at_once = (!self.busy.is_empty() || self.unread != 0 || self.falls_back).then_some(now);
         let health = (!self.dead).then_some(self.health_at);
-        let ring_full = !self.sending.is_empty() && !self.tx.has_room();
+        let (asks, has_room) = (self.interface.next_deadline(), self.tx.has_room());
+        let ring_full = (!self.sending.is_empty() || asks.is_some()) && !has_room;
         let owed = (!self.dead && (self.draining != 0 || ring_full)).then(|| now + DEVICE_PACE);
-        [at_once, health, owed, self.timers.next(), self.interface.next_deadline()].into_iter().flatten().min()
+        // Nobody is asked for an address without room to ask, or over a function that is dead.
+        let asks = asks.filter(|_| has_room && !self.dead);
+        [at_once, health, owed, self.timers.next(), asks].into_iter().flatten().min()
     }
 
     /// Asks the device for an interrupt when the next packet is there, at once if there is one already; for a caller that

@@ -31,8 +31,9 @@ pub fn run(data: &[u8]) {
     let cuts: Vec<u16> = (0..input.below(12)).map(|_| input.u16()).collect();
     let whole = script.play(&[]);
     let cut = script.play(&cuts);
-    // What a device overwrote elsewhere is lost; the driver's memory marks that (`ddp::memory`), the one here does not.
-    if script.placed.iter().all(|(at, _, to)| script.belongs(*at, to)) {
+    // What a device overwrote elsewhere is lost; the driver's memory marks that (`ddp::memory`), the one here does not. The same
+    // if a controller says a byte twice and the device has placed the second before anybody looked at the first.
+    if script.placed.iter().all(|(at, len, to)| script.belongs(*at, to) && script.said_once(*len, to)) {
         assert_eq!(whole.events, cut.events, "cuts change what happens");
         assert_eq!(whole.counters, cut.counters, "cuts change what is counted");
         script.check(&whole);
@@ -230,38 +231,49 @@ impl Script {
         let mut queue = HostQueue::new(self.config.clone(), NOW).expect("a good configuration");
         let mut memory = Memory::new(&self.stream);
         let mut events = Vec::new();
-        let (mut at, mut turn, mut submitted) = (0, 0, false);
+        let (mut at, mut turn, mut submitted, mut failed) = (0, 0, false, false);
+        let mut edges: Vec<u32> = self.placed.iter().flat_map(|placed| [placed.0, placed.0 + placed.1]).collect();
+        edges.sort_unstable();
+        edges.dedup();
+        // In the order of the stream, as placed runs are.
+        let mut questions = self.questions.iter().peekable();
+        let mut answers =
+            self.pdus().filter(|pdu| pdu.0.0[0] == 9).map(|pdu| u32::try_from(pdu.2).unwrap_or(u32::MAX)).peekable();
         self.send(&mut queue, &memory);
         loop {
             while let Some(event) = queue.poll_event() {
+                failed |= matches!(event, Event::Failed(_));
                 events.push(event);
             }
             if queue.is_ready() && !std::mem::replace(&mut submitted, true) {
                 self.submit(&mut queue, &mut memory);
             }
             self.send(&mut queue, &memory);
-            for (position, about) in &self.questions {
-                if *position == at {
-                    queue.resync_request(*about);
-                }
+            while let Some((_, about)) = questions.next_if(|question| question.0 <= at) {
+                queue.resync_request(*about);
             }
             if at as usize >= self.stream.len() {
                 break;
             }
-            // Both ways of cutting stop where something happens beside the stream.
-            let stops = self.questions.iter().map(|question| question.0).filter(|position| *position > at);
-            let starts = self.placed.iter().flat_map(|placed| [placed.0, placed.0 + placed.1]);
-            let end =
-                stops.chain((!submitted).then_some(at + 1)).min().unwrap_or(u32::MAX).min(self.stream.len() as u32);
+            // Both ways of cutting stop where something happens beside the stream: a question, an answer to an R2T, or the queue
+            // may become ready.
+            let question = questions.peek().map_or(u32::MAX, |question| question.0);
+            while answers.next_if(|answer| *answer <= at).is_some() {}
+            let answer = answers.peek().copied().unwrap_or(u32::MAX);
+            let ready = if submitted || failed { u32::MAX } else { at + 1 };
+            let end = question.min(answer).min(ready).min(self.stream.len() as u32);
             let cut = match cuts.get(turn % cuts.len().max(1)) {
                 Some(cut) => (at + 1 + u32::from(*cut) % 200).min(end),
                 None => end,
             };
             turn += 1;
-            let mut edges: Vec<u32> = starts.filter(|edge| (at + 1..cut).contains(edge)).chain([at, cut]).collect();
-            edges.sort_unstable();
-            edges.dedup();
-            let ranges: Vec<_> = edges.windows(2).map(|edge| self.range(&mut memory, edge[0], edge[1])).collect();
+            let mut from = at;
+            let inner = &edges[edges.partition_point(|edge| *edge <= at)..edges.partition_point(|edge| *edge < cut)];
+            let ranges: Vec<_> = inner
+                .iter()
+                .chain([&cut])
+                .map(|to| self.range(&mut memory, std::mem::replace(&mut from, *to), *to))
+                .collect();
             queue.receive(FIRST.wrapping_add(at), self.vouched, ranges, &mut memory);
             at = cut;
         }
@@ -310,7 +322,8 @@ impl Script {
     /// A run of the stream as the device left it: the payload that it placed lies in a buffer.
     fn range(&self, memory: &mut Memory<'_>, from: u32, to: u32) -> Range {
         let len = to - from;
-        let placed = self.placed.iter().find(|placed| placed.0 <= from && to <= placed.0 + placed.1);
+        let last = self.placed.partition_point(|placed| placed.0 <= from).checked_sub(1);
+        let placed = last.map(|last| &self.placed[last]).filter(|placed| to <= placed.0 + placed.1);
         if let Some((at, _, place)) = placed {
             let offset = place.offset.wrapping_add(from - at);
             let bytes = &self.stream[from as usize..to as usize];
@@ -326,13 +339,9 @@ impl Script {
         let none = |buffer: &Vec<u8>| vec![None; buffer.len()];
         let mut expected: BTreeMap<u16, Vec<Option<u8>>> =
             played.buffers.iter().map(|(cid, buffer)| (*cid, none(buffer))).collect();
-        let mut at = 128;
-        while let Some(header) = self.stream.get(at..at + 24) {
-            let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-            let (cid, offset, len) = (word(8) as u16, word(12), word(16) as usize);
-            let data = at + usize::from(header[3]);
-            if header[0] == 7
-                && let Some(bytes) = self.stream.get(data..data.saturating_add(len))
+        for (header, data, _) in self.pdus().filter(|(header, ..)| header.0[0] == 7) {
+            let (cid, offset, len) = (header.word(8) as u16, header.word(12), header.word(16) as usize);
+            if let Some(bytes) = self.stream.get(data..data.saturating_add(len))
                 && let Some(buffer) = expected.get_mut(&cid)
             {
                 // The first counts: a host that lived on has taken nothing twice.
@@ -340,8 +349,6 @@ impl Script {
                     to.get_or_insert(*byte);
                 }
             }
-            // Behind a PDU that cannot be nothing counts: the host has failed.
-            at += (word(4) as usize).max(24);
         }
         for event in &played.events {
             if let Event::Completed(done) = event
@@ -357,19 +364,47 @@ impl Script {
         }
     }
 
+    /// The PDUs as a host finds them: header, and where data and PDU end.
+    fn pdus(&self) -> impl Iterator<Item = (Header<'_>, usize, usize)> {
+        let mut at = 128;
+        std::iter::from_fn(move || {
+            let header = Header(self.stream.get(at..at + 24)?);
+            let data = at + usize::from(header.0[3]);
+            at += (header.word(4) as usize).max(24);
+            Some((header, data, at))
+        })
+    }
+
     /// True if the payload at position `at` of the stream belongs to where the device put it.
     fn belongs(&self, position: u32, to: &Placed) -> bool {
-        let mut at = 128;
-        while let Some(header) = self.stream.get(at..at + 24) {
-            let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
-            let (data, end) = (at + usize::from(header[3]), at + (word(4) as usize).max(24));
-            if (data..end).contains(&(position as usize)) {
-                let offset = word(12).wrapping_add(position - data as u32);
-                return header[0] == 7 && word(8) as u16 == to.tag && offset == to.offset;
-            }
-            at = end;
-        }
-        false
+        let within = |pdu: &(Header<'_>, usize, usize)| (pdu.1..pdu.2).contains(&(position as usize));
+        self.pdus().find(within).is_some_and(|(header, data, _)| {
+            header.is_of(to.tag) && header.word(12).wrapping_add(position - data as u32) == to.offset
+        })
+    }
+
+    /// True if no more than one PDU has these bytes of the tag.
+    fn said_once(&self, len: u32, to: &Placed) -> bool {
+        let (start, end) = (u64::from(to.offset), u64::from(to.offset) + u64::from(len));
+        let has = |header: &Header<'_>| {
+            let (from, len) = (u64::from(header.word(12)), u64::from(header.word(16)));
+            header.is_of(to.tag) && from < end && start < from + len
+        };
+        self.pdus().filter(|(header, ..)| has(header)).count() <= 1
+    }
+}
+
+/// A common and a specific header (NVMe/TCP 3.6.2).
+struct Header<'a>(&'a [u8]);
+
+impl Header<'_> {
+    fn word(&self, at: usize) -> u32 {
+        u32::from_le_bytes([self.0[at], self.0[at + 1], self.0[at + 2], self.0[at + 3]])
+    }
+
+    /// C2HData of this command.
+    fn is_of(&self, cid: u16) -> bool {
+        self.0[0] == 7 && self.word(8) as u16 == cid
     }
 }
 

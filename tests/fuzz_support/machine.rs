@@ -15,19 +15,28 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use vm_memory::{FileOffset, MmapRegion, VolatileMemory, VolatileSlice};
 
 const IOVA: RangeInclusive<u64> = 0..=u64::MAX >> 16;
 
-/// DMA memory from the device's side.
+/// DMA memory from the device's side: each arena is mapped a second time, because a system call for every access costs more
+/// than all that a driver does between two of them.
 #[derive(Default)]
-pub struct Memory(Mutex<BTreeMap<u64, (u64, Arc<File>)>>);
+pub struct Memory(Mutex<BTreeMap<u64, Mapping>>);
+
+struct Mapping {
+    size: u64,
+    region: MmapRegion,
+    file: Arc<File>,
+}
 
 impl DmaMapper for Memory {
     fn map(&self, iova: Iova, arena: &Arena) -> Result<(), DmaError> {
-        self.0.lock().expect("lock").insert(iova.get(), (arena.len() as u64, Arc::clone(arena.file())));
+        let (size, file) = (arena.len() as u64, Arc::clone(arena.file()));
+        let region = MmapRegion::from_file(FileOffset::from_arc(Arc::clone(&file), 0), arena.len()).expect("a mapping");
+        self.0.lock().expect("lock").insert(iova.get(), Mapping { size, region, file });
         Ok(())
     }
     fn unmap(&self, iova: Iova, _: u64) -> Result<(), DmaError> {
@@ -37,36 +46,34 @@ impl DmaMapper for Memory {
 }
 
 impl Memory {
-    fn find(&self, at: u64, len: usize) -> (Arc<File>, u64) {
+    fn at<R>(&self, at: u64, len: usize, access: impl FnOnce(VolatileSlice<'_>) -> R) -> R {
         let map = self.0.lock().expect("lock");
-        let (base, (size, file)) = map.range(..=at).next_back().expect("an address that is mapped");
+        let (base, Mapping { size, region, .. }) = map.range(..=at).next_back().expect("an address that is mapped");
         assert!(at + len as u64 <= base + size, "{len} bytes at {at:#x} leave the mapping at {base:#x}");
-        (Arc::clone(file), at - base)
+        access(region.get_slice((at - base) as usize, len).expect("inside the mapping"))
     }
 
     pub fn read<const N: usize>(&self, at: u64) -> [u8; N] {
-        let (file, offset) = self.find(at, N);
         let mut bytes = [0; N];
-        file.read_exact_at(&mut bytes, offset).expect("memory");
+        self.at(at, N, |slice| slice.copy_to(&mut bytes));
         bytes
     }
 
     pub fn write(&self, at: u64, bytes: &[u8]) {
-        let (file, offset) = self.find(at, bytes.len());
-        file.write_all_at(bytes, offset).expect("memory");
+        self.at(at, bytes.len(), |slice| slice.copy_from(bytes));
     }
 
     /// True if a device can reach these bytes.
     pub fn reaches(&self, at: u64, len: usize) -> bool {
         let map = self.0.lock().expect("lock");
         let found = map.range(..=at).next_back();
-        found.is_some_and(|(base, (size, _))| at - base < *size && len as u64 <= size - (at - base))
+        found.is_some_and(|(base, Mapping { size, .. })| at - base < *size && len as u64 <= size - (at - base))
     }
 
     /// Gives the pages of all memory back to the system: nobody uses them any more, but some are never freed.
     fn empty(&self) {
-        for (_, file) in self.0.lock().expect("lock").values() {
-            file.set_len(0).expect("a memory file");
+        for mapping in self.0.lock().expect("lock").values() {
+            mapping.file.set_len(0).expect("a memory file");
         }
     }
 }

@@ -8,7 +8,7 @@ pub(super) struct Edge {
     port: u16,
     /// One beyond the highest byte that came.
     highest: u32,
-    /// What is missing below, by distance from `base`: (first, (end, packets when it was found missing)).
+    /// What is missing below, by distance from `base`: (first, (end, packets before the one that overtook it first)).
     missing: BTreeMap<u64, (u64, u64)>,
     /// Sequence number 0 of the distances, and how often it wrapped since.
     position: u64,
@@ -16,7 +16,7 @@ pub(super) struct Edge {
     /// Bytes that came in their place, and bytes that were missing when the next came.
     bytes: (u64, u64),
     counting: bool,
-    /// Packets until what was missing had come, by number of packets.
+    /// Packets that overtook what was missing until it had come, by number of packets.
     filled: BTreeMap<u32, u64>,
 }
 
@@ -45,12 +45,12 @@ impl Edge {
         let from = self.position.wrapping_add_signed(ahead);
         let to = from + length as u64;
         if ahead >= 0 {
-            self.packets += 1;
-            self.bytes.0 += length as u64;
-            self.bytes.1 += ahead.unsigned_abs();
             if ahead > 0 {
                 self.missing.insert(self.position, (from, self.packets));
             }
+            self.packets += 1;
+            self.bytes.0 += length as u64;
+            self.bytes.1 += ahead.unsigned_abs();
             (self.position, self.highest) = (to, sequence.wrapping_add(length as u32));
         } else {
             self.fill(from, to);
@@ -85,12 +85,12 @@ impl Edge {
         late as f64 / ((on_time + late) as f64).max(1.0)
     }
 
-    /// Packets until what was missing had come, and how often.
+    /// Packets that overtook what was missing until it had come, and how often. None is zero.
     pub(super) fn delays(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
         self.filled.iter().map(|(packets, times)| (*packets, *times))
     }
 
-    /// Packets until what was missing had come: the median.
+    /// Packets that overtook what was missing until it had come: the median.
     pub(super) fn round_trip(&self) -> u32 {
         let all: u64 = self.filled.values().sum();
         let mut seen = 0;
@@ -107,7 +107,7 @@ mod tests {
     //! | property | test |
     //! |---|---|
     //! | a gap is closed when all of it has come, in parts or with more, across the wrap of sequence numbers | `gaps_are_filled_in_any_way` |
-    //! | how long gaps stay open is counted in packets that came in their place | `gaps_are_timed` |
+    //! | how long gaps stay open is counted in packets that overtook what was missing | `gaps_are_timed` |
     //! | frames that are no TCP, or carry nothing, are none of its business | `other_frames_are_ignored` |
     use super::*;
 
@@ -136,7 +136,7 @@ mod tests {
         note(&mut edge, 150, 50);
         assert_eq!((edge.missing.len(), edge.delays().count()), (2, 0));
         note(&mut edge, 100, 50);
-        assert_eq!((edge.missing.len(), edge.delays().next()), (1, Some((1, 1))));
+        assert_eq!((edge.missing.len(), edge.delays().next()), (1, Some((2, 1))));
         // By a segment that has more.
         note(&mut edge, 250, 200);
         assert_eq!((edge.missing.len(), edge.packets()), (0, 2));
@@ -151,7 +151,7 @@ mod tests {
             edge.note(&frame(packet * 100, 100));
         }
         edge.note(&frame(100, 100));
-        assert_eq!((edge.packets(), edge.round_trip()), (10, 9));
+        assert_eq!((edge.packets(), edge.round_trip()), (10, 10));
         assert!((edge.late() - 1.0 / 11.0).abs() < 1e-9);
     }
 

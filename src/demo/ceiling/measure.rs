@@ -116,11 +116,11 @@ pub struct Measured {
     pub digests: Share,
     /// Packets with new payload that arrived in their place.
     pub packets: u64,
-    /// Packets that were sent from when missing packets were noticed until these had come, median.
+    /// Packets by which what was missing was overtaken, those that were lost themselves included: median.
     pub round_trip: u32,
     /// Share of the stream that came late.
     pub late: f64,
-    /// How long missing packets took to come, in packets sent, and how often.
+    /// The same for each that was missing, and how often.
     pub delays: Vec<(u32, u64)>,
     /// Simulated time in which nothing was under way.
     pub idle: Duration,

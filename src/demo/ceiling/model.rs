@@ -147,12 +147,13 @@ impl Random {
         z ^ z >> 31
     }
 
-    /// Packets from one to the end of the pause between two turns that it falls into: long ones take more packets in.
+    /// Packets from one to the first behind the pause between two turns that it falls into: long ones take more packets in. What
+    /// is done in a turn holds from the next packet on, so it is never less than one.
     fn until_turn(&mut self, most: u32) -> u64 {
         loop {
             let (pause, within) = (1 + self.next() % u64::from(most), self.next() % u64::from(most));
             if within < pause {
-                return pause - 1 - within;
+                return pause - within;
             }
         }
     }
@@ -214,8 +215,7 @@ impl Model {
                 left = left.saturating_sub(*times);
                 here
             });
-            // One that comes with the next packet was late all the same.
-            drawn.map_or(0, |(delay, _)| u64::from(*delay).max(1))
+            drawn.map_or(0, |(delay, _)| u64::from(*delay))
         })
     }
 
@@ -523,9 +523,9 @@ mod tests {
         let mut random = Random(3);
         let waits: Vec<_> = (0..30_000).map(|_| random.until_turn(24)).collect();
         let mean = waits.iter().sum::<u64>() as f64 / waits.len() as f64;
-        // The mean of x (x - 1) / 2 over that of x, for x from 1 to 24.
-        assert!((mean - 4600.0 / 2.0 / 300.0).abs() < 0.1, "{mean}");
-        assert!(waits.contains(&0) && waits.contains(&23) && !waits.iter().any(|wait| *wait > 23));
+        // The mean of x (x + 1) / 2 over that of x, for x from 1 to 24.
+        assert!((mean - 5200.0 / 2.0 / 300.0).abs() < 0.1, "{mean}");
+        assert!(waits.contains(&1) && waits.contains(&24) && !waits.iter().any(|wait| !(1..=24).contains(wait)));
     }
 
     #[test]

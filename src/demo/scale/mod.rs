@@ -7,6 +7,10 @@
 //!  all on one clock: simulated time passes while every thread rests
 //! ```
 //!
+//! With a fault of the function, everything happens twice: shards notice while they read, end what is under way and go; the
+//! function is reset, which gives their last buffers back; it is brought up again for as many shards, which connect to the same
+//! targets and read everything.
+//!
 //! Each shard opens its connections in waves, a batch at a time, and adds the offload to a wave as soon as it is ready, so
 //! that the commands of a batch keep every slot of the command queue busy. Then it reads on every connection, compares every
 //! byte, and closes everything.
@@ -15,10 +19,11 @@ mod network;
 mod report;
 mod worker;
 
-pub use report::{CommandUse, MemoryUse, Report};
+pub use report::{CommandUse, MemoryUse, Recovery, Report};
 
 use super::config::{BLOCK, BadOption, MAX_IO};
 use super::heap;
+use super::inject::Injection;
 use super::job::DemoError;
 use super::peer::PeerError;
 use crate::adapter::{self, Adapter, Host};
@@ -26,6 +31,7 @@ use crate::command::{CommandCounters, ObjectKind};
 use crate::ddp::tags::Quiesced;
 use crate::dma::DmaHeap;
 use crate::observe::{Publisher, Snapshot};
+use crate::platform::Deadline;
 use crate::platform::virtual_nic::{Clock, VirtualPlatform};
 use crate::shard::{self, MAX_SHARDS, Shard};
 use firmware_iface::caps::groups::NvmeotcpCap;
@@ -36,7 +42,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::{Duration, Instant};
-use worker::{Site, Worker};
+use worker::{Outcome, Site, Worker};
 
 /// Address of the driver's end.
 const HOST_IP: Ipv4Addr = Ipv4Addr::new(192, 168, 44, 1);
@@ -46,6 +52,8 @@ const QUEUES_PER_TARGET: u32 = 62;
 const MAX_CONNECTIONS: u32 = 200 * QUEUES_PER_TARGET;
 /// Bytes of the image that all targets serve.
 const IMAGE: u64 = 1 << 30;
+/// Simulated time that an attempt to reset the function may take, and until the next.
+const RESET: Duration = Duration::from_secs(1);
 /// Simulated time after which a shard that makes no progress gives up.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -70,6 +78,8 @@ pub struct Config {
     pub data_digest: bool,
     /// Seed of image, initial sequence numbers and ports.
     pub seed: u64,
+    /// A fault of the function while shards read: when the first has read so much.
+    pub inject: Option<Injection>,
 }
 
 impl Default for Config {
@@ -85,6 +95,7 @@ impl Default for Config {
             io_size: 4096,
             data_digest: false,
             seed: 1,
+            inject: None,
         }
     }
 }
@@ -113,6 +124,9 @@ impl Config {
         if self.io_size == 0 || !self.io_size.is_multiple_of(BLOCK) || self.io_size > MAX_IO {
             let allowed = format!("allowed is a multiple of the {BLOCK}-byte block, from {BLOCK} to {MAX_IO} bytes");
             return Err(BadOption::new("--io-size", self.io_size, allowed));
+        }
+        if let Some(injection) = self.inject.filter(|injection| injection.of_function().is_none()) {
+            return Err(BadOption::new("--inject", injection.name(), "allowed is fatal-health, all-ones or flr"));
         }
         Ok(())
     }
@@ -203,6 +217,8 @@ fn targets(config: &Config) -> Result<Vec<Vec<Placed>>, DemoError> {
                 tx_buffer: 16 << 10,
                 rx_buffer: 16 << 10,
                 patience: PATIENCE,
+                // Connections of a function that failed are there until somebody tells the target.
+                max_connections: config.inject.map(|_| 2 * (queues as usize + 3)),
                 seed: config.seed ^ u64::from(number) << 32,
                 subsystem_nqn: format!("nqn.2026-01.io.connectx-ddp:target{number}"),
                 ..nvme_target::Config::default()
@@ -224,11 +240,16 @@ fn targets(config: &Config) -> Result<Vec<Vec<Placed>>, DemoError> {
     Ok(all)
 }
 
-/// What a shard of this run is to be.
-fn shard_config(config: &Config) -> shard::Config {
+/// What a shard of this run is to be, in this life of the function.
+fn shard_config(config: &Config, life: u16) -> shard::Config {
     let connections = config.connections_of(0);
     let mut secret = [0; 16];
     secret[..8].copy_from_slice(&config.seed.to_le_bytes());
+    // Other ports than in the life before, whose connections its targets still have: smoltcp does not answer a SYN on one of these.
+    // A shard begins in the lower half of its ports, wherever its secret says.
+    let half = (1u16 << 13) >> config.shards.next_power_of_two().trailing_zeros();
+    let first = (config.seed as u16).wrapping_add(life * (half / 2));
+    secret[..2].copy_from_slice(&first.to_le_bytes());
     shard::Config {
         max_connections: connections + connections.div_ceil(QUEUES_PER_TARGET),
         rx_payloads_per_connection: 2,
@@ -257,79 +278,179 @@ pub fn run_published(config: &Config, publishers: Vec<Publisher>) -> Result<Repo
     });
     device.command_latency = config.command_time;
     let platform = Arc::new(VirtualPlatform::on_clock("virtual", device, clock.clone()));
-    let adapter_config = adapter::Config {
-        // Half a million keys want their pages.
-        page_limit: (8 << 30) / adapter::PAGE_BYTES,
-        ..adapter::Config::default()
-    };
-    let adapter = Adapter::bring_up(Arc::clone(&platform), adapter_config).map_err(Box::new)?;
-    let (host, shards) = Shard::open_many(adapter, &shard_config(config), config.shards).map_err(Box::new)?;
-
-    let mut sites = Vec::new();
-    let mut ends = Vec::new();
+    let (mut sites, mut ends) = (Vec::new(), Vec::new());
     for own in targets(config)? {
         let (of_shard, own): (Vec<_>, Vec<_>) =
             own.into_iter().map(|(mac, target, site)| (site, (mac, target))).unzip();
         sites.push(of_shard);
         ends.extend(own);
     }
-    let network = Network::new(Arc::clone(&platform), ends);
-    let progress = Progress {
-        begin: Barrier::new(shards.len() + 2),
-        shards: config.shards,
-        set_up: AtomicU32::new(0),
-        ended: AtomicU32::new(0),
-        noted: AtomicBool::new(false),
-        offloaded: AtomicU32::new(0),
-        firmware_pages: AtomicUsize::new(0),
-        samples: Mutex::new(Vec::new()),
-        used: Mutex::new(Vec::new()),
-    };
-    let (workers, hosted, targets) = std::thread::scope(|scope| {
-        let (clock, progress) = (&clock, &progress);
-        let network = scope.spawn(move || network.run(clock, progress));
-        let mut publishers = publishers.into_iter();
-        let publisher = publishers.next();
-        let hosting = scope.spawn(move || run_host(host, clock, progress, publisher));
-        let workers = shards.into_iter().zip(sites).zip(0..).map(|((shard, sites), number)| {
-            let publisher = publishers.next();
-            scope.spawn(move || {
-                heap::driver_thread();
-                let seat = clock.join();
-                progress.wait_for_all();
-                let done = Worker::new(config, (number, shard), sites, progress, publisher).run();
-                progress.ended.fetch_add(1, Ordering::AcqRel);
-                clock.stir();
-                drop(seat);
-                done
-            })
-        });
-        let workers: Vec<_> = workers.collect();
-        let workers: Vec<_> = workers.into_iter().map(|thread| thread.join()).collect();
-        (workers, hosting.join(), network.join())
-    });
-    let (Ok(hosted), Ok(mut targets)) = (hosted, targets) else {
-        return Err(DemoError::Stuck(clock.now(), "a thread that has panicked"));
-    };
-
-    let mut report = Report::new(config, &progress, &hosted);
-    let mut closed = Vec::new();
-    for worker in workers {
-        match worker {
-            Ok(done) => {
-                report.add(&done.outcome);
-                closed.push(done.closed);
+    let life = |dies| Life { config, platform: &platform, sites: &sites, dies };
+    let mut opened = open(config, &platform, 0)?;
+    let (mut recovery, mut problems) = (None, Vec::new());
+    // Doorbells that reach a function that is being reset are nobody's misuse.
+    let mut misuse = Default::default();
+    if let Some(injection) = &config.inject {
+        let mut lived = life(true).run(opened, ends, Vec::new())?;
+        ends = std::mem::take(&mut lived.ends);
+        let began = clock.now();
+        let (mut recovered, died) = lived.recover(injection.name());
+        opened = loop {
+            match open(config, &platform, 1) {
+                Ok(opened) => break opened,
+                Err(error) if clock.now() - began > PATIENCE => return Err(error),
+                // It may come back.
+                Err(_) => platform.rest(Some(clock.now() + RESET)),
             }
-            Err(_) => report.problem("a shard's thread has panicked"),
-        }
+        };
+        recovered.recovered_us = (clock.now() - began).as_micros() as u64;
+        (recovery, problems) = (Some(recovered), died);
+        misuse = platform.nic().counters().misuse.clone();
     }
-    for target in &mut targets {
+    let mut lived = life(false).run(opened, ends, publishers)?;
+    let mut report = Report::new(config, &lived.progress, &lived.hosted);
+    report.recovery = recovery;
+    problems.into_iter().for_each(|problem| report.problem(problem));
+    lived.outcomes.iter().for_each(|outcome| report.add(outcome));
+    // To its targets, a function that has failed is an error.
+    for (_, target) in lived.ends.iter_mut().filter(|_| config.inject.is_none()) {
         target.errors().iter().for_each(|error| report.problem(format!("target: {error}")));
     }
-    take_down(hosted.host, closed, &mut report);
-    report.device(&platform);
+    take_down(lived.hosted.host, lived.closed, &mut report);
+    report.device(&platform, &misuse);
     report.elapsed_s = began.elapsed().as_secs_f64();
     Ok(report)
+}
+
+/// Brings the function up, for so many shards.
+fn open(config: &Config, platform: &Arc<VirtualPlatform>, life: u16) -> Result<Opened, DemoError> {
+    let adapter_config = adapter::Config {
+        // Half a million keys want their pages.
+        page_limit: (8 << 30) / adapter::PAGE_BYTES,
+        ..adapter::Config::default()
+    };
+    let adapter = Adapter::bring_up(Arc::clone(platform), adapter_config).map_err(Box::new)?;
+    Ok(Shard::open_many(adapter, &shard_config(config, life), config.shards).map_err(Box::new)?)
+}
+
+/// A function that is up, and its shards.
+type Opened = (Host<VirtualPlatform>, Vec<Shard<VirtualPlatform>>);
+/// Targets and their Ethernet addresses.
+type Ends = Vec<([u8; 6], Target)>;
+
+/// From when the shards begin until all are gone.
+struct Life<'a> {
+    config: &'a Config,
+    platform: &'a Arc<VirtualPlatform>,
+    /// The targets of each shard.
+    sites: &'a [Vec<Site>],
+    /// The function fails meanwhile.
+    dies: bool,
+}
+
+/// What is left then.
+struct Lived {
+    hosted: Hosted,
+    progress: Progress,
+    outcomes: Vec<Outcome>,
+    closed: Vec<shard::Closed>,
+    ends: Ends,
+}
+
+impl Life<'_> {
+    fn run(&self, (host, shards): Opened, ends: Ends, publishers: Vec<Publisher>) -> Result<Lived, DemoError> {
+        let (config, clock, dies) = (self.config, self.platform.clock(), self.dies);
+        let network = Network::new(Arc::clone(self.platform), ends);
+        let all = Progress {
+            begin: Barrier::new(shards.len() + 2),
+            shards: config.shards,
+            set_up: AtomicU32::new(0),
+            ended: AtomicU32::new(0),
+            noted: AtomicBool::new(false),
+            offloaded: AtomicU32::new(0),
+            firmware_pages: AtomicUsize::new(0),
+            samples: Mutex::new(Vec::new()),
+            used: Mutex::new(Vec::new()),
+        };
+        let progress = &all;
+        let (workers, hosted, ends) = std::thread::scope(|scope| {
+            let network = scope.spawn(move || network.run(clock, progress));
+            let mut publishers = publishers.into_iter();
+            let publisher = publishers.next();
+            let hosting = scope.spawn(move || run_host(host, clock, progress, publisher));
+            let workers = shards.into_iter().zip(self.sites).zip(0..).map(|((shard, sites), number)| {
+                let publisher = publishers.next();
+                scope.spawn(move || {
+                    heap::driver_thread();
+                    let seat = clock.join();
+                    progress.wait_for_all();
+                    let done = Worker::new(config, (number, shard), sites.clone(), progress, publisher, dies).run();
+                    progress.ended.fetch_add(1, Ordering::AcqRel);
+                    clock.stir();
+                    drop(seat);
+                    done
+                })
+            });
+            let workers: Vec<_> = workers.collect();
+            let workers: Vec<_> = workers.into_iter().map(|thread| thread.join()).collect();
+            (workers, hosting.join(), network.join())
+        });
+        let (Ok(hosted), Ok(ends)) = (hosted, ends) else {
+            return Err(DemoError::Stuck(clock.now(), "a thread that has panicked"));
+        };
+        let (mut outcomes, mut closed) = (Vec::new(), Vec::new());
+        for worker in workers {
+            match worker {
+                Ok(done) => {
+                    outcomes.push(done.outcome);
+                    closed.push(done.closed);
+                }
+                Err(_) => outcomes
+                    .push(Outcome { problems: vec!["a shard's thread has panicked".into()], ..Outcome::default() }),
+            }
+        }
+        Ok(Lived { hosted, progress: all, outcomes, closed, ends })
+    }
+}
+
+impl Lived {
+    /// Resets a function that has failed, once no shard uses it any more: buffers that it could write until then are safe.
+    /// What was lost, and what went wrong besides.
+    fn recover(self, fault: &'static str) -> (Recovery, Vec<String>) {
+        let mut problems: Vec<String> = self.outcomes.iter().flat_map(|outcome| outcome.problems.clone()).collect();
+        let sum = |of: fn(&Outcome) -> u64| self.outcomes.iter().map(of).sum();
+        let mut recovery =
+            Recovery { fault, reads: sum(|o| o.reads), failed: sum(|o| o.failed), ..Recovery::default() };
+        let (kept, wrong): (u64, u64) = (sum(|o| o.kept), sum(|o| o.wrong));
+        if wrong != 0 {
+            problems.push(format!("{wrong} bytes of reads that ended well before the fault are wrong"));
+        }
+        if self.hosted.host.ailment().is_none() {
+            problems.push(format!("--inject {fault}: the host of the function has not noticed"));
+        }
+        let mut adapter = self.hosted.host.into_adapter();
+        let platform = Arc::clone(adapter.platform());
+        let began = platform.clock().now();
+        let proof = loop {
+            match adapter.reset(Deadline::after(&*platform, RESET)) {
+                Ok(proof) => break Some(Quiesced::after(&proof)),
+                Err(error) if platform.clock().now() - began > PATIENCE => {
+                    problems.push(error.to_string());
+                    break None;
+                }
+                // It may come back.
+                Err(_) => platform.rest(Some(platform.clock().now() + RESET)),
+            }
+        };
+        if let Some(proof) = proof {
+            let held = self.closed.into_iter().map(|closed| closed.quarantine);
+            recovery.quarantined = held.map(|held| held.release(&proof).len() as u64).sum();
+        }
+        if recovery.quarantined != kept {
+            problems.push(format!("{kept} buffers stayed with the device, and {} came back", recovery.quarantined));
+        }
+        (recovery, problems)
+    }
 }
 
 /// Takes the function down once no shard uses it any more.

@@ -12,6 +12,7 @@ const BURST: usize = 512;
 
 /// A target, and when it has something to do.
 struct End {
+    mac: [u8; 6],
     target: Target,
     deadline: Option<Duration>,
     /// A frame came in.
@@ -30,13 +31,13 @@ pub(super) struct Network {
 impl Network {
     pub fn new(platform: Arc<VirtualPlatform>, targets: Vec<([u8; 6], Target)>) -> Network {
         let by_mac = targets.iter().enumerate().map(|(index, (mac, _))| (*mac, index)).collect();
-        let end = |target| End { target, deadline: Some(Duration::ZERO), touched: true };
-        let ends = targets.into_iter().map(|(_, target)| end(target)).collect();
+        let end = |(mac, target)| End { mac, target, deadline: Some(Duration::ZERO), touched: true };
+        let ends = targets.into_iter().map(end).collect();
         Network { platform, ends, by_mac, waiting: Default::default() }
     }
 
-    /// Moves frames until every shard has ended.
-    pub fn run(mut self, clock: &Clock, progress: &Progress) -> Vec<Target> {
+    /// Moves frames until every shard has ended. The targets come back.
+    pub fn run(mut self, clock: &Clock, progress: &Progress) -> Vec<([u8; 6], Target)> {
         let _seat = clock.join();
         progress.wait_for_all();
         while !progress.shards_ended() {
@@ -50,7 +51,7 @@ impl Network {
             let until = if moved { Some(now) } else { deadlines.min() };
             self.platform.rest(until);
         }
-        self.ends.into_iter().map(|end| end.target).collect()
+        self.ends.into_iter().map(|end| (end.mac, end.target)).collect()
     }
 
     /// True if any frame moved.

@@ -6,6 +6,7 @@ use crate::platform::virtual_nic::VirtualPlatform;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use virtual_nic::Misuse;
 
 /// Connections from which on memory is measured: what the first ones take is also what shards and tables begin with.
 const FIRST: u32 = 100;
@@ -40,6 +41,21 @@ pub struct MemoryUse {
     pub total: Option<f64>,
     /// Resident memory of the process, model and targets included.
     pub resident: f64,
+}
+
+/// What the shards had under way when the function failed, and what became of it.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Recovery {
+    /// What was injected.
+    pub fault: &'static str,
+    /// Reads that had ended well, every byte of them compared.
+    pub reads: u64,
+    /// Reads that ended in an error.
+    pub failed: u64,
+    /// Buffers of these that the device could write until the function was reset, and that came back then.
+    pub quarantined: u64,
+    /// Simulated time from when the last shard was gone until every shard was there again, without connections, microseconds.
+    pub recovered_us: u64,
 }
 
 /// The report. Serialized, it is the object of `--json`.
@@ -77,6 +93,8 @@ pub struct Report {
     pub bytes_wrong: u64,
     /// Reads that were not placed because the control ring had no room.
     pub busy: u64,
+    /// The recovery, if a fault was injected: all other numbers are of what came after it.
+    pub recovery: Option<Recovery>,
     /// Objects and pages that the device holds at the end.
     pub objects_left: u64,
     /// Pages that firmware holds at the end.
@@ -132,8 +150,8 @@ impl Report {
         longest(&mut self.close_us, shard.closing);
     }
 
-    /// Asks the device what it still holds.
-    pub(super) fn device(&mut self, platform: &VirtualPlatform) {
+    /// Asks the device what it still holds, and what was done to it that should not have been, `before` left out.
+    pub(super) fn device(&mut self, platform: &VirtualPlatform, before: &Misuse) {
         let nic = platform.nic();
         let inventory = nic.inventory();
         self.commands_in_all = nic.counters().commands;
@@ -143,7 +161,7 @@ impl Report {
             self.problem(format!("the device still holds {inventory}"));
         }
         let misuse = &nic.counters().misuse;
-        if *misuse != Default::default() {
+        if misuse != before {
             self.problem(format!("the device was used wrongly: {misuse:?}"));
         }
         self.verified = self.problems.is_empty() && self.bytes_wrong == 0;
@@ -161,7 +179,7 @@ fn memory(config: &Config, samples: &[Sample], used: &[Sample]) -> MemoryUse {
     let n = f64::from(last.connections.saturating_sub(first.connections).max(1));
     let heap = first.heap.zip(last.heap).map(|(first, last)| (last - first) as f64 / n);
     let dma = (last.dma as f64 - first.dma as f64) / n;
-    let shard = shard_config(config);
+    let shard = shard_config(config, 0);
     let frame = f64::from(1518u32.next_multiple_of(64));
     let receive_buffers = f64::from(shard.rx_payloads_per_connection) * frame;
     // The last shard to finish has seen what all of them took.

@@ -3,6 +3,7 @@
 use super::{Config, IMAGE, PATIENCE, Progress, Sample};
 use crate::ddp::why::Why;
 use crate::demo::config::BLOCK;
+use crate::demo::inject::Injection;
 use crate::dma::IoBuf;
 use crate::nvme::command::Request;
 use crate::nvme::controller::ControllerConfig;
@@ -23,6 +24,7 @@ use std::time::Duration;
 const UNDER_WAY: usize = 4096;
 
 /// A target that belongs to the shard.
+#[derive(Clone)]
 pub(super) struct Site {
     pub address: SocketAddrV4,
     pub subsystem: String,
@@ -48,6 +50,10 @@ pub(super) struct Outcome {
     pub bytes: u64,
     pub placed: u64,
     pub wrong: u64,
+    /// Reads that were taken; those that ended in an error, and of these the ones whose buffers stay with the device.
+    pub taken: u64,
+    pub failed: u64,
+    pub kept: u64,
     /// Reads and bindings that found the control ring full and went un-offloaded.
     pub busy: u64,
     /// Simulated time from the first connection until the last was offloaded, of the reads, and of closing everything.
@@ -55,6 +61,26 @@ pub(super) struct Outcome {
     pub reading: Duration,
     pub closing: Duration,
     pub problems: Vec<String>,
+}
+
+impl Outcome {
+    /// A read ended: compares what it brought.
+    fn take(&mut self, seed: u64, completion: Completion, expected: &mut [u8]) -> Result<IoBuf, Failure> {
+        let Completion { status, buffer, token, placed, .. } = completion;
+        let kept = buffer.is_none();
+        let (true, Some(buffer)) = (status.is_success(), buffer) else {
+            self.failed += 1;
+            self.kept += u64::from(kept);
+            return Err(Failure::new("read", status));
+        };
+        Generated::fill(seed, token, expected);
+        let found = buffer.to_vec();
+        self.wrong += found.iter().zip(&*expected).filter(|(a, b)| a != b).count() as u64;
+        self.reads += 1;
+        self.bytes += found.len() as u64;
+        self.placed += u64::from(placed);
+        Ok(buffer)
+    }
 }
 
 /// A shard that is done.
@@ -79,6 +105,9 @@ pub(super) struct Worker<'a> {
     outcome: Outcome,
     /// I/O queues with the offload.
     queues: Vec<ConnectionId>,
+    /// The function will fail while shards read, and this shard sees to that.
+    dies: bool,
+    injection: Option<Injection>,
 }
 
 impl<'a> Worker<'a> {
@@ -88,26 +117,31 @@ impl<'a> Worker<'a> {
         sites: Vec<Site>,
         progress: &'a Progress,
         publisher: Option<Publisher>,
+        dies: bool,
     ) -> Worker<'a> {
         let platform = Arc::clone(shard.platform());
         let (outcome, queues) = (Outcome::default(), Vec::new());
-        Worker { config, number, shard, publisher, platform, sites, progress, outcome, queues }
+        let injection = config.inject.filter(|_| dies && number == 0);
+        Worker { config, number, shard, publisher, platform, sites, progress, outcome, queues, dies, injection }
     }
 
     pub fn run(mut self) -> Done {
-        if let Err(Failure(why)) = self.set_up().and_then(|admins| self.use_all(admins)) {
+        let used = self.set_up().and_then(|admins| self.use_all(admins));
+        if let Err(Failure(why)) = if self.dies { self.die() } else { used } {
             self.problem(why);
         }
         let stats = self.shard.offload_stats();
         self.outcome.busy = stats.not_offloaded(Why::ControlRingFull) + stats.not_offloaded(Why::Draining);
         let counters = self.shard.counters();
-        for (count, what) in [
+        let seen = [
             (counters.bad_completions, "completions of the device were not believed"),
             (counters.foreign_placements, "packets were placed for another connection"),
             (counters.no_connection, "packets of a connection of another shard, or of none"),
             (counters.queue_errors, "queue errors"),
-        ] {
-            if count != 0 {
+        ];
+        for (at, (count, what)) in seen.into_iter().enumerate() {
+            // A function that fails is bad to its queues, and peers say to its next shards what they had to say to these.
+            if count != 0 && !(self.config.inject.is_some() && at >= 2) {
                 self.problem(format!("{count} {what}"));
             }
         }
@@ -115,10 +149,45 @@ impl<'a> Worker<'a> {
             publisher.finish(show(&self.shard, self.number));
         }
         let deadline = self.shard.adapter().command_deadline();
-        let Worker { shard, mut outcome, .. } = self;
-        let closed = shard.close(deadline);
+        let Worker { config, shard, mut outcome, .. } = self;
+        let mut closed = shard.close(deadline);
         outcome.problems.extend(closed.problems.iter().cloned());
+        let mut expected = vec![0; config.io_size as usize];
+        for event in std::mem::take(&mut closed.events) {
+            if let Event::Completed(_, completion) = event {
+                _ = outcome.take(config.seed, completion, &mut expected);
+            }
+        }
+        if outcome.taken != outcome.reads + outcome.failed {
+            outcome.problems.push(format!("of {} reads {} ended", outcome.taken, outcome.reads + outcome.failed));
+        }
         Done { outcome, closed }
+    }
+
+    /// The function fails: waits until the shard knows, and every read has ended.
+    fn die(&mut self) -> Result<(), Failure> {
+        let mut expected = vec![0; self.config.io_size as usize];
+        let began = self.platform.clock().now();
+        loop {
+            let worked = self.poll();
+            while let Some(event) = self.shard.next_event() {
+                if let Event::Completed(_, completion) = event {
+                    _ = self.outcome.take(self.config.seed, completion, &mut expected);
+                }
+            }
+            if worked {
+                self.platform.clock().stir();
+                continue;
+            }
+            if self.shard.is_dead() {
+                return Ok(());
+            }
+            let waited = self.platform.clock().now().saturating_sub(began);
+            if waited > PATIENCE {
+                return Err(Failure(format!("the shard has not noticed in {waited:?} that the function failed")));
+            }
+            self.platform.rest(self.shard.next_deadline());
+        }
     }
 
     /// Connects and offloads; returns the admin connections.
@@ -143,6 +212,9 @@ impl<'a> Worker<'a> {
     fn use_all(&mut self, admins: Vec<ConnectionId>) -> Result<(), Failure> {
         let began = self.platform.clock().now();
         self.read_all()?;
+        if self.dies {
+            return Ok(());
+        }
         self.sample(&self.progress.used, self.progress.offloaded.load(Ordering::Acquire));
         let read = self.platform.clock().now();
         self.outcome.reading = read - began;
@@ -286,6 +358,7 @@ impl<'a> Worker<'a> {
         let heap = self.shard.adapter().heap().clone();
         let mut free: Vec<IoBuf> = Vec::new();
         let (mut next, mut done) = (0u64, 0);
+        let began = self.platform.clock().now();
         let mut expected = vec![0; len as usize];
         while done < total {
             // Round by round over all connections.
@@ -302,7 +375,7 @@ impl<'a> Worker<'a> {
                 let request = Request::read(1, offset / BLOCK, (len / BLOCK) as u32, BLOCK as u32);
                 let request = request.map_err(|why| Failure::new("read", why))?;
                 match self.shard.read(queue, request, buffer, offset) {
-                    Ok(()) => next += 1,
+                    Ok(()) => (next, self.outcome.taken) = (next + 1, self.outcome.taken + 1),
                     Err((Refused::Busy, buffer)) => {
                         free.push(buffer);
                         break;
@@ -316,24 +389,26 @@ impl<'a> Worker<'a> {
                 _ => Ok(None),
             })?;
             done += 1;
-            self.check(completion, &mut expected, &mut free)?;
+            match self.outcome.take(self.config.seed, completion, &mut expected) {
+                Ok(buffer) => free.push(buffer),
+                Err(_) if self.dies => {}
+                Err(why) => return Err(why),
+            }
+            let now = self.platform.clock().now();
+            if let Some(fault) = self.injection.take_if(|what| what.is_due(done, total, now - began)) {
+                self.inject(&fault)?;
+            }
         }
         Ok(())
     }
 
-    fn check(&mut self, completion: Completion, expected: &mut [u8], free: &mut Vec<IoBuf>) -> Result<(), Failure> {
-        if !completion.status.is_success() {
-            return Err(Failure::new("read", completion.status));
+    fn inject(&self, injection: &Injection) -> Result<(), Failure> {
+        let injected = injection.of_function().is_some_and(|fault| self.platform.nic().inject(fault, 0));
+        self.platform.clock().stir();
+        match injected {
+            true => Ok(()),
+            false => Err(Failure(format!("--inject {}: there is nothing that it could happen to", injection.name()))),
         }
-        let Some(buffer) = completion.buffer else { return Err(Failure("a buffer stays with the device".into())) };
-        Generated::fill(self.config.seed, completion.token, expected);
-        let found = buffer.to_vec();
-        self.outcome.wrong += found.iter().zip(&*expected).filter(|(a, b)| a != b).count() as u64;
-        self.outcome.reads += 1;
-        self.outcome.bytes += found.len() as u64;
-        self.outcome.placed += u64::from(completion.placed);
-        free.push(buffer);
-        Ok(())
     }
 
     fn close(&mut self, ids: Vec<ConnectionId>) -> Result<(), Failure> {

@@ -54,7 +54,7 @@ mod tests;
 
 pub use capabilities::Capabilities;
 pub use config::{Config, PageDemand, Switches};
-pub use counters::Counters;
+pub use counters::{Counters, Misuse};
 pub use dma::{DmaError, DmaFault};
 pub use effort::{Effort, Session};
 pub use faults::{CommandFault, Fault, Faults, Role};
