@@ -9,6 +9,7 @@ pub const ALL: &[Scenario] = &[Scenario {
     about: "rdma-core's driver opens both functions over VFIO, registers memory, makes queues in it, sends frames between them, \
             closes them, and all of it again; then ours comes up",
     on: On::Every,
+    counted: true,
     script: "bind $PF && bind $VF && timeout 100 rdma-probe $PF $VF && cxddp probe --device $PF --vfio group --json",
     // Its first page is at the first address that the IOMMU offers, which is 0.
     vnic: &["--model-switch", "take-page-zero=on"],

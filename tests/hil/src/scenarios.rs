@@ -107,6 +107,8 @@ pub struct Scenario {
     pub on: On,
     /// It takes long: a short run has it on the newest kernel only.
     pub long: bool,
+    /// What the driver does until its first frames is told: what the scenario is for.
+    pub counted: bool,
     /// What runs in the guest.
     pub script: &'static str,
     /// Options of the virtual ConnectX.
@@ -133,6 +135,7 @@ pub const BASIC: Scenario = Scenario {
     about: "",
     on: On::Newest,
     long: false,
+    counted: false,
     script: "",
     vnic: &[],
     peer: false,
@@ -588,7 +591,9 @@ impl Bench {
             match verdict(scenario, &outcome) {
                 Ok(()) => {
                     println!("ok      {:<24} {label:<5} {took:>6.1} s", scenario.name);
-                    efforts(&outcome.vnic).for_each(|line| println!("        {line}"));
+                    if scenario.counted {
+                        efforts(&outcome.vnic).for_each(|line| println!("        {line}"));
+                    }
                     if !how.keep {
                         let _ = std::fs::remove_dir_all(&folder);
                     }

@@ -155,6 +155,7 @@ pub struct DmaSpace {
     /// Index of the segment that the last access hit: rings and payload are accessed in runs.
     last: Cell<usize>,
     refused: Cell<u64>,
+    blocked: Cell<u64>,
     faults: RefCell<VecDeque<DmaFault>>,
 }
 
@@ -174,6 +175,7 @@ impl DmaSpace {
             memories: Vec::new(),
             last: Cell::default(),
             refused: Cell::default(),
+            blocked: Cell::default(),
             faults: RefCell::default(),
         }
     }
@@ -297,6 +299,12 @@ impl DmaSpace {
         self.refused.get()
     }
 
+    /// Accesses that were not begun because bus mastering was off: whoever turns it off does not ask the driver, and no IOMMU
+    /// sees any of it.
+    pub fn blocked(&self) -> u64 {
+        self.blocked.get()
+    }
+
     /// The last refused accesses, oldest first; forgets them.
     pub fn faults(&self) -> Vec<DmaFault> {
         self.faults.borrow_mut().drain(..).collect()
@@ -305,6 +313,10 @@ impl DmaSpace {
     /// Records a refused access.
     #[cold]
     fn fault(&self, fault: DmaFault) -> DmaFault {
+        if matches!(fault, DmaFault::Disabled { .. }) {
+            self.blocked.set(self.blocked.get() + 1);
+            return fault;
+        }
         self.refused.set(self.refused.get() + 1);
         let mut faults = self.faults.borrow_mut();
         if faults.len() == FAULTS_KEPT {

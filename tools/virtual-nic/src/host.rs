@@ -46,7 +46,10 @@ impl Host {
             Ok(value) => Some(value),
             Err(fault) => {
                 log::debug!("{fault}");
-                self.counters.misuse.dma_fault += 1;
+                // Who turns bus mastering off does not ask the driver.
+                if !matches!(fault, DmaFault::Disabled { .. }) {
+                    self.counters.misuse.dma_fault += 1;
+                }
                 None
             }
         }

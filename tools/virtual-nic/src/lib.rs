@@ -199,6 +199,11 @@ impl VirtualNic {
         (self.host.dma.refused(), self.host.dma.faults())
     }
 
+    /// Accesses since power-on that were not begun because bus mastering was off.
+    pub fn dma_blocked(&self) -> u64 {
+        self.host.dma.blocked()
+    }
+
     /// `callback` is called with a vector's number when its interrupt fires, from inside the call that made it fire; it
     /// must not call back into the device.
     pub fn on_interrupt(&mut self, callback: Box<dyn FnMut(u16) + Send>) {

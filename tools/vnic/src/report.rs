@@ -121,6 +121,7 @@ impl Counted {
             ("function-level resets", function.resets()),
             ("maps without a file", unreachable),
             ("maps refused", refused_maps),
+            ("DMA not begun, as bus mastering was off", function.nic.dma_blocked()),
         ];
         let numbers = own.into_iter().map(|(name, count)| (name.to_owned(), count));
         let numbers =

@@ -170,6 +170,8 @@ fn without_bus_mastering_nothing_moves() {
     assert_eq!(space.write(0x1000, &[1]), Err(DmaFault::Disabled { iova: 0x1000, len: 1 }));
     assert!(space.read(0x1000, &mut [0]).is_err() && space.load_be32(0x1000).is_err());
     assert!(space.publish(0x1000, &[1; 64]).is_err());
+    // Nothing that an IOMMU could report.
+    assert_eq!((space.refused(), space.faults(), space.blocked()), (0, vec![], 4));
     space.set_enabled(true);
     let mut seen = [9; 64];
     space.read(0x1000, &mut seen).unwrap();
