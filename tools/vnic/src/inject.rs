@@ -23,9 +23,9 @@ pub enum What {
     LostCommand,
     /// It writes to an address that it was never given.
     WildWrite,
-    /// Firmware asks for [`PAGES`] more.
+    /// Firmware asks for 64 pages more.
     AskPages,
-    /// Firmware has no use for [`PAGES`] any more.
+    /// Firmware has no use for 64 pages any more.
     OfferPages,
 }
 
