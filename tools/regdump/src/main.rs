@@ -52,12 +52,8 @@ struct Show {
     /// Only these sections.
     #[arg(long, value_name = "NAME[,NAME]", value_delimiter = ',')]
     section: Vec<SectionName>,
-    /// Show where each field is and the word that it is in.
-    #[arg(long)]
-    raw: bool,
-    /// Show fields that are 0 as well. JSON always has all.
-    #[arg(long)]
-    zeros: bool,
+    #[command(flatten)]
+    style: Style,
     /// Print one JSON object (docs/regdump.md) and nothing else on standard output.
     #[arg(long)]
     json: bool,
@@ -102,12 +98,8 @@ struct Decode {
     /// List every layout: name, bytes, fields.
     #[arg(long)]
     list: bool,
-    /// Show where each field is and the word that it is in.
-    #[arg(long)]
-    raw: bool,
-    /// Show fields that are 0 as well. JSON always has all.
-    #[arg(long)]
-    zeros: bool,
+    #[command(flatten)]
+    style: Style,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -125,12 +117,8 @@ enum TraceStep {
         file: PathBuf,
         #[command(flatten)]
         choose: Choose,
-        /// Show where each field is and the word that it is in.
-        #[arg(long)]
-        raw: bool,
-        /// Show fields that are 0 as well. JSON always has all.
-        #[arg(long)]
-        zeros: bool,
+        #[command(flatten)]
+        style: Style,
         /// Print a JSON array.
         #[arg(long)]
         json: bool,
@@ -255,8 +243,8 @@ fn main() -> ExitCode {
         None => show(&cli.show),
         Some(What::Diff { before, after, section, json }) => compare(before, after, section, *json),
         Some(What::Decode(args)) => decode(args),
-        Some(What::Trace(TraceStep::Show { file, choose, raw, zeros, json })) => {
-            show_trace(file, choose, Style { raw: *raw, zeros: *zeros }, *json)
+        Some(What::Trace(TraceStep::Show { file, choose, style, json })) => {
+            show_trace(file, choose, *style, *json)
         }
         Some(What::Trace(TraceStep::Diff { a, b, choose, function_b, inputs, json })) => {
             let functions = (choose.function.as_deref(), function_b.as_ref().or(choose.function.as_ref()));
@@ -298,8 +286,8 @@ fn show(args: &Show) -> Result<ExitCode, Failure> {
         return Ok(status);
     }
     match args.json {
-        true => print(&format!("{}\n", json::dump(&dump, args.raw)))?,
-        false => print(&text::dump(&dump, Style { raw: args.raw, zeros: args.zeros }))?,
+        true => print(&format!("{}\n", json::dump(&dump, args.style.raw)))?,
+        false => print(&text::dump(&dump, args.style))?,
     }
     Ok(status)
 }
@@ -322,7 +310,6 @@ fn compare(before: &Path, after: &Path, named: &[SectionName], as_json: bool) ->
 }
 
 fn decode(args: &Decode) -> Result<ExitCode, Failure> {
-    let style = Style { raw: args.raw, zeros: args.zeros };
     if args.list {
         let mut layouts: Vec<_> = meaning::layouts().collect();
         layouts.sort_by_key(|info| info.name);
@@ -339,8 +326,8 @@ fn decode(args: &Decode) -> Result<ExitCode, Failure> {
         let mut out = String::new();
         for part in &parts {
             match args.json {
-                true => out.push_str(&format!("{}\n", json::part(part, args.raw))),
-                false => text::part(&mut out, part, style),
+                true => out.push_str(&format!("{}\n", json::part(part, args.style.raw))),
+                false => text::part(&mut out, part, args.style),
             }
         }
         print(&out)?;

@@ -20,12 +20,15 @@ const FEW_FLAGS: usize = 4;
 /// Bytes of a dump in a line.
 const BYTES: usize = 32;
 
+// The comments are the help of the options.
 /// How much is shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::Args)]
 pub struct Style {
-    /// Hexadecimal beside fields.
+    /// Show where each field is and the word that it is in.
+    #[arg(long)]
     pub raw: bool,
-    /// Fields that are 0 too.
+    /// Show fields that are 0 as well. JSON always has all.
+    #[arg(long)]
     pub zeros: bool,
 }
 

@@ -184,14 +184,14 @@ impl Library {
             let list = some("mlx5dv_get_vfio_device_list", (self.0.mlx5dv_get_vfio_device_list)(&mut attributes))?;
             let context = some("ibv_open_device", (self.0.ibv_open_device)(*list));
             (self.0.ibv_free_device_list)(list);
-            Ok(Context { library: &self.0, raw: context? })
+            Ok(Context { symbols: &self.0, raw: context? })
         }
     }
 }
 
 /// An open function.
 pub struct Context {
-    library: &'static Symbols,
+    symbols: &'static Symbols,
     raw: Pointer,
 }
 
@@ -199,7 +199,7 @@ impl Context {
     /// Closes it: everything made in it was destroyed.
     pub fn close(self) -> Outcome<()> {
         // SAFETY: the context is open, and nobody has it any more.
-        done("ibv_close_device", unsafe { (self.library.ibv_close_device)(self.raw) })
+        done("ibv_close_device", unsafe { (self.symbols.ibv_close_device)(self.raw) })
     }
 
     /// Calls of the verbs that describe a device, by name, and how each ended.
@@ -209,9 +209,9 @@ impl Context {
         // SAFETY: the context is open; the attributes have more room than the library knows to fill.
         unsafe {
             [
-                ("ibv_query_device", done("", (self.library.ibv_query_device)(self.raw, at))),
-                ("ibv_query_port", done("", (self.library.ibv_query_port)(self.raw, 1, at))),
-                ("mlx5dv_query_device", done("", (self.library.mlx5dv_query_device)(self.raw, at))),
+                ("ibv_query_device", done("", (self.symbols.ibv_query_device)(self.raw, at))),
+                ("ibv_query_port", done("", (self.symbols.ibv_query_port)(self.raw, 1, at))),
+                ("mlx5dv_query_device", done("", (self.symbols.mlx5dv_query_device)(self.raw, at))),
             ]
         }
     }
@@ -219,20 +219,20 @@ impl Context {
     /// What becomes readable when events wait for [`Context::process_events`].
     pub fn events(&self) -> BorrowedFd<'_> {
         // SAFETY: the context is open, and its descriptor with it.
-        unsafe { BorrowedFd::borrow_raw((self.library.mlx5dv_vfio_get_events_fd)(self.raw)) }
+        unsafe { BorrowedFd::borrow_raw((self.symbols.mlx5dv_vfio_get_events_fd)(self.raw)) }
     }
 
     /// Serves events and looks at the function's health.
     pub fn process_events(&self) -> Outcome<()> {
         // SAFETY: the context is open.
-        done("mlx5dv_vfio_process_events", unsafe { (self.library.mlx5dv_vfio_process_events)(self.raw) })
+        done("mlx5dv_vfio_process_events", unsafe { (self.symbols.mlx5dv_vfio_process_events)(self.raw) })
     }
 
     /// Executes a command; the output holds status and syndrome even if it failed.
     pub fn command(&self, input: &[u8], output: &mut [u8]) -> Outcome<()> {
         let (from, to) = ((input.as_ptr(), input.len()), (output.as_mut_ptr(), output.len()));
         // SAFETY: the context is open; input and output are as long as said.
-        let code = unsafe { (self.library.mlx5dv_devx_general_cmd)(self.raw, from.0, from.1, to.0, to.1) };
+        let code = unsafe { (self.symbols.mlx5dv_devx_general_cmd)(self.raw, from.0, from.1, to.0, to.1) };
         done("mlx5dv_devx_general_cmd", code)
     }
 
@@ -240,62 +240,62 @@ impl Context {
     pub fn create(&self, input: &[u8], output: &mut [u8]) -> Outcome<Object> {
         let (from, to) = ((input.as_ptr(), input.len()), (output.as_mut_ptr(), output.len()));
         // SAFETY: the context is open; input and output are as long as said.
-        let raw = unsafe { (self.library.mlx5dv_devx_obj_create)(self.raw, from.0, from.1, to.0, to.1) };
-        Ok(Object { library: self.library, raw: some("mlx5dv_devx_obj_create", raw)? })
+        let raw = unsafe { (self.symbols.mlx5dv_devx_obj_create)(self.raw, from.0, from.1, to.0, to.1) };
+        Ok(Object { symbols: self.symbols, raw: some("mlx5dv_devx_obj_create", raw)? })
     }
 
     /// Registers memory for queues and doorbell records: `len` bytes at `offset`.
     pub fn umem(&self, memory: &Memory, offset: usize, len: usize) -> Outcome<Umem> {
         // SAFETY: the context is open; the memory is there until the umem was deregistered, which the caller sees to.
         let raw =
-            unsafe { (self.library.mlx5dv_devx_umem_reg)(self.raw, memory.at(offset, len), len, LOCAL_WRITE as u32) };
-        Ok(Umem { library: self.library, raw: some("mlx5dv_devx_umem_reg", raw)? })
+            unsafe { (self.symbols.mlx5dv_devx_umem_reg)(self.raw, memory.at(offset, len), len, LOCAL_WRITE as u32) };
+        Ok(Umem { symbols: self.symbols, raw: some("mlx5dv_devx_umem_reg", raw)? })
     }
 
     /// A page of doorbell registers.
     pub fn uar(&self) -> Outcome<Uar> {
         // SAFETY: the context is open.
-        let raw = unsafe { (self.library.mlx5dv_devx_alloc_uar)(self.raw, UAR_NOT_CACHED) };
-        Ok(Uar { library: self.library, raw: some("mlx5dv_devx_alloc_uar", raw)? })
+        let raw = unsafe { (self.symbols.mlx5dv_devx_alloc_uar)(self.raw, UAR_NOT_CACHED) };
+        Ok(Uar { symbols: self.symbols, raw: some("mlx5dv_devx_alloc_uar", raw)? })
     }
 
     /// Number of the event queue of an interrupt vector.
     pub fn event_queue_of(&self, vector: u32) -> Outcome<u32> {
         let mut number = 0;
         // SAFETY: the context is open; the number lives during the call.
-        let code = unsafe { (self.library.mlx5dv_devx_query_eqn)(self.raw, vector, &mut number) };
+        let code = unsafe { (self.symbols.mlx5dv_devx_query_eqn)(self.raw, vector, &mut number) };
         done("mlx5dv_devx_query_eqn", code).map(|()| number)
     }
 
     /// An interrupt vector that nobody has.
     pub fn vector(&self) -> Outcome<Vector> {
         // SAFETY: the context is open.
-        let raw = unsafe { (self.library.mlx5dv_devx_alloc_msi_vector)(self.raw) };
-        Ok(Vector { library: self.library, raw: some("mlx5dv_devx_alloc_msi_vector", raw)? })
+        let raw = unsafe { (self.symbols.mlx5dv_devx_alloc_msi_vector)(self.raw) };
+        Ok(Vector { symbols: self.symbols, raw: some("mlx5dv_devx_alloc_msi_vector", raw)? })
     }
 
     /// An event queue of `len` bytes by a CREATE_EQ whose pages the library fills in.
     pub fn event_queue(&self, input: &[u8], output: &mut [u8], len: usize) -> Outcome<EventQueue> {
         let (from, to) = ((input.as_ptr(), input.len()), (output.as_mut_ptr(), output.len()));
         // SAFETY: the context is open; input and output are as long as said.
-        let raw = unsafe { (self.library.mlx5dv_devx_create_eq)(self.raw, from.0, from.1, to.0, to.1) };
+        let raw = unsafe { (self.symbols.mlx5dv_devx_create_eq)(self.raw, from.0, from.1, to.0, to.1) };
         let raw = some("mlx5dv_devx_create_eq", raw)?;
         // SAFETY: the first member is the address of the queue's memory, which is as long as the input says.
         let memory = unsafe { Memory::borrowed(*raw, len) };
-        Ok(EventQueue { library: self.library, raw, memory })
+        Ok(EventQueue { symbols: self.symbols, raw, memory })
     }
 
     /// A protection domain.
     pub fn protection_domain(&self) -> Outcome<ProtectionDomain> {
         // SAFETY: the context is open.
-        let raw = unsafe { (self.library.ibv_alloc_pd)(self.raw) };
-        Ok(ProtectionDomain { library: self.library, raw: some("ibv_alloc_pd", raw)? })
+        let raw = unsafe { (self.symbols.ibv_alloc_pd)(self.raw) };
+        Ok(ProtectionDomain { symbols: self.symbols, raw: some("ibv_alloc_pd", raw)? })
     }
 }
 
 /// An object that a command created.
 pub struct Object {
-    library: &'static Symbols,
+    symbols: &'static Symbols,
     raw: Pointer,
 }
 
@@ -303,13 +303,13 @@ impl Object {
     /// Destroys it.
     pub fn destroy(self) -> Outcome<()> {
         // SAFETY: the object is there, its context is open, and nobody has it any more.
-        done("mlx5dv_devx_obj_destroy", unsafe { (self.library.mlx5dv_devx_obj_destroy)(self.raw) })
+        done("mlx5dv_devx_obj_destroy", unsafe { (self.symbols.mlx5dv_devx_obj_destroy)(self.raw) })
     }
 }
 
 /// Memory that was registered for queues.
 pub struct Umem {
-    library: &'static Symbols,
+    symbols: &'static Symbols,
     raw: *mut u32,
 }
 
@@ -323,13 +323,13 @@ impl Umem {
     /// Deregisters it.
     pub fn deregister(self) -> Outcome<()> {
         // SAFETY: it is registered, its context is open, and nobody has it any more.
-        done("mlx5dv_devx_umem_dereg", unsafe { (self.library.mlx5dv_devx_umem_dereg)(self.raw) })
+        done("mlx5dv_devx_umem_dereg", unsafe { (self.symbols.mlx5dv_devx_umem_dereg)(self.raw) })
     }
 }
 
 /// A page of doorbell registers.
 pub struct Uar {
-    library: &'static Symbols,
+    symbols: &'static Symbols,
     raw: *mut UarMembers,
 }
 
@@ -355,13 +355,13 @@ impl Uar {
     /// Gives it back.
     pub fn free(self) {
         // SAFETY: it is allocated, its context is open, and nobody has it any more.
-        unsafe { (self.library.mlx5dv_devx_free_uar)(self.raw) }
+        unsafe { (self.symbols.mlx5dv_devx_free_uar)(self.raw) }
     }
 }
 
 /// An interrupt vector.
 pub struct Vector {
-    library: &'static Symbols,
+    symbols: &'static Symbols,
     raw: *mut VectorMembers,
 }
 
@@ -381,13 +381,13 @@ impl Vector {
     /// Gives it back.
     pub fn free(self) -> Outcome<()> {
         // SAFETY: it is allocated, its context is open, and nobody has it any more.
-        done("mlx5dv_devx_free_msi_vector", unsafe { (self.library.mlx5dv_devx_free_msi_vector)(self.raw) })
+        done("mlx5dv_devx_free_msi_vector", unsafe { (self.symbols.mlx5dv_devx_free_msi_vector)(self.raw) })
     }
 }
 
 /// An event queue of the caller's.
 pub struct EventQueue {
-    library: &'static Symbols,
+    symbols: &'static Symbols,
     raw: *mut *mut u8,
     /// Its entries.
     pub memory: Memory,
@@ -397,13 +397,13 @@ impl EventQueue {
     /// Destroys it.
     pub fn destroy(self) -> Outcome<()> {
         // SAFETY: it is there, its context is open, and nobody has it any more.
-        done("mlx5dv_devx_destroy_eq", unsafe { (self.library.mlx5dv_devx_destroy_eq)(self.raw) })
+        done("mlx5dv_devx_destroy_eq", unsafe { (self.symbols.mlx5dv_devx_destroy_eq)(self.raw) })
     }
 }
 
 /// A protection domain.
 pub struct ProtectionDomain {
-    library: &'static Symbols,
+    symbols: &'static Symbols,
     raw: Pointer,
 }
 
@@ -414,27 +414,27 @@ impl ProtectionDomain {
         let mut objects = Objects { pairs: [[std::ptr::null_mut(); 2]; 8] };
         objects.pairs[6] = [self.raw, (&raw mut answer).cast()];
         // SAFETY: the domain is allocated; both structures live during the call.
-        done("mlx5dv_init_obj", unsafe { (self.library.mlx5dv_init_obj)(&mut objects, OBJECT_PD) })?;
+        done("mlx5dv_init_obj", unsafe { (self.symbols.mlx5dv_init_obj)(&mut objects, OBJECT_PD) })?;
         Ok(answer.pdn)
     }
 
     /// Registers `len` bytes at `offset` that the device may read and write.
     pub fn register(&self, memory: &Memory, offset: usize, len: usize) -> Outcome<Region> {
         // SAFETY: the domain is allocated; the memory is there until it was deregistered, which the caller sees to.
-        let raw = unsafe { (self.library.ibv_reg_mr)(self.raw, memory.at(offset, len), len, LOCAL_WRITE) };
-        Ok(Region { library: self.library, raw: some("ibv_reg_mr", raw)? })
+        let raw = unsafe { (self.symbols.ibv_reg_mr)(self.raw, memory.at(offset, len), len, LOCAL_WRITE) };
+        Ok(Region { symbols: self.symbols, raw: some("ibv_reg_mr", raw)? })
     }
 
     /// Deallocates it; gives it back if that failed.
     pub fn deallocate(self) -> Result<(), (ProtectionDomain, Error)> {
         // SAFETY: it is allocated, its context is open, and nobody has it any more unless this fails.
-        done("ibv_dealloc_pd", unsafe { (self.library.ibv_dealloc_pd)(self.raw) }).map_err(|error| (self, error))
+        done("ibv_dealloc_pd", unsafe { (self.symbols.ibv_dealloc_pd)(self.raw) }).map_err(|error| (self, error))
     }
 }
 
 /// Registered memory.
 pub struct Region {
-    library: &'static Symbols,
+    symbols: &'static Symbols,
     raw: *mut MrMembers,
 }
 
@@ -454,6 +454,6 @@ impl Region {
     /// Deregisters it.
     pub fn deregister(self) -> Outcome<()> {
         // SAFETY: it is registered, its context is open, and nobody has it any more.
-        done("ibv_dereg_mr", unsafe { (self.library.ibv_dereg_mr)(self.raw) })
+        done("ibv_dereg_mr", unsafe { (self.symbols.ibv_dereg_mr)(self.raw) })
     }
 }
