@@ -327,11 +327,11 @@ impl<'a> Scene<'a> {
 
     /// The function is down: asks the device what it still holds, and puts together what is known.
     fn end(mut self, done: transfer::Outcome) -> Outcome {
-        // What stopped it comes first.
-        let seen = std::mem::replace(&mut self.outcome.problems, done.problems.clone());
-        seen.into_iter().for_each(|problem| self.problem(problem));
         self.outcome.take(&done);
         let counters = done.totals.shard;
+        // What stopped it comes first.
+        let seen = std::mem::replace(&mut self.outcome.problems, done.problems);
+        seen.into_iter().for_each(|problem| self.problem(problem));
         // What was injected leads to some of these.
         let faultless = self.outcome.injected.is_empty();
         for (count, what) in [

@@ -72,7 +72,7 @@ pub trait Sink {
 pub type MakeBuffer<'a> = dyn FnMut(&DmaHeap, usize) -> Result<IoBuf, DmaError> + 'a;
 
 /// Bytes in which two runs of the same length differ, and the first of them; `None` if they do not.
-fn difference(found: &[u8], expected: &[u8]) -> Option<(u64, u64)> {
+pub(crate) fn difference(found: &[u8], expected: &[u8]) -> Option<(u64, u64)> {
     // Slices are compared many bytes at a time; nearly always that is all.
     if found == expected {
         return None;

@@ -12,6 +12,7 @@ use crate::observe::{Publisher, Snapshot};
 use crate::platform::Platform;
 use crate::platform::virtual_nic::VirtualPlatform;
 use crate::shard::{Closed, Completion, ConnectionId, Disconnect, Event, Refused, Shard};
+use crate::transfer::difference;
 use nvme_target::Generated;
 use std::collections::HashSet;
 use std::fmt::Display;
@@ -75,7 +76,7 @@ impl Outcome {
         };
         Generated::fill(seed, token, expected);
         let found = buffer.to_vec();
-        self.wrong += found.iter().zip(&*expected).filter(|(a, b)| a != b).count() as u64;
+        self.wrong += difference(&found, expected).map_or(0, |(wrong, _)| wrong);
         self.reads += 1;
         self.bytes += found.len() as u64;
         self.placed += u64::from(placed);

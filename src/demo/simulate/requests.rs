@@ -3,6 +3,7 @@
 use super::plan::BLOCK;
 use crate::dma::{DmaHeap, IoBuf};
 use crate::shard::ConnectionId;
+use crate::transfer::difference;
 use ethernet_wire::Random;
 use nvme_target::Generated;
 use std::collections::BTreeMap;
@@ -117,10 +118,9 @@ impl Namespace {
                 continue;
             }
             let (a, b) = (&found[at..at + len], &self.image[in_image..in_image + len]);
-            if a != b {
-                let place = a.iter().zip(b).position(|(a, b)| a != b).unwrap_or_default();
-                first = if wrong == 0 { (at + place) as u64 } else { first };
-                wrong += a.iter().zip(b).filter(|(a, b)| a != b).count() as u64;
+            if let Some((differ, place)) = difference(a, b) {
+                first = if wrong == 0 { at as u64 + place } else { first };
+                wrong += differ;
             }
         }
         (wrong, first)

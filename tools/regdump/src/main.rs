@@ -243,9 +243,7 @@ fn main() -> ExitCode {
         None => show(&cli.show),
         Some(What::Diff { before, after, section, json }) => compare(before, after, section, *json),
         Some(What::Decode(args)) => decode(args),
-        Some(What::Trace(TraceStep::Show { file, choose, style, json })) => {
-            show_trace(file, choose, *style, *json)
-        }
+        Some(What::Trace(TraceStep::Show { file, choose, style, json })) => show_trace(file, choose, *style, *json),
         Some(What::Trace(TraceStep::Diff { a, b, choose, function_b, inputs, json })) => {
             let functions = (choose.function.as_deref(), function_b.as_ref().or(choose.function.as_ref()));
             compare_traces((a, functions.0), (b, functions.1.map(String::as_str)), choose, *inputs, *json)
